@@ -1,0 +1,41 @@
+"""Fixtures of every suite: a real Valkey per test process, and the cast."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("DEBUG", "1")
+os.environ.setdefault("INTERCHAIN_ENV_FILE", "/dev/null")
+os.environ.setdefault("FIELD_ENCRYPTION_KEYS", "dGVzdHMtb25seS1rZXktdGVzdHMtb25seS1rZXktISE=")
+
+import pytest
+
+from interchain_site.core import redis
+from interchain_site.testing.cast import Cast, make_cast
+from interchain_site.testing.servers import valkey
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    with valkey() as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def _real_redis(valkey_url: str, settings, tmp_path: Path) -> None:
+    """Point everything at the session's Valkey, emptied, and at a data folder of the test's own."""
+    settings.REDIS_URL = valkey_url
+    settings.CELERY_BROKER_URL = valkey_url
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": valkey_url}}
+    settings.DATA_DIR = tmp_path
+    settings.MEDIA_ROOT = tmp_path / "media"
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    redis.connection().flushall()
+
+
+@pytest.fixture
+def cast(db: None) -> Cast:
+    return make_cast()

@@ -1,0 +1,25 @@
+"""Celery and its whole schedule, in one table.
+
+A task loads a row by id and calls one service; it may run twice or never: rows in the database say what is still to do,
+and the periodic tasks below pick up whatever the queue lost.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "interchain_site.settings")
+app = Celery("interchain")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+def schedule() -> dict[str, dict[str, object]]:
+    """Return the beat schedule: what runs, how often (seconds)."""
+    rows: list[tuple[str, float]] = []
+    return {task: {"task": task, "schedule": seconds, "options": {"expires": seconds}} for task, seconds in rows}
+
+
+app.conf.beat_schedule = schedule()

@@ -1,0 +1,39 @@
+"""What every API view shares: one error shape, `{code, message, fields}`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import exception_handler as drf_handler
+
+from interchain_site.core.errors import DomainError
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer a `DomainError` or a DRF error as `{code, message, fields}`; anything else stays a 500."""
+    if isinstance(error, DomainError):
+        return Response(error.as_dict(), status=error.status)
+    response = drf_handler(error, context)
+    if response is None:
+        return None
+    if isinstance(error, exceptions.ValidationError):
+        detail = error.detail if isinstance(error.detail, dict) else {"": error.detail}
+        fields = {name: _first(value) for name, value in detail.items()}
+        response.data = {"code": "invalid", "message": "Some of what was sent cannot be accepted.", "fields": fields}
+    elif isinstance(error, exceptions.APIException):
+        response.data = {"code": str(error.get_codes()), "message": str(error.detail), "fields": {}}
+    else:
+        response.data = {
+            "code": "not_found" if response.status_code == 404 else "not_allowed",
+            "message": str(error),
+            "fields": {},
+        }
+    return response
+
+
+def _first(value: Any) -> str:
+    while isinstance(value, list | dict):
+        value = next(iter(value.values() if isinstance(value, dict) else value), "")
+    return str(value)

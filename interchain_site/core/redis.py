@@ -1,0 +1,24 @@
+"""The one place that opens Redis (or Valkey): liveness, routes, wake-ups. Nothing here is the only copy of anything."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import redis
+import redis.asyncio
+from django.conf import settings
+
+
+@lru_cache(maxsize=4)
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2)
+
+
+def connection() -> redis.Redis:
+    """Return this process's pooled connection; replies are text."""
+    return _client(settings.REDIS_URL)
+
+
+def async_connection() -> redis.asyncio.Redis:
+    """Return a new asyncio client for the caller's loop; the caller closes it."""
+    return redis.asyncio.Redis.from_url(settings.REDIS_URL, decode_responses=True)

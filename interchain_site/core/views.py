@@ -1,0 +1,34 @@
+"""Pages that belong to no app: landing, the way in after login, and the health answer for load balancers."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+
+from interchain_site.core import redis
+
+
+def landing(request: HttpRequest) -> HttpResponse:
+    return render(request, "landing.html")
+
+
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    return redirect("apps")
+
+
+def healthz(request: HttpRequest) -> JsonResponse:
+    """Answer 200 when the database and Redis answer, else 503 naming the one that does not."""
+    failing = []
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Exception:
+        failing.append("database")
+    try:
+        redis.connection().ping()
+    except Exception:
+        failing.append("redis")
+    return JsonResponse({"ok": not failing, "failing": failing}, status=503 if failing else 200)

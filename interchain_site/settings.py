@@ -1,0 +1,275 @@
+"""The one settings file. Everything that differs between machines is an environment variable, named in `dotenv-sample`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import environ
+import structlog
+from csp.constants import NONCE, SELF
+
+from interchain_site.core import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env.load_dotenv(Path(os.environ.get("INTERCHAIN_ENV_FILE", BASE_DIR / ".env")))
+
+# --- the machine -------------------------------------------------------------------------------------------------
+DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var")))
+DEBUG = env.flag("DEBUG", False)
+SECRET_KEY = env.text("SECRET_KEY", "insecure-only-for-this-machine" if DEBUG else None)
+FIELD_ENCRYPTION_KEYS = env.names("FIELD_ENCRYPTION_KEYS")
+PORTAL_URL = env.text("PORTAL_URL", "http://localhost:8000").rstrip("/")
+ALLOWED_HOSTS = env.names("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = [PORTAL_URL]
+SECURE = PORTAL_URL.startswith("https://")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("BEHIND_TLS_PROXY") else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# --- apps --------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "interchain_site.core",
+    "billing",
+    "nodes",
+    "marketplace",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "django_filters",
+    "drf_spectacular",
+    "django_htmx",
+    "django_prometheus",
+]
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "interchain_site.core.middleware.DomainErrorMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+ROOT_URLCONF = "interchain_site.urls"
+ASGI_APPLICATION = "interchain_site.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "interchain_site.core.context.site",
+            ],
+            "builtins": ["interchain_site.core.templatetags.ui"],
+        },
+    }
+]
+
+# --- stores ------------------------------------------------------------------------------------------------------
+_database = environ.Env.db_url_config(env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}"))
+if _database["ENGINE"].endswith("sqlite3"):
+    # Without IMMEDIATE, two writers that both began by reading fail with "database is locked".
+    _database["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA foreign_keys=ON;",
+    }
+else:
+    _database["CONN_MAX_AGE"] = 60
+    _database["CONN_HEALTH_CHECKS"] = True
+DATABASES = {"default": _database}
+REDIS_URL = env.text("REDIS_URL", "redis://127.0.0.1:6379/0")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "media"}},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+MEDIA_ROOT = DATA_DIR / "media"
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+FILE_UPLOAD_PERMISSIONS = 0o600
+IMAGE_ARCHIVE_MAX_BYTES = env.integer("IMAGE_ARCHIVE_MAX_BYTES", 2_000_000_000)
+
+# --- accounts ----------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "core.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+ACCOUNT_LOGOUT_REDIRECT_URL = "landing"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "Interchain: "
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if SECURE else "http"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "Interchain"
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = DEBUG
+
+# --- e-mail ------------------------------------------------------------------------------------------------------
+EMAIL_URL = env.text("EMAIL_URL", "")
+if EMAIL_URL:
+    vars().update(environ.Env.email_url_config(EMAIL_URL))
+else:
+    # The embedded default keeps each message as a file, so that a person can open the verification link.
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    EMAIL_FILE_PATH = DATA_DIR / "mail"
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Interchain <no-reply@interchain.localhost>")
+
+# --- language and time -------------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+# --- content security: nothing from anywhere else, no inline script or style --------------------------------------
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+        "form-action": [
+            SELF,
+            *env.names("CSP_FORM_ACTION", "https://checkout.stripe.com https://connect.stripe.com".replace(" ", ",")),
+        ],
+    }
+}
+
+# --- API ---------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.CursorPagination",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
+    "DEFAULT_THROTTLE_RATES": {"user": "600/min"},
+    "EXCEPTION_HANDLER": "interchain_site.core.api.exception_handler",
+    "PAGE_SIZE": 50,
+    "COERCE_DECIMAL_TO_STRING": True,
+}
+SPECTACULAR_SETTINGS = {"TITLE": "Interchain API", "VERSION": "1", "SERVE_INCLUDE_SCHEMA": False}
+
+# --- Celery: jobs that matter are rows; the queue carries their ids and may be lost (interchain_site/celery.py) -----
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = 300
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_ROUTES = {"billing.tasks.settlement.*": {"queue": "chain"}}
+CELERY_TIMEZONE = "UTC"
+
+# --- money -------------------------------------------------------------------------------------------------------
+STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY", "")
+STRIPE_WEBHOOK_SECRET = env.text("STRIPE_WEBHOOK_SECRET", "")
+STRIPE_API_BASE = env.text("STRIPE_API_BASE", "")  # empty: Stripe itself
+QUOTE_LOCK_SECONDS = env.integer("QUOTE_LOCK_SECONDS", 900)
+EARNINGS_HOLD_SECONDS = env.integer("EARNINGS_HOLD_SECONDS", 86_400)
+CHARGE_INTERVAL_SECONDS = env.integer("CHARGE_INTERVAL_SECONDS", 60)
+EPOCH_SECONDS = env.integer("EPOCH_SECONDS", 3600)
+GRACE_SECONDS = env.integer("GRACE_SECONDS", 7 * 86_400)
+BALANCE_WARNING_HOURS = [int(hours) for hours in env.names("BALANCE_WARNING_HOURS", "72,24,1")]
+
+# --- Ethereum ----------------------------------------------------------------------------------------------------
+ETHEREUM_RPC_URL = env.text("ETHEREUM_RPC_URL", "http://127.0.0.1:8545")
+ETHEREUM_CHAIN_ID = env.integer("ETHEREUM_CHAIN_ID", 31337)
+ETHEREUM_CONFIRMATIONS = env.integer("ETHEREUM_CONFIRMATIONS", 1)
+ETHEREUM_DEPLOYMENTS_FILE = Path(env.text("ETHEREUM_DEPLOYMENTS_FILE", str(DATA_DIR / "deployments.json")))
+ETHEREUM_KEYSTORE_FILE = env.text(
+    "ETHEREUM_KEYSTORE_FILE", ""
+)  # encrypted keystore (EIP-2335 style JSON) of the operator
+ETHEREUM_KEYSTORE_PASSWORD_FILE = env.text("ETHEREUM_KEYSTORE_PASSWORD_FILE", "")
+
+# --- nodes -------------------------------------------------------------------------------------------------------
+GATEWAY_DOMAIN = env.text("GATEWAY_DOMAIN", "apps.localhost")
+GATEWAY_PUBLIC_URL = env.text("GATEWAY_PUBLIC_URL", "http://apps.localhost:8080").rstrip(
+    "/"
+)  # scheme and port clients use
+GATEWAY_ADMIN_URL = env.text("GATEWAY_ADMIN_URL", "http://127.0.0.1:2019")
+GATEWAY_LISTEN = env.text("GATEWAY_LISTEN", ":8080")
+GATEWAY_ACCESS_LOG = Path(env.text("GATEWAY_ACCESS_LOG", str(DATA_DIR / "gateway" / "access.log")))
+LINK_TIMEOUT_SECONDS = env.integer("LINK_TIMEOUT_SECONDS", 30)
+READING_INTERVAL_SECONDS = env.integer("READING_INTERVAL_SECONDS", 30)
+
+# --- logs --------------------------------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processor": structlog.dev.ConsoleRenderer(colors=False) if DEBUG else structlog.processors.JSONRenderer(),
+            "foreign_pre_chain": [
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
+    "loggers": {"httpx": {"level": "WARNING"}, "django.server": {"level": "WARNING"}},
+}
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)

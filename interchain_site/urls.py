@@ -1,0 +1,19 @@
+"""The product's table of contents."""
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView
+
+urlpatterns = [
+    path("", include("interchain_site.core.urls")),
+    path("", include("marketplace.urls")),
+    path("", include("billing.urls")),
+    path("", include("nodes.urls")),
+    path("accounts/", include("allauth.urls")),
+    path("admin/", admin.site.urls),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/v1/", include("marketplace.api.urls")),
+    path("api/v1/", include("billing.api.urls")),
+    path("api/node/v1/", include("nodes.api.urls")),
+    path("metrics/", include("django_prometheus.urls")),
+]

@@ -1,0 +1,1 @@
+"""Apps, releases, deployments, price lists and charging."""

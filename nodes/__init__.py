@@ -1,0 +1,1 @@
+"""Devices and what runs on them. Knows no app names, prices or money."""

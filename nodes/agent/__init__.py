@@ -1,0 +1,1 @@
+"""The program on an owner's device. Imports no Django: it runs where Django is not installed."""

@@ -1,0 +1,331 @@
+"""What the portal and an agent say to each other: frozen dataclasses, plain JSON, no Django (docs/agent-protocol.md).
+
+Everything goes over HTTPS under `/api/node/v1/`; the WebSocket at `/link/` carries only "look again" and liveness.
+Each request but enrolment carries `Authorization: Bearer <JWT>` signed with the device's Ed25519 key (EdDSA, RFC 8037),
+claims `iss` = device id, `aud` = portal URL, `iat`, `exp` ≤ 60 s later, `jti` used once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+PROTOCOL_VERSION = 1
+
+ENROL_PATH = "/api/node/v1/enrol"  # POST Enrolment → Enrolled
+DESIRED_PATH = "/api/node/v1/desired"  # GET, If-None-Match → Desired (200 with ETag) or 304
+REPORT_PATH = "/api/node/v1/report"  # POST Report → 204
+READINGS_PATH = "/api/node/v1/readings"  # POST a JWS (compact) over ReadingBatch → Accepted
+RECEIPTS_PATH = "/api/node/v1/receipts"  # POST a JWS (compact) over WipeReceipt → 204
+ARCHIVE_PATH = "/api/node/v1/archives/"  # GET + sha256 → the image archive of a workload leased to this device
+LINK_PATH = "/link/"  # WebSocket; first message from the agent is the JWT; the portal sends {"type": "look"}
+
+JWT_LIFETIME_SECONDS = 60
+CLOCK_SKEW_SECONDS = 30
+MAX_READINGS_PER_BATCH = 100
+MAX_BODY_BYTES = 256 * 1024
+LOG_TAIL_LINES = 20
+LOG_TAIL_BYTES = 4096
+
+
+class Meter(str, Enum):
+    """What is measured (DESIGN §4). The quantity is a whole number of the base unit and only ever grows within a lease."""
+
+    TRANSFER = "transfer"  # bytes in + out of the app's port
+    STORAGE = "storage"  # byte-seconds held by the volume
+    COMPUTE = "compute"  # instructions executed
+    UPTIME = "uptime"  # milliseconds running and healthy
+    ACTIVE_USER = "active_user"  # distinct clients in a UTC month; counted at the gateway, never by an agent
+
+
+class Method(str, Enum):
+    """How a reading was taken; kept with it as evidence."""
+
+    CGROUP = "cgroup"  # kernel counter of the container's own cgroup
+    PERF = "perf"  # hardware instruction counter of the cgroup
+    CALIBRATED = "calibrated"  # CPU time × the device's benchmarked instruction rate
+    INTERFACE = "interface"  # counters of the container's network interface
+    VOLUME = "volume"  # bytes the volume holds × time
+    CLOCK = "clock"  # the agent's monotonic clock while healthy
+    GATEWAY = "gateway"  # counted by the portal's gateway
+
+
+class Action(str, Enum):
+    """What the portal wants of a lease."""
+
+    RUN = "run"
+    STOP = "stop"
+    WIPE = "wipe"
+
+
+class Profile(str, Enum):
+    """Sandbox profiles, named as Kubernetes' Pod Security Standards name them."""
+
+    RESTRICTED = "restricted"
+    BASELINE = "baseline"
+
+
+class Observed(str, Enum):
+    """What the agent sees of a lease."""
+
+    PREPARING = "preparing"
+    RUNNING = "running"  # started and the health check passes
+    UNHEALTHY = "unhealthy"
+    STOPPED = "stopped"  # no container; the volume is kept
+    WIPED = "wiped"  # nothing is left; a receipt was sent
+    FAILED = "failed"  # will not run without a change; `reason` says why
+
+
+class Reason(str, Enum):
+    """Why a lease is not running, in a word a program can use; `Status.message` says it to a person."""
+
+    NONE = ""
+    IMAGE_NOT_FOUND = "image_not_found"
+    IMAGE_INVALID = "image_invalid"  # the digest or the archive is not what was released
+    START_FAILED = "start_failed"
+    EXITED = "exited"
+    OUT_OF_MEMORY = "out_of_memory"
+    WRONG_PORT = "wrong_port"  # runs, but nothing listens on the released port
+    UNHEALTHY = "unhealthy"  # listens, but the health check fails
+    DEVICE_ERROR = "device_error"  # Docker or the disk of the device failed
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """`http`: GET path answers 200–399. `tcp`: the port accepts."""
+
+    kind: str = "tcp"
+    path: str = "/"
+    interval_seconds: int = 5
+    timeout_seconds: int = 2
+    start_seconds: int = 60  # how long a start may take before it counts as failed
+
+
+@dataclass(frozen=True)
+class Image:
+    """Exactly one image. `reference` is `name@sha256:…`; or `archive_sha256` names a `docker save` file the portal keeps,
+    whose image has the id `image_id` (sha256:…)."""
+
+    reference: str = ""
+    archive_sha256: str = ""
+    archive_bytes: int = 0
+    image_id: str = ""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing to run; all a device is told. `nodes` never learns what an app is."""
+
+    id: str  # UUID; stays the same across generations and devices
+    name: str  # label of its stable host name, e.g. "blog" → blog.apps.example
+    image: Image
+    port: int
+    memory_bytes: int
+    cpu_millis: int  # 1000 = one core
+    disk_bytes: int
+    environment: dict[str, str] = field(default_factory=dict)  # secrets included; never logged
+    health: HealthCheck = field(default_factory=HealthCheck)
+    profile: Profile = Profile.BASELINE
+    volume_path: str = ""  # where the app keeps data; empty: no volume
+    outbound: bool = False
+
+
+@dataclass(frozen=True)
+class DesiredLease:
+    lease_id: str
+    generation: int
+    action: Action
+    workload: Workload
+
+
+@dataclass(frozen=True)
+class Desired:
+    """All the portal wants of one device. A lease that is not listed is none of the portal's: stop it, keep its volume."""
+
+    leases: tuple[DesiredLease, ...] = ()
+    reading_interval_seconds: int = 30
+    report_interval_seconds: int = 15
+    poll_interval_seconds: int = 15
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the agent sees of one lease now."""
+
+    lease_id: str
+    generation: int
+    observed: Observed
+    host_port: int = 0  # the one published port on the device; 0 while there is none
+    reason: Reason = Reason.NONE
+    message: str = ""
+    log_tail: str = ""  # last lines the container wrote, at most LOG_TAIL_BYTES
+    image_id: str = ""
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    statuses: tuple[Status, ...] = ()
+    agent_version: str = ""
+    load: dict[str, int] = field(default_factory=dict)  # memory_free_bytes, disk_free_bytes, cpu_percent
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One cumulative counter. `total` never falls within a lease; a resent or lost reading changes nothing."""
+
+    lease_id: str
+    generation: int
+    meter: Meter
+    total: int
+    at: str  # ISO 8601 UTC
+    method: Method
+
+
+@dataclass(frozen=True)
+class ReadingBatch:
+    """Signed as one JWS. `id` is a UUID, the same when resent."""
+
+    id: str
+    device_id: str
+    created_at: str
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The agent may drop this batch. `duplicate`: it was stored before. `refused`: lease ids that are not this device's."""
+
+    batch_id: str
+    duplicate: bool = False
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WipeReceipt:
+    """Signed proof that a lease's container, volume and secrets are gone."""
+
+    lease_id: str
+    generation: int
+    workload_id: str
+    device_id: str
+    wiped_at: str
+    volume_bytes: int  # what the volume held before
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the device offers, after the owner's limits."""
+
+    cpu_millis: int
+    memory_bytes: int
+    disk_bytes: int
+    architecture: str = "amd64"
+    cgroup_version: int = 1
+    runtimes: tuple[str, ...] = ("runc",)
+    profiles: tuple[str, ...] = ("restricted", "baseline")
+    perf_counters: bool = False
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measured at enrolment. `instructions_per_second` turns CPU time into `compute` where no counter exists."""
+
+    instructions_per_second: int
+    memory_bytes_per_second: int = 0
+    disk_bytes_per_second: int = 0
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    token: str  # one use, from the device page
+    public_key: str  # Ed25519 JWK `x`, base64url
+    agent_version: str
+    capacity: Capacity
+    benchmark: Benchmark
+    endpoint_host: str = ""  # where the gateway reaches this device; empty: the address the portal sees
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    device_id: str
+    portal_url: str
+    link_url: str
+    desired: Desired = field(default_factory=Desired)
+
+
+T = TypeVar("T")
+
+
+class ProtocolError(ValueError):
+    """A message does not have the agreed shape; the text names the field."""
+
+
+def to_json(message: Any) -> bytes:
+    """Return a dataclass of this module as canonical JSON (sorted keys, no spaces)."""
+    return json.dumps(dataclasses.asdict(message), sort_keys=True, separators=(",", ":")).encode()
+
+
+def from_json(kind: type[T], data: bytes | str | dict[str, Any]) -> T:
+    """Return `kind` built from JSON, checking every type; unknown fields are ignored so that versions may differ.
+
+    Raises:
+        ProtocolError: it is not JSON, a field is missing or has the wrong type.
+    """
+    if not isinstance(data, dict):
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"{kind.__name__}: not JSON") from error
+    built = _build(kind, data, kind.__name__)
+    assert isinstance(built, kind)
+    return built
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        try:
+            return kind(value)
+        except ValueError:
+            raise ProtocolError(f"{where}: {value!r} is not one of {[item.value for item in kind]}") from None
+    origin = getattr(kind, "__origin__", None)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ProtocolError(f"{where}: not a list")
+        return tuple(_build(kind.__args__[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ProtocolError(f"{where}: not an object")
+        return {str(key): _build(kind.__args__[1], item, f"{where}.{key}") for key, item in value.items()}
+    # bool is an int in Python, and must not pass for a quantity.
+    if type(value) is not kind:
+        raise ProtocolError(f"{where}: not {kind.__name__}")
+    return value
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{where}: not an object")
+    hints = _hints(kind)
+    arguments = {}
+    for item in dataclasses.fields(kind):
+        if item.name in value:
+            arguments[item.name] = _build(hints[item.name], value[item.name], f"{where}.{item.name}")
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise ProtocolError(f"{where}.{item.name}: missing")
+    return kind(**arguments)
+
+
+_HINTS: dict[Any, dict[str, Any]] = {}
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    if kind not in _HINTS:
+        _HINTS[kind] = typing.get_type_hints(kind)
+    return _HINTS[kind]
