@@ -281,9 +281,7 @@ def from_json(kind: type[T], data: bytes | str | dict[str, Any]) -> T:
             data = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"{kind.__name__}: not JSON") from error
-    built = _build(kind, data, kind.__name__)
-    assert isinstance(built, kind)
-    return built
+    return typing.cast(T, _build(kind, data, kind.__name__))
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
