@@ -19,6 +19,12 @@ def home(request: HttpRequest) -> HttpResponse:
     return redirect("apps")
 
 
+@login_required
+def account_home(request: HttpRequest) -> HttpResponse:
+    """Show what a person can change about the account itself."""
+    return render(request, "account/home.html")
+
+
 def healthz(request: HttpRequest) -> JsonResponse:
     """Answer 200 when the database and Redis answer, else 503 naming the one that does not."""
     failing = []

@@ -1,7 +1,128 @@
-"""Template filters used on every page; loaded for all templates by settings."""
+"""Template tags and filters used on every page; loaded for all templates by settings."""
 
 from __future__ import annotations
 
-from django import template
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms, template
+from django.forms.boundfield import BoundField
+from django.template import Context
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 register = template.Library()
+
+TONES = {
+    "good": "running online active open settled confirmed claimed claimable paid succeeded completed published available verified ready",
+    "busy": "offered preparing pending draining starting deploying stopping placing queued new draft held submitted sent processing uploading building waiting",
+    "warn": "unhealthy grace warned disputed frozen expiring delayed degraded no_device",
+    "bad": "failed lost rejected refused declined forfeited vetoed error",
+}
+_TONE_OF = {state: tone for tone, states in TONES.items() for state in states.split()}
+
+
+@register.filter
+def tone(state: object) -> str:
+    """Return how a state feels: good, busy, warn, bad, or rest for anything over or unknown."""
+    return _TONE_OF.get(str(state).lower().replace(" ", "_"), "rest")
+
+
+@register.filter
+def words(name: object) -> str:
+    """Return `wiped_by_owner` as "Wiped by owner"."""
+    text = str(name).replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
+
+
+@register.filter
+def duration(seconds: object) -> str:
+    """Return a number of seconds (or a timedelta) in its two largest units: "2 d 3 h", "45 s"."""
+    if seconds is None or seconds == "":
+        return "–"
+    whole = int(seconds.total_seconds() if isinstance(seconds, timedelta) else float(str(seconds)))
+    parts = []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        count, whole = divmod(whole, size)
+        if count:
+            parts.append(f"{count:,} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2]) or "0 s"
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString:
+    """Return "5 min ago" or "in 3 h", with the exact UTC time for whoever points at it."""
+    if moment is None:
+        return format_html("<span>{}</span>", "never")
+    seconds = (timezone.now() - moment).total_seconds()
+    largest = duration(abs(seconds)).split(" ")
+    text = (
+        "just now"
+        if abs(seconds) < 5
+        else " ".join(largest[:2]) + " ago"
+        if seconds > 0
+        else "in " + " ".join(largest[:2])
+    )
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), at(moment), text)
+
+
+@register.filter
+def at(moment: datetime | None) -> str:
+    """Return a moment as "2026-01-31 14:05:09 UTC"."""
+    return "–" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+@register.filter(name="bytes")
+def bytes_(count: int | None) -> str:
+    """Return a number of bytes in decimal units, as Table 3 counts: "1.5 GB"."""
+    if count is None:
+        return "–"
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{count:,} B" if unit == "B" else f"{size:,.1f}".removesuffix(".0") + f" {unit}"
+
+
+@register.simple_tag(takes_context=True)
+def nav_link(context: Context, name: str, label: str) -> SafeString:
+    """Return one `<li>` of a menu, marked when the reader is in that part of the site."""
+    try:
+        target = reverse(name)
+    except NoReverseMatch:
+        return SafeString("")
+    request = context.get("request")
+    inside = request is not None and request.path.startswith(target)
+    current = SafeString(' aria-current="page"') if inside else ""
+    return format_html('<li><a href="{}"{}>{}</a></li>', target, current, label)
+
+
+@register.simple_tag(takes_context=True)
+def querystring_with(context: Context, **changes: Any) -> str:
+    """Return this page's query string with some parameters changed; for pagers and filters."""
+    query = context["request"].GET.copy()
+    for name, value in changes.items():
+        query[name] = str(value)
+    return "?" + query.urlencode()
+
+
+@register.inclusion_tag("components/_field.html")
+def field(bound: BoundField) -> dict[str, object]:
+    """Show one form field with its label, help and errors, tied together for screen readers."""
+    widget = bound.field.widget
+    attrs = dict(widget.attrs)
+    css = attrs.get("class", "")
+    if isinstance(widget, forms.RadioSelect | forms.CheckboxSelectMultiple):
+        kind, css = "group", f"{css} form-check-input"
+    elif isinstance(widget, forms.CheckboxInput):
+        kind, css = "check", f"{css} form-check-input"
+    else:
+        kind, css = "control", f"{css} {'form-select' if isinstance(widget, forms.Select) else 'form-control'}"
+    if bound.errors:
+        css += " is-invalid"
+    return {"bound": bound, "widget": bound.as_widget(attrs={**attrs, "class": css.strip()}), "kind": kind}
