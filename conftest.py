@@ -15,6 +15,7 @@ import pytest
 from interchain_site.core import redis
 from interchain_site.testing.cast import Cast, make_cast
 from interchain_site.testing.servers import valkey
+from interchain_site.testing.templates import mistakes_raise
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,12 @@ def _real_redis(valkey_url: str, settings, tmp_path: Path) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     redis.connection().flushall()
+
+
+@pytest.fixture(autouse=True)
+def _template_mistakes_fail() -> Iterator[None]:
+    with mistakes_raise():
+        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from django import forms, template
 from django.forms.boundfield import BoundField
@@ -100,15 +99,6 @@ def nav_link(context: Context, name: str, label: str) -> SafeString:
     inside = request is not None and request.path.startswith(target)
     current = SafeString(' aria-current="page"') if inside else ""
     return format_html('<li><a href="{}"{}>{}</a></li>', target, current, label)
-
-
-@register.simple_tag(takes_context=True)
-def querystring_with(context: Context, **changes: Any) -> str:
-    """Return this page's query string with some parameters changed; for pagers and filters."""
-    query = context["request"].GET.copy()
-    for name, value in changes.items():
-        query[name] = str(value)
-    return "?" + query.urlencode()
 
 
 @register.inclusion_tag("components/_field.html")
