@@ -1,5 +1,6 @@
 """What the portal and an agent say to each other: frozen dataclasses, plain JSON, no Django (docs/agent-protocol.md).
 
+Longer than 300 lines because it is the whole wire and both sides read it as one page.
 Everything goes over HTTPS under `/api/node/v1/`; the WebSocket at `/link/` carries only "look again" and liveness.
 Each request but enrolment carries `Authorization: Bearer <JWT>` signed with the device's Ed25519 key (EdDSA, RFC 8037),
 claims `iss` = device id, `aud` = portal URL, `iat`, `exp` ≤ 60 s later, `jti` used once.
