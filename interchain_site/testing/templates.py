@@ -33,7 +33,9 @@ class TemplateMistakes(logging.Filter):
         node = _author_of(sys._getframe())
         if node is not None and _is_ours(node) and not isinstance(node, _FORGIVING_NODES):
             missing = record.args[0] if isinstance(record.args, tuple) else "?"
-            raise TemplateMistake(f"{node.origin.name}, line {node.token.lineno}: no variable “{missing}” here.")
+            raise TemplateMistake(
+                f"{node.origin.name}, line {getattr(node.token, 'lineno', '?')}: no variable “{missing}” here."
+            )
         return False
 
 
