@@ -1,1 +1,21 @@
-"""Stored things of this app."""
+from marketplace.models.app import App, HealthKind, ProfileChoice, Release
+from marketplace.models.charge import Charge, ChargeCursor, ChargePeriod
+from marketplace.models.deployment import Deployment, DeploymentEvent
+from marketplace.models.notice import BalanceWatch, Notice
+from marketplace.models.price_list import Price, PriceList
+
+__all__ = [
+    "App",
+    "BalanceWatch",
+    "Charge",
+    "ChargeCursor",
+    "ChargePeriod",
+    "Deployment",
+    "DeploymentEvent",
+    "HealthKind",
+    "Notice",
+    "Price",
+    "PriceList",
+    "ProfileChoice",
+    "Release",
+]

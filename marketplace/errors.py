@@ -1,0 +1,61 @@
+"""What marketplace refuses, in words that say what to do next."""
+
+from __future__ import annotations
+
+from interchain_site.core.errors import Conflict, DomainError, Invalid, NotAllowed, NotFound
+
+
+class NotYours(NotFound):
+    """The app belongs to somebody else; a stranger is not even told that it exists."""
+
+    message = "There is no app of yours by that name."
+
+
+class StaffOnly(NotAllowed):
+    message = "Only staff may change price lists."
+
+
+class BadRelease(Invalid):
+    message = "This release cannot be accepted. Mend the marked fields and send it again."
+
+
+class NoRelease(Conflict):
+    code = "no_release"
+    message = "This app has no release yet. Add one, then deploy."
+
+
+class NotDeployed(Conflict):
+    code = "not_deployed"
+    message = "This app is not deployed. Deploy it first."
+
+
+class AlreadyDeployed(Conflict):
+    code = "already_deployed"
+    message = "This app is deployed already. Start it, redeploy a release, or delete the deployment first."
+
+
+class WrongState(Conflict):
+    code = "wrong_state"
+    message = "The app is in a state in which this cannot be done."
+
+
+class NotPlaceable(DomainError):
+    """No device can take it; said before anything is paid."""
+
+    code, status, permanent = "not_placeable", 409, False
+    message = "No device can take this app now."
+
+
+class NotEnoughNTC(DomainError):
+    code, status = "not_enough_ntc", 402
+    message = "Your balance does not cover one hour of what this app is expected to use."
+
+
+class NoPriceList(DomainError):
+    code, status, permanent = "no_price_list", 503, False
+    message = "No price list is in force for this region. Staff publish one in the admin; try again after that."
+
+
+class Frozen(Conflict):
+    code = "frozen"
+    message = "A published price list is frozen. Draft a new version instead."
