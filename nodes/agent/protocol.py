@@ -2,8 +2,8 @@
 
 Longer than 300 lines because it is the whole wire and both sides read it as one page.
 Everything goes over HTTPS under `/api/node/v1/`; the WebSocket at `/link/` carries only "look again" and liveness.
-Each request but enrolment carries `Authorization: Bearer <JWT>` signed with the device's Ed25519 key (EdDSA, RFC 8037),
-claims `iss` = device id, `aud` = portal URL, `iat`, `exp` ≤ 60 s later, `jti` used once.
+Each request but enrolment carries `Authorization: Bearer <JWT>` signed with the device's Ed25519 key (JOSE algorithm
+`Ed25519`, RFC 9864, which replaced the ambiguous `EdDSA`), claims `iss` = device id, `aud` = portal URL, `iat`, `exp` ≤ 60 s later, `jti` used once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ RECEIPTS_PATH = "/api/node/v1/receipts"  # POST a JWS (compact) over WipeReceipt
 ARCHIVE_PATH = "/api/node/v1/archives/"  # GET + sha256 → the image archive of a workload leased to this device
 LINK_PATH = "/link/"  # WebSocket; first message from the agent is the JWT; the portal sends {"type": "look"}
 
+SIGNATURE_ALGORITHM = "Ed25519"
 JWT_LIFETIME_SECONDS = 60
 CLOCK_SKEW_SECONDS = 30
 MAX_READINGS_PER_BATCH = 100
@@ -90,6 +91,7 @@ class Reason(str, Enum):
     START_FAILED = "start_failed"
     EXITED = "exited"
     OUT_OF_MEMORY = "out_of_memory"
+    OUT_OF_DISK = "out_of_disk"  # volume and writable layer hold more than `disk_bytes`
     WRONG_PORT = "wrong_port"  # runs, but nothing listens on the released port
     UNHEALTHY = "unhealthy"  # listens, but the health check fails
     DEVICE_ERROR = "device_error"  # Docker or the disk of the device failed

@@ -1,0 +1,86 @@
+"""The agent's home folder: what is in it, and the settings the owner may edit.
+
+    config.json   who this device is, where the portal is, the owner's limits          (written at enrolment)
+    device.key    Ed25519 private key, PEM, mode 0600
+    desired.json  the last desired state, so that a portal out of reach stops nothing  (mode 0600: holds apps' secrets)
+    meters.json   cumulative counters, see meter.py
+    outbox/       signed readings the portal has not confirmed yet, see outbox.py
+    receipts/     signed wipe receipts the portal has not confirmed yet
+    archives/     image archives while they are downloaded
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nodes.agent import files
+from nodes.agent.errors import SetupError
+from nodes.agent.protocol import ProtocolError, from_json
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of one device. Unknown names in the file are ignored; missing ones take these defaults."""
+
+    device_id: str
+    portal_url: str
+    link_url: str
+    instructions_per_second: int  # measured at enrolment; turns CPU time into `compute`
+    publish_address: str = "0.0.0.0"  # noqa: S104 (the gateway reaches the device over the network)
+    port_first: int = 20_000  # published ports come from this range, so that a router needs one rule
+    port_last: int = 29_999
+    allow_outbound: bool = False  # whether apps that ask for it may call out to the internet
+    dns_servers: tuple[str, ...] = ("1.1.1.1", "9.9.9.9")  # for those apps; the LAN's own resolver is out of their reach
+    subnet_pool: str = "10.231.0.0/16"  # each app's bridge takes 8 addresses of it
+    engine: str = "unix:///var/run/docker.sock"
+    runtime: str = ""  # container runtime; empty: the Engine's default
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths of one agent's folder."""
+
+    root: Path
+    config: Path = field(init=False)
+    key: Path = field(init=False)
+    desired: Path = field(init=False)
+    meters: Path = field(init=False)
+    outbox: Path = field(init=False)
+    receipts: Path = field(init=False)
+    archives: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("desired", "meters", "config"):
+            object.__setattr__(self, name, self.root / f"{name}.json")
+        for name in ("outbox", "receipts", "archives"):
+            object.__setattr__(self, name, self.root / name)
+        object.__setattr__(self, "key", self.root / "device.key")
+
+    def create(self) -> Home:
+        """Make the folders, readable by their owner alone."""
+        for folder in (self.root, self.outbox, self.receipts, self.archives):
+            files.private_folder(folder)
+        return self
+
+
+def load(home: Home) -> Config:
+    """Return the settings of an enrolled device.
+
+    Raises:
+        SetupError: the device is not enrolled, or the file is damaged.
+    """
+    document = files.read_json(home.config)
+    if document is None:
+        raise SetupError(
+            f"This device is not enrolled: {home.config} is missing or damaged. Copy the command from the device page."
+        )
+    try:
+        return from_json(Config, document)
+    except ProtocolError as error:
+        raise SetupError(f"{home.config} is damaged ({error}). Correct it, or enrol the device again.") from error
+
+
+def save(home: Home, config: Config) -> None:
+    files.write_json(home.config, dataclasses.asdict(config))

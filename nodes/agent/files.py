@@ -1,0 +1,58 @@
+"""Files that survive a power cut: written beside, flushed to the disk, then moved into place."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replace the file as one step: after a crash it holds the old or the new bytes, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names created, moved or removed in the folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove the file for good; it is fine if it is gone already."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def read_json(path: Path) -> Any:
+    """Return the file's JSON, or None when there is no file or it is not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write_json(path: Path, document: Any) -> None:
+    write_atomic(path, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+
+
+def private_folder(path: Path) -> Path:
+    """Create the folder if need be, readable by its owner alone, and return it."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
