@@ -4,7 +4,10 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView
 
+from interchain_site import pages
+
 urlpatterns = [
+    path("", pages.landing, name="landing"),
     path("", include("interchain_site.core.urls")),
     path("", include("marketplace.urls")),
     path("", include("billing.urls")),

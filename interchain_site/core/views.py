@@ -1,17 +1,14 @@
-"""Pages that belong to no app: landing, the way in after login, and the health answer for load balancers."""
+"""Pages that belong to no app: the way in after login, the account, and the health answer for load balancers."""
 
 from __future__ import annotations
 
+from allauth.mfa.utils import is_mfa_enabled
 from django.contrib.auth.decorators import login_required
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 
 from interchain_site.core import redis
-
-
-def landing(request: HttpRequest) -> HttpResponse:
-    return render(request, "landing.html")
 
 
 @login_required
@@ -22,7 +19,7 @@ def home(request: HttpRequest) -> HttpResponse:
 @login_required
 def account_home(request: HttpRequest) -> HttpResponse:
     """Show what a person can change about the account itself."""
-    return render(request, "account/home.html")
+    return render(request, "account/home.html", {"second_factor": is_mfa_enabled(request.user)})
 
 
 def healthz(request: HttpRequest) -> JsonResponse:

@@ -89,14 +89,15 @@ def bytes_(count: int | None) -> str:
 
 
 @register.simple_tag(takes_context=True)
-def nav_link(context: Context, name: str, label: str) -> SafeString:
-    """Return one `<li>` of a menu, marked when the reader is in that part of the site."""
+def nav_link(context: Context, name: str, label: str, exact: bool = False) -> SafeString:
+    """Return one `<li>` of a menu, marked when the reader is in that part of the site (or, `exact`, on that page)."""
     try:
         target = reverse(name)
     except NoReverseMatch:
         return SafeString("")
     request = context.get("request")
-    inside = request is not None and request.path.startswith(target)
+    path = request.path if request is not None else ""
+    inside = path == target if exact else path.startswith(target)
     current = SafeString(' aria-current="page"') if inside else ""
     return format_html('<li><a href="{}"{}>{}</a></li>', target, current, label)
 
