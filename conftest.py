@@ -31,6 +31,7 @@ def _real_redis(valkey_url: str, settings, tmp_path: Path) -> None:
     settings.CELERY_BROKER_URL = valkey_url
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": valkey_url}}
     settings.DATA_DIR = tmp_path
+    settings.WHITENOISE_AUTOREFRESH = True  # static files straight from their folders, no collectstatic
     settings.MEDIA_ROOT = tmp_path / "media"
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
