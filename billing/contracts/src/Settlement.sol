@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.24;
 
-import {AccessControlDefaultAdminRules} from
-    "@openzeppelin/contracts/access/extensions/AccessControlDefaultAdminRules.sol";
+import {
+    AccessControlDefaultAdminRules
+} from "@openzeppelin/contracts/access/extensions/AccessControlDefaultAdminRules.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
@@ -40,9 +41,7 @@ contract Settlement is AccessControlDefaultAdminRules {
     }
 
     event Deposited(address indexed account, address indexed payer, uint256 amount);
-    event Settled(
-        uint256 indexed epoch, bytes32 payoutRoot, bytes32 usageRoot, uint256 claimableAt, Totals totals
-    );
+    event Settled(uint256 indexed epoch, bytes32 payoutRoot, bytes32 usageRoot, uint256 claimableAt, Totals totals);
     event Vetoed(uint256 indexed epoch, address indexed guardian);
     event Claimed(address indexed account, uint256 indexed epoch, uint256 amount, uint256 cumulative);
 
@@ -160,8 +159,7 @@ contract Settlement is AccessControlDefaultAdminRules {
         }
         uint64 claimableAt = uint64(block.timestamp) + claimDelay;
         nextEpoch = epoch + 1;
-        _epochs[epoch] =
-            Epoch({payoutRoot: payoutRoot, usageRoot: usageRoot, claimableAt: claimableAt, vetoed: false});
+        _epochs[epoch] = Epoch({payoutRoot: payoutRoot, usageRoot: usageRoot, claimableAt: claimableAt, vetoed: false});
         emit Settled(epoch, payoutRoot, usageRoot, claimableAt, totals);
     }
 
