@@ -83,8 +83,9 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "interchain_site.core.context.site",
+                "interchain_site.navigation.navigation",
             ],
-            "builtins": ["interchain_site.core.templatetags.ui"],
+            "builtins": ["interchain_site.core.templatetags.ui", "billing.templatetags.money"],
         },
     }
 ]
@@ -139,6 +140,19 @@ ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "Interchain: "
+ACCOUNT_REAUTHENTICATION_REQUIRED = True  # e-mail, password and second factor change only after the password
+ACCOUNT_RATE_LIMITS = {  # amount / period / per what; over it: 429 with a readable page
+    "signup": "20/m/ip",
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/5m/key",
+    "reset_password": "20/m/ip,5/5m/key",
+    "reset_password_from_key": "20/m/ip",
+    "change_password": "5/m/user",
+    "manage_email": "10/m/user",
+    "reauthenticate": "10/m/user",
+    "confirm_email": "1/3m/key",
+}
+ALLAUTH_TRUSTED_PROXY_COUNT = env.integer("TRUSTED_PROXY_COUNT", 0)  # 1 behind our Caddy, or one visitor limits all
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if SECURE else "http"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
@@ -213,7 +227,12 @@ CELERY_TIMEZONE = "UTC"
 # --- money -------------------------------------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY", "")
 STRIPE_WEBHOOK_SECRET = env.text("STRIPE_WEBHOOK_SECRET", "")
-STRIPE_API_BASE = env.text("STRIPE_API_BASE", "")  # empty: Stripe itself
+STRIPE_API_BASE = env.text("STRIPE_API_BASE", "").rstrip("/")  # empty: Stripe itself
+if STRIPE_API_BASE:  # the stand-in's payment page has the same address; browsers follow a form's redirect only there
+    CONTENT_SECURITY_POLICY["DIRECTIVES"]["form-action"].append(STRIPE_API_BASE)
+COMMISSION_BASIS_POINTS = env.integer("COMMISSION_BASIS_POINTS", 1_000)  # 10 % of what owners earn, on top of it
+DESK_MIN_CENTS = env.integer("DESK_MIN_CENTS", 100)  # Stripe itself takes no less than 50
+DESK_MAX_CENTS = env.integer("DESK_MAX_CENTS", 1_000_000)
 QUOTE_LOCK_SECONDS = env.integer("QUOTE_LOCK_SECONDS", 900)
 EARNINGS_HOLD_SECONDS = env.integer("EARNINGS_HOLD_SECONDS", 86_400)
 CHARGE_INTERVAL_SECONDS = env.integer("CHARGE_INTERVAL_SECONDS", 60)
@@ -241,6 +260,8 @@ GATEWAY_LISTEN = env.text("GATEWAY_LISTEN", ":8080")
 GATEWAY_ACCESS_LOG = Path(env.text("GATEWAY_ACCESS_LOG", str(DATA_DIR / "gateway" / "access.log")))
 LINK_TIMEOUT_SECONDS = env.integer("LINK_TIMEOUT_SECONDS", 30)
 READING_INTERVAL_SECONDS = env.integer("READING_INTERVAL_SECONDS", 30)
+# Whether a device may be reached at a private address: on for a portal on this machine, off for one that serves strangers.
+PRIVATE_ENDPOINTS = env.flag("PRIVATE_ENDPOINTS", not SECURE)
 
 # --- logs --------------------------------------------------------------------------------------------------------
 LOGGING = {
