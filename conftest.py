@@ -14,6 +14,7 @@ import pytest
 
 from interchain_site.core import redis
 from interchain_site.testing.cast import Cast, make_cast
+from interchain_site.testing.flush import allow_flush
 from interchain_site.testing.servers import valkey
 from interchain_site.testing.templates import mistakes_raise
 
@@ -22,6 +23,11 @@ from interchain_site.testing.templates import mistakes_raise
 def valkey_url() -> Iterator[str]:
     with valkey() as url:
         yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ledger_may_be_flushed() -> None:
+    allow_flush()
 
 
 @pytest.fixture(autouse=True)

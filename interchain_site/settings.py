@@ -187,7 +187,8 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
         "form-action": [
             SELF,
-            *env.names("CSP_FORM_ACTION", "https://checkout.stripe.com https://connect.stripe.com".replace(" ", ",")),
+            *env.names("CSP_FORM_ACTION", "https://checkout.stripe.com,https://connect.stripe.com"),
+            *env.names("STRIPE_API_BASE"),  # the stand-in's payment page: browsers follow a form's redirect only there
         ],
     }
 }
@@ -228,8 +229,6 @@ CELERY_TIMEZONE = "UTC"
 STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY", "")
 STRIPE_WEBHOOK_SECRET = env.text("STRIPE_WEBHOOK_SECRET", "")
 STRIPE_API_BASE = env.text("STRIPE_API_BASE", "").rstrip("/")  # empty: Stripe itself
-if STRIPE_API_BASE:  # the stand-in's payment page has the same address; browsers follow a form's redirect only there
-    CONTENT_SECURITY_POLICY["DIRECTIVES"]["form-action"].append(STRIPE_API_BASE)
 COMMISSION_BASIS_POINTS = env.integer("COMMISSION_BASIS_POINTS", 1_000)  # 10 % of what owners earn, on top of it
 DESK_MIN_CENTS = env.integer("DESK_MIN_CENTS", 100)  # Stripe itself takes no less than 50
 DESK_MAX_CENTS = env.integer("DESK_MAX_CENTS", 1_000_000)

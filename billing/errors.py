@@ -1,0 +1,58 @@
+"""What billing refuses, and what to do next."""
+
+from __future__ import annotations
+
+from interchain_site.core.errors import Busy, Conflict, DomainError
+
+
+class Unbalanced(DomainError):
+    """The lines of a posting do not sum to zero per currency, or name no real account: a bug of the caller."""
+
+    code, status = "unbalanced", 500
+    message = "The entries of a transaction must sum to zero in each currency."
+
+
+class IdempotencyConflict(Conflict):
+    code = "idempotency_conflict"
+    message = "This key was already used for something else. Use a new key."
+
+
+class InsufficientFunds(DomainError):
+    """An account that may not be negative would be.
+
+    Attributes:
+        account_id: the account.
+        key: the posting that could not be made.
+    """
+
+    code, status = "insufficient_funds", 402
+    message = "The balance does not cover this. Buy NTC, then try again."
+
+    def __init__(self, message: str | None = None, *, account_id: int = 0, key: str = "") -> None:
+        super().__init__(message)
+        self.account_id, self.key = account_id, key
+
+
+class LedgerBusy(Busy):
+    code = "ledger_busy"
+    message = "The ledger is busy with the same accounts. Try again in a moment."
+
+
+class NoRate(DomainError):
+    code, status, permanent = "no_rate", 503, False
+    message = "No NTC price is set yet. Staff set it in the admin under Desk rates."
+
+
+class DeskOut(DomainError):
+    code, status, permanent = "desk_out", 409, False
+    message = "The desk has no NTC left to sell. Come back later."
+
+
+class QuoteExpired(DomainError):
+    code, status = "quote_expired", 409
+    message = "This price was locked for a while and the time is over. Ask for a new quote."
+
+
+class PaymentRefused(DomainError):
+    code, status = "payment_refused", 409
+    message = "This payment cannot be changed like that."

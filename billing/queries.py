@@ -1,0 +1,84 @@
+"""What screens and other apps read about money. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.db.models import QuerySet
+
+from billing.errors import NoRate
+from billing.models import Account, DeskRate, EarningsDay, Entry, Payment
+from billing.services import accounts
+
+
+@dataclass(frozen=True)
+class Balances:
+    """A person's accounts in base units of NTC. `owed` is what the person owes the platform, above zero."""
+
+    available: int = 0
+    frozen: int = 0
+    owed: int = 0
+    earnings_held: int = 0
+    earnings_available: int = 0
+    earnings_settled: int = 0
+
+
+def balances(user_id: int) -> Balances:
+    """Return all of a person's NTC balances with one query."""
+    rows = Account.objects.filter(user_id=user_id, currency="NTC").values_list("kind", "balance")
+    found = dict(rows)
+    return Balances(
+        available=found.get(accounts.AVAILABLE, 0),
+        frozen=found.get(accounts.FROZEN, 0),
+        owed=-found.get(accounts.SHORTFALL, 0),
+        earnings_held=found.get(accounts.EARNINGS_HELD, 0),
+        earnings_available=found.get(accounts.EARNINGS_AVAILABLE, 0),
+        earnings_settled=found.get(accounts.EARNINGS_SETTLED, 0),
+    )
+
+
+def available_units(user_id: int) -> int:
+    """Return what a person can spend now, in base units of NTC."""
+    return balances(user_id).available
+
+
+def available_of_many(user_ids: list[int]) -> dict[int, int]:
+    """Return what each of these people can spend now, in base units, with one query."""
+    rows = Account.objects.filter(user_id__in=user_ids, kind=accounts.AVAILABLE, currency="NTC")
+    found = {user_id: balance for user_id, balance in rows.values_list("user_id", "balance") if user_id is not None}
+    return {user_id: found.get(user_id, 0) for user_id in user_ids}
+
+
+def platform_balance(kind: str, currency: str = "NTC") -> int:
+    """Return the balance of one of the platform's accounts; zero if it was never used."""
+    row = Account.objects.filter(user=None, kind=kind, currency=currency).values_list("balance", flat=True).first()
+    return row or 0
+
+
+def rate_in_force(now: datetime) -> Decimal:
+    """Return the desk's rate, USD per NTC: the newest whose start has come.
+
+    Raises:
+        NoRate: staff have not set one that has started.
+    """
+    rate = DeskRate.objects.filter(starts_at__lte=now).order_by("-starts_at", "-id").first()
+    if rate is None:
+        raise NoRate
+    return rate.rate
+
+
+def statement(user_id: int) -> QuerySet[Entry]:
+    """Return every entry on a person's accounts, newest first, ready to be paged."""
+    return Entry.objects.filter(account__user_id=user_id).select_related("transaction", "account").order_by("-id")
+
+
+def earnings_by_day(user_id: int, *, days: int = 30) -> list[EarningsDay]:
+    """Return the last days on which a person earned something, newest first."""
+    return list(EarningsDay.objects.filter(user_id=user_id).order_by("-day")[:days])
+
+
+def payments_of(user_id: int) -> QuerySet[Payment]:
+    """Return a person's payments, newest first."""
+    return Payment.objects.filter(user_id=user_id).prefetch_related("disputes")

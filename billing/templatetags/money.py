@@ -1,0 +1,33 @@
+"""Money on screens: `|ntc`, `|usd`, `|nano_usd`, and `|amount:currency`. Built into every template by settings."""
+
+from __future__ import annotations
+
+from django import template
+
+from billing import money
+
+register = template.Library()
+
+
+@register.filter
+def ntc(units: int | None) -> str:
+    """Base units of NTC as people read them."""
+    return money.format_ntc(units or 0)
+
+
+@register.filter
+def usd(cents: int | None) -> str:
+    """US cents as people read them."""
+    return money.format_usd_cents(cents or 0)
+
+
+@register.filter
+def nano_usd(nano: int | None) -> str:
+    """Nano-dollars as people read them."""
+    return money.format_nano_usd(nano or 0)
+
+
+@register.filter
+def amount(value: int | None, currency: str) -> str:
+    """A ledger amount in its own currency."""
+    return money.format_amount(value or 0, currency)
