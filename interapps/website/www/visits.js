@@ -1,0 +1,4 @@
+fetch("/cgi-bin/visits")
+  .then((answer) => answer.text())
+  .then((number) => { document.getElementById("visits").textContent = number.trim(); })
+  .catch(() => { document.querySelector(".visits").hidden = true; });
