@@ -19,6 +19,23 @@ from interchain_site.testing.servers import valkey
 from interchain_site.testing.templates import mistakes_raise
 
 
+BROWSER_SUITE = Path(__file__).parent / "interchain_site" / "tests" / "browser"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the browser suite, and keep it out of a run that does not name `browser` by mark or by path."""
+    asked = "browser" in config.option.markexpr or any("browser" in argument for argument in config.args)
+    for item in items:
+        if BROWSER_SUITE in item.path.parents:
+            item.add_marker("browser")
+    if not asked:
+        left_out = [item for item in items if item.get_closest_marker("browser")]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if not item.get_closest_marker("browser")]
+
+
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
     with valkey() as url:
