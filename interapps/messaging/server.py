@@ -90,6 +90,8 @@ async def handle(room, reader, writer):
             await writer.drain()
     except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
         pass  # the client left, or speaks something else than HTTP
+    except asyncio.CancelledError:
+        pass  # the server stops
     finally:
         writer.close()
 
