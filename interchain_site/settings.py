@@ -248,6 +248,16 @@ ETHEREUM_KEYSTORE_FILE = env.text(
     "ETHEREUM_KEYSTORE_FILE", ""
 )  # encrypted keystore (EIP-2335 style JSON) of the operator
 ETHEREUM_KEYSTORE_PASSWORD_FILE = env.text("ETHEREUM_KEYSTORE_PASSWORD_FILE", "")
+ETHEREUM_MAX_FEE_GWEI = env.integer("ETHEREUM_MAX_FEE_GWEI", 200)  # a transaction never offers more for gas
+ETHEREUM_STUCK_SECONDS = env.integer("ETHEREUM_STUCK_SECONDS", 180)  # not mined after this: send it with a higher fee
+SETTLEMENT_ROUND_SECONDS = env.integer("SETTLEMENT_ROUND_SECONDS", 10)  # how often the chain worker looks
+# Only for `manage.py deploy_contracts`; on the local chain of the embedded default, empty addresses are Anvil's accounts.
+ETHEREUM_ADMIN_ADDRESS = env.text("ETHEREUM_ADMIN_ADDRESS", "")  # appoints operator and guardians
+ETHEREUM_GUARDIAN_ADDRESS = env.text("ETHEREUM_GUARDIAN_ADDRESS", "")  # may veto an epoch
+ETHEREUM_SALE_HOLDER_ADDRESS = env.text("ETHEREUM_SALE_HOLDER_ADDRESS", "")  # receives 20,000,000 NTC
+ETHEREUM_FOUNDERS_HOLDER_ADDRESS = env.text("ETHEREUM_FOUNDERS_HOLDER_ADDRESS", "")  # receives 5,000,000 NTC
+ETHEREUM_CLAIM_DELAY_SECONDS = env.integer("ETHEREUM_CLAIM_DELAY_SECONDS", 0 if DEBUG else 86_400)  # time for a veto
+DESK_INVENTORY_NTC = env.integer("DESK_INVENTORY_NTC", 10_000_000)  # escrowed for the desk, embedded default only
 
 # --- nodes -------------------------------------------------------------------------------------------------------
 GATEWAY_DOMAIN = env.text("GATEWAY_DOMAIN", "apps.localhost")

@@ -1,1 +1,14 @@
-urlpatterns: list[object] = []
+"""Under /api/node/v1/: what agents call."""
+
+from django.urls import path
+
+from nodes.api import agents
+
+urlpatterns = [
+    path("enrol", agents.Enrol.as_view(), name="node_enrol"),
+    path("desired", agents.DesiredView.as_view(), name="node_desired"),
+    path("report", agents.ReportView.as_view(), name="node_report"),
+    path("readings", agents.Readings.as_view(), name="node_readings"),
+    path("receipts", agents.Receipts.as_view(), name="node_receipts"),
+    path("archives/<str:sha256>", agents.Archive.as_view(), name="node_archive"),
+]

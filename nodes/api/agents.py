@@ -1,0 +1,137 @@
+"""What agents call (paths and messages: nodes/agent/protocol.py; prose: docs/agent-protocol.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpResponse, HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import AnonRateThrottle
+from rest_framework.views import APIView
+
+from interchain_site.core.errors import DomainError
+from nodes import queries
+from nodes.agent import protocol
+from nodes.api.authentication import DeviceAuthentication
+from nodes.api.files import stream
+from nodes.errors import Malformed, TooLarge
+from nodes.models import Device
+from nodes.services import archives, enrolment, leases, liveness, metering, receipts, refusals
+
+T = TypeVar("T")
+
+
+class AgentView(APIView):
+    """A view only a device may call. Bodies are read raw and held to protocol.MAX_BODY_BYTES; refusals are audited."""
+
+    authentication_classes = (DeviceAuthentication,)
+    parser_classes = ()
+    schema = None
+
+    def device(self, request: Request) -> Device:
+        device = request.user
+        assert isinstance(device, Device)  # noqa: S101  (DeviceAuthentication is the only way in)
+        return device
+
+    def body(self, request: Request) -> bytes:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > protocol.MAX_BODY_BYTES:
+            raise TooLarge
+        return bytes(request.body)
+
+    def message(self, request: Request, kind: type[T]) -> T:
+        try:
+            return protocol.from_json(kind, self.body(request))
+        except protocol.ProtocolError as error:
+            raise Malformed(str(error)) from None
+
+    def jws(self, request: Request) -> str:
+        try:
+            return self.body(request).decode("ascii").strip()
+        except UnicodeDecodeError:
+            raise Malformed("The body is not a compact JWS.") from None
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, DomainError) and exc.status < 500:
+            caller = getattr(self.request, "_user", None)
+            refusals.record(exc, device=caller if isinstance(caller, Device) else None, path=self.request.path)
+        return super().handle_exception(exc)
+
+
+class EnrolmentThrottle(AnonRateThrottle):
+    rate = "60/min"
+
+
+class Enrol(AgentView):
+    """POST Enrolment → 201 Enrolled; the token in it is what proves the right to."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    throttle_classes: ClassVar[list[Any]] = [EnrolmentThrottle]
+
+    def post(self, request: Request) -> HttpResponse:
+        message = self.message(request, protocol.Enrolment)
+        device = enrolment.enrol(enrolment=message, seen_address=request.META.get("REMOTE_ADDR", ""))
+        liveness.heard([device.pk])
+        answer = protocol.Enrolled(
+            device_id=str(device.pk),
+            portal_url=settings.PORTAL_URL,
+            link_url=_link_url(),
+            desired=queries.desired_of(device),
+        )
+        return HttpResponse(protocol.to_json(answer), content_type="application/json", status=201)
+
+
+class DesiredView(AgentView):
+    """GET → 200 Desired with an ETag, or 304 when the agent has just that."""
+
+    def get(self, request: Request) -> HttpResponse:
+        body = protocol.to_json(queries.desired_of(self.device(request)))
+        etag = f'"{hashlib.sha256(body).hexdigest()}"'
+        if request.headers.get("If-None-Match") == etag:
+            return HttpResponse(status=304, headers={"ETag": etag})
+        headers = {"ETag": etag, "Cache-Control": "no-store"}
+        return HttpResponse(body, content_type="application/json", headers=headers)
+
+
+class ReportView(AgentView):
+    """POST Report → 204."""
+
+    def post(self, request: Request) -> HttpResponse:
+        report = self.message(request, protocol.Report)
+        device = self.device(request)
+        liveness.note_load(device, report)
+        leases.handle_report(device=device, report=report)
+        return HttpResponse(status=204)
+
+
+class Readings(AgentView):
+    """POST a JWS over ReadingBatch → 200 Accepted."""
+
+    def post(self, request: Request) -> HttpResponse:
+        accepted = metering.ingest(device=self.device(request), jws=self.jws(request))
+        return HttpResponse(protocol.to_json(accepted), content_type="application/json")
+
+
+class Receipts(AgentView):
+    """POST a JWS over WipeReceipt → 204."""
+
+    def post(self, request: Request) -> HttpResponse:
+        receipts.take(device=self.device(request), jws=self.jws(request))
+        return HttpResponse(status=204)
+
+
+class Archive(AgentView):
+    """GET → the image archive of a workload leased to this device."""
+
+    def get(self, request: Request, sha256: str) -> HttpResponseBase:
+        path = archives.path_for_device(device=self.device(request), sha256=sha256)
+        return stream(request, path, content_type="application/x-tar")
+
+
+def _link_url() -> str:
+    parts = urlsplit(settings.PORTAL_URL)
+    return f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{protocol.LINK_PATH}"

@@ -1,0 +1,91 @@
+"""Devices that owners lend, and the one-use tokens that enrol them."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from nodes.regions import Region
+from nodes.states import DeviceState
+
+
+class Device(models.Model):
+    """One computer of an owner. The columns `reserved_*` are the sum of its leases, kept under this row's lock."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="devices")
+    name = models.CharField(max_length=60)
+    region = models.CharField(max_length=16, choices=Region.choices)
+    state = models.CharField(max_length=10, choices=DeviceState.choices, default=DeviceState.PENDING)
+    public_key = models.CharField(
+        max_length=43, blank=True, help_text="Ed25519 JWK x, base64url; empty until enrolled."
+    )
+    agent_version = models.CharField(max_length=40, blank=True)
+    endpoint_host = models.CharField(max_length=255, blank=True, help_text="Where the gateway reaches it.")
+    capacity = models.JSONField(default=dict, blank=True, help_text="protocol.Capacity as enrolled.")
+    benchmark = models.JSONField(default=dict, blank=True, help_text="protocol.Benchmark as enrolled.")
+    cpu_millis = models.BigIntegerField(default=0)
+    memory_bytes = models.BigIntegerField(default=0)
+    disk_bytes = models.BigIntegerField(default=0)
+    reserved_cpu_millis = models.BigIntegerField(default=0)
+    reserved_memory_bytes = models.BigIntegerField(default=0)
+    reserved_disk_bytes = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField()
+    enrolled_at = models.DateTimeField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True, help_text="Saved now and then; Redis is fresher.")
+
+    class Meta:
+        ordering = ("created_at", "id")
+        indexes = (models.Index(fields=["state", "memory_bytes"], name="device_candidates"),)
+        constraints = (
+            models.CheckConstraint(condition=Q(state__in=DeviceState.values), name="device_state_known"),
+            models.UniqueConstraint(fields=["public_key"], condition=~Q(public_key=""), name="device_key_once"),
+            models.CheckConstraint(
+                condition=Q(state__in=[DeviceState.PENDING, DeviceState.REVOKED]) | ~Q(public_key=""),
+                name="device_enrolled_has_key",
+            ),
+            models.CheckConstraint(
+                condition=Q(reserved_cpu_millis__gte=0, reserved_cpu_millis__lte=F("cpu_millis")),
+                name="device_cpu_not_over_committed",
+            ),
+            models.CheckConstraint(
+                condition=Q(reserved_memory_bytes__gte=0, reserved_memory_bytes__lte=F("memory_bytes")),
+                name="device_memory_not_over_committed",
+            ),
+            models.CheckConstraint(
+                condition=Q(reserved_disk_bytes__gte=0, reserved_disk_bytes__lte=F("disk_bytes")),
+                name="device_disk_not_over_committed",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_authenticated(self) -> bool:
+        """A device that got through the API's authentication is a caller like any other (REST framework asks)."""
+        return True
+
+    @property
+    def instructions_per_second(self) -> int:
+        """The benchmarked rate of one core; 0 while not enrolled."""
+        return int(self.benchmark.get("instructions_per_second", 0))
+
+
+class EnrolmentToken(models.Model):
+    """Lets one computer become this device, once. Only the token's hash is kept."""
+
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="tokens")
+    token_hash = models.CharField(max_length=64, unique=True, help_text="SHA-256, hex.")
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"for {self.device_id}"

@@ -1,0 +1,93 @@
+"""A lease: one workload on one device, with a generation number that only grows."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+from interchain_site.core import secrets
+from nodes.agent import protocol
+from nodes.models.device import Device
+from nodes.states import LeaseState
+
+
+class Lease(models.Model):
+    """One generation of a workload on a device. What was leased is frozen; only the state moves (nodes/states.py)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workload_id = models.UUIDField()
+    generation = models.PositiveIntegerField()
+    device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="leases")
+    is_newest = models.BooleanField(default=True, help_text="The newest generation of its workload.")
+    name = models.CharField(max_length=63, help_text="Label of the stable host name.")
+    state = models.CharField(max_length=10, choices=LeaseState.choices, default=LeaseState.OFFERED)
+    action = models.CharField(
+        max_length=4,
+        choices=[(action.value, action.value) for action in protocol.Action],
+        default=protocol.Action.RUN.value,
+        help_text="What the portal wants of it.",
+    )
+    revision = models.PositiveIntegerField(default=0, help_text="Grows with each change a client of its name may see.")
+
+    workload_public = models.JSONField(help_text="protocol.Workload without its environment.")
+    environment_encrypted = models.TextField(help_text="The environment, secrets included (core.secrets).")
+    image_key = models.CharField(max_length=300, help_text="The image reference, or the archive's SHA-256.")
+    cpu_millis = models.BigIntegerField()
+    memory_bytes = models.BigIntegerField()
+    disk_bytes = models.BigIntegerField()
+    has_volume = models.BooleanField()
+
+    host_port = models.PositiveIntegerField(default=0)
+    reason = models.CharField(max_length=20, blank=True)
+    message = models.CharField(max_length=500, blank=True)
+    log_tail = models.TextField(blank=True)
+    image_id = models.CharField(max_length=80, blank=True)
+    restarts = models.PositiveIntegerField(default=0)
+
+    opened_at = models.DateTimeField()
+    state_changed_at = models.DateTimeField()
+    running_at = models.DateTimeField(null=True, blank=True, help_text="When it last began to run.")
+    closed_at = models.DateTimeField(null=True, blank=True, help_text="When the portal first wanted it stopped.")
+    stopped_at = models.DateTimeField(null=True, blank=True)
+    wiped_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("opened_at", "generation")
+        indexes = (
+            models.Index(fields=["device", "state"], name="lease_by_device"),
+            models.Index(fields=["image_key"], name="lease_by_image"),
+        )
+        constraints = (
+            models.UniqueConstraint(fields=["workload_id", "generation"], name="lease_generation_once"),
+            models.UniqueConstraint(fields=["workload_id"], condition=Q(is_newest=True), name="lease_one_newest"),
+            models.UniqueConstraint(fields=["workload_id"], condition=Q(action="run"), name="lease_one_wanted"),
+            models.UniqueConstraint(fields=["name"], condition=Q(action="run"), name="lease_name_once"),
+            models.CheckConstraint(condition=Q(state__in=LeaseState.values), name="lease_state_known"),
+            models.CheckConstraint(condition=Q(action__in=["run", "stop", "wipe"]), name="lease_action_known"),
+            models.CheckConstraint(condition=Q(host_port__lte=65535), name="lease_host_port_is_a_port"),
+            models.CheckConstraint(condition=Q(generation__gte=1), name="lease_generation_from_one"),
+            models.CheckConstraint(
+                condition=Q(action="run") | Q(closed_at__isnull=False), name="lease_closed_has_a_time"
+            ),
+            models.CheckConstraint(
+                condition=~Q(action="run") | ~Q(state__in=["draining", "stopped", "wiped"]),
+                name="lease_ended_not_wanted",
+            ),
+            models.CheckConstraint(
+                condition=Q(cpu_millis__gt=0, memory_bytes__gt=0, disk_bytes__gte=0), name="lease_asks_for_something"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} generation {self.generation}"
+
+    @property
+    def workload(self) -> protocol.Workload:
+        """The whole workload, environment decrypted."""
+        data: dict[str, Any] = dict(self.workload_public)
+        data["environment"] = json.loads(secrets.decrypt(self.environment_encrypted))
+        return protocol.from_json(protocol.Workload, data)

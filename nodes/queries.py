@@ -1,0 +1,147 @@
+"""What other apps and screens read of devices, leases and totals. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Count, Max, Q, QuerySet
+
+from interchain_site.core.models import User
+from nodes.agent.protocol import Action, Desired, DesiredLease, Meter
+from nodes.errors import NotFound
+from nodes.models import Device, Lease, MeterTotal
+from nodes.services.routes import url_of
+from nodes.states import HOLDS_MEMORY, LeaseState
+
+
+@dataclass(frozen=True)
+class LeaseSummary:
+    """What a publisher may know of a lease."""
+
+    lease_id: UUID
+    workload_id: UUID
+    generation: int
+    device_id: UUID
+    device_name: str
+    owner_id: int
+    region: str
+    state: str
+    action: str
+    reason: str
+    message: str
+    log_tail: str
+    host_port: int
+    url: str
+    restarts: int
+    opened_at: datetime
+    state_changed_at: datetime
+    running_since: datetime | None  # None while it does not run
+    stopped_at: datetime | None
+
+
+def lease_summary(workload_id: str | UUID) -> LeaseSummary | None:
+    """Return the newest generation of a workload, or None if it was never leased."""
+    return lease_summaries([workload_id]).get(UUID(str(workload_id)))
+
+
+def lease_summaries(workload_ids: Sequence[str | UUID]) -> dict[UUID, LeaseSummary]:
+    """Return the newest generation of each workload that has one, in one query."""
+    leases = Lease.objects.filter(workload_id__in=workload_ids, is_newest=True).select_related("device")
+    return {lease.workload_id: _summary(lease) for lease in leases}
+
+
+def leases_by_id(lease_ids: Sequence[UUID]) -> dict[UUID, LeaseSummary]:
+    """Return these leases, whichever generation, in one query: for charging, which needs device, owner and region."""
+    return {lease.pk: _summary(lease) for lease in Lease.objects.filter(pk__in=lease_ids).select_related("device")}
+
+
+def lease_ids_of(workload_id: str | UUID) -> list[UUID]:
+    """Return every lease a workload ever had, oldest first."""
+    leases = Lease.objects.filter(workload_id=workload_id).order_by("generation")
+    return list(leases.values_list("pk", flat=True))
+
+
+def usage_totals(*, lease_ids: Sequence[UUID]) -> dict[UUID, dict[Meter, int]]:
+    """Return the cumulative totals in base units, active users included; a meter never read is absent."""
+    totals: dict[UUID, dict[Meter, int]] = {lease_id: {} for lease_id in lease_ids}
+    for row in MeterTotal.objects.filter(lease_id__in=lease_ids):
+        totals[row.lease_id][Meter(row.meter)] = row.total
+    return totals
+
+
+def leases_with_new_readings(*, after: int, limit: int) -> list[tuple[UUID, int]]:
+    """Return leases whose totals changed after this place in the order of changes, with their own place, oldest first.
+
+    Places are unique per lease and become visible in order, so the last one returned is the next `after`.
+    """
+    rows = MeterTotal.objects.filter(sequence__gt=after).values("lease_id").annotate(place=Max("sequence"))
+    return [(row["lease_id"], row["place"]) for row in rows.order_by("place")[:limit]]
+
+
+def evidence_for(lease_id: UUID, meter: Meter | None = None) -> dict[Meter, int | None]:
+    """Return per meter the id of the signed batch its total rests on; None for what the gateway counted."""
+    rows = MeterTotal.objects.filter(lease_id=lease_id)
+    if meter is not None:
+        rows = rows.filter(meter=meter.value)
+    return {Meter(row.meter): row.batch_id for row in rows}
+
+
+def desired_of(device: Device) -> Desired:
+    """Return all the portal wants of a device; what is stopped and not to be wiped is not listed."""
+    wanted = Lease.objects.filter(device=device).filter(
+        Q(state__in=HOLDS_MEMORY) | Q(state=LeaseState.STOPPED, action=Action.WIPE.value)
+    )
+    return Desired(
+        leases=tuple(
+            DesiredLease(str(lease.pk), lease.generation, Action(lease.action), lease.workload)
+            for lease in wanted.order_by("opened_at", "generation")
+        ),
+        reading_interval_seconds=settings.READING_INTERVAL_SECONDS,
+    )
+
+
+def devices_of(user: User) -> QuerySet[Device]:
+    """Return a person's devices with `lease_count`, the number of workloads that run or are about to."""
+    running = Count("leases", filter=Q(leases__state__in=HOLDS_MEMORY))
+    return Device.objects.filter(owner=user).annotate(lease_count=running)
+
+
+def device_of(user: User, device_id: UUID) -> Device:
+    """Return a person's own device.
+
+    Raises:
+        NotFound: they have no such device.
+    """
+    device = devices_of(user).filter(pk=device_id).first()
+    if device is None:
+        raise NotFound("You have no such device.")
+    return device
+
+
+def _summary(lease: Lease) -> LeaseSummary:
+    runs = lease.state in (LeaseState.RUNNING, LeaseState.UNHEALTHY)
+    return LeaseSummary(
+        lease_id=lease.pk,
+        workload_id=lease.workload_id,
+        generation=lease.generation,
+        device_id=lease.device_id,
+        device_name=lease.device.name,
+        owner_id=lease.device.owner_id,
+        region=lease.device.region,
+        state=lease.state,
+        action=lease.action,
+        reason=lease.reason,
+        message=lease.message,
+        log_tail=lease.log_tail,
+        host_port=lease.host_port,
+        url=url_of(lease.name),
+        restarts=lease.restarts,
+        opened_at=lease.opened_at,
+        state_changed_at=lease.state_changed_at,
+        running_since=lease.running_at if runs else None,
+        stopped_at=lease.stopped_at,
+    )

@@ -1,0 +1,146 @@
+"""Who is there. Redis holds when each device was last heard (any request or link message); a periodic sweep draws the
+conclusions in the database.
+
+Silence only counts while the portal was listening: `SINCE` starts when a web process is up and Redis remembers, and
+starts over after either was lost, so that a restart of ours never declares the whole fleet offline.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from redis import RedisError
+
+from interchain_site.core import audit, redis
+from nodes.agent.protocol import Report
+from nodes.errors import Malformed, MovedMeanwhile
+from nodes.models import Device, Lease
+from nodes.services import leases, texts
+from nodes.states import ALIVE, DeviceState, transition_device
+
+SEEN_KEY = "nodes:seen"
+LOAD_KEY = "nodes:load"
+LISTENING_KEY = "nodes:listening"
+SINCE_KEY = "nodes:listening-since"
+LISTENING_SECONDS = 15
+SAVE_SECONDS = 60
+
+log = structlog.get_logger()
+
+
+def heard(device_ids: Iterable[UUID]) -> None:
+    """Note that these devices were heard just now. Best effort: Redis may be away."""
+    now = time.time()
+    scores = {str(device_id): now for device_id in device_ids}
+    try:
+        if scores:
+            redis.connection().zadd(SEEN_KEY, scores)  # type: ignore[arg-type]  # the stubs want bytes keys
+    except RedisError as error:
+        log.warning("liveness_not_noted", error=str(error))
+
+
+def note_load(device: Device, report: Report) -> None:
+    """Keep what the agent says of itself: its load in Redis, its version in the database when it changed.
+
+    Raises:
+        Malformed: more figures than a load has.
+    """
+    if len(report.load) > 16 or any(len(name) > 40 or abs(value) >= 2**63 for name, value in report.load.items()):
+        raise Malformed("Report.load: too many or too large figures.")
+    version = texts.clean(report.agent_version, 40)
+    if version != device.agent_version:
+        Device.objects.filter(pk=device.pk).update(agent_version=version)
+    try:
+        redis.connection().hset(LOAD_KEY, str(device.pk), json.dumps(report.load))
+    except RedisError as error:
+        log.warning("load_not_noted", error=str(error))
+
+
+def load_of(device: Device) -> dict[str, int]:
+    """Return the load the device last reported; empty when unknown."""
+    try:
+        return dict(json.loads(redis.connection().hget(LOAD_KEY, str(device.pk)) or "{}"))
+    except RedisError:
+        return {}
+
+
+def listening() -> None:
+    """Note that this web process takes requests; called every few seconds by the link (nodes/link.py)."""
+    redis.connection().set(LISTENING_KEY, "1", ex=LISTENING_SECONDS)
+
+
+def last_heard(device: Device) -> datetime | None:
+    """Return when the device was last heard, from Redis or else from the database."""
+    try:
+        score = redis.connection().zscore(SEEN_KEY, str(device.pk))
+    except RedisError:
+        score = None
+    return datetime.fromtimestamp(float(score), tz=UTC) if score is not None else device.last_seen_at
+
+
+def mark_online(device: Device) -> None:
+    """Turn an offline device that was just heard online; others stay as they are."""
+    if device.state == DeviceState.OFFLINE:
+        with transaction.atomic():
+            try:
+                transition_device(device, DeviceState.ONLINE, last_seen_at=timezone.now())
+            except MovedMeanwhile:
+                device.refresh_from_db()
+                return
+            audit.record("device_online", subject=f"device:{device.pk}")
+
+
+def sweep() -> None:
+    """1. Save when devices were heard. 2. Online: offline devices heard again. 3. If the portal was listening all the
+    while, offline: those silent for LINK_TIMEOUT_SECONDS. 4. Their leases are lost, until they come back."""
+    now = time.time()
+    client = redis.connection()
+    silent_before = now - settings.LINK_TIMEOUT_SECONDS
+    fresh = [UUID(member) for member in client.zrangebyscore(SEEN_KEY, silent_before, "+inf")]
+    _save_seen(fresh)
+    for device in Device.objects.filter(state=DeviceState.OFFLINE, pk__in=fresh):
+        mark_online(device)
+    if not _listened_since(silent_before, now):
+        return
+    present = set(fresh)
+    known = Device.objects.filter(state__in=[DeviceState.ONLINE, DeviceState.OFFLINE, DeviceState.PAUSED])
+    recent = timezone.now() - timedelta(seconds=settings.LINK_TIMEOUT_SECONDS)
+    # A device that enrolled a moment ago has not been heard in Redis yet.
+    for device in known.exclude(enrolled_at__gt=recent).iterator():
+        if device.pk not in present:
+            _lose(device)
+
+
+def _listened_since(before: float, now: float) -> bool:
+    client = redis.connection()
+    if not client.exists(LISTENING_KEY):
+        client.delete(SINCE_KEY)
+        return False
+    client.set(SINCE_KEY, str(now), nx=True)
+    return float(client.get(SINCE_KEY) or now) <= before
+
+
+def _lose(device: Device) -> None:
+    if device.state == DeviceState.ONLINE:
+        try:
+            with transaction.atomic():
+                transition_device(device, DeviceState.OFFLINE)
+                audit.record("device_offline", subject=f"device:{device.pk}")
+        except MovedMeanwhile:
+            return
+    for lease_id in Lease.objects.filter(device=device, state__in=ALIVE).values_list("pk", flat=True):
+        leases.mark_lost(lease_id)
+
+
+def _save_seen(device_ids: list[UUID]) -> None:
+    now = timezone.now()
+    stale = Device.objects.filter(pk__in=device_ids).exclude(last_seen_at__gt=now - timedelta(seconds=SAVE_SECONDS))
+    stale.update(last_seen_at=now)

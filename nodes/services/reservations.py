@@ -1,0 +1,79 @@
+"""What a device has promised, counted per workload: two generations of one workload never run side by side, so they
+share one promise, and a stopped one keeps only the disk of its volume.
+
+Lock order everywhere in nodes: lease rows first, then one device row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import Q
+
+from nodes.agent import protocol
+from nodes.models import Device, Lease
+from nodes.states import HOLDS_MEMORY, LeaseState
+
+_HOLDS = Q(state__in=HOLDS_MEMORY) | Q(state=LeaseState.STOPPED, has_volume=True)
+
+
+@dataclass(frozen=True)
+class Room:
+    """An amount of the three things a device lends."""
+
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+
+    def fits(self, need: Room) -> bool:
+        """Return whether `need` is no more than this in any of the three."""
+        return (
+            need.cpu_millis <= self.cpu_millis
+            and need.memory_bytes <= self.memory_bytes
+            and need.disk_bytes <= self.disk_bytes
+        )
+
+
+def need_of(workload: protocol.Workload) -> Room:
+    return Room(workload.cpu_millis, workload.memory_bytes, workload.disk_bytes)
+
+
+def free_room(device: Device, *, for_workload: UUID) -> Room:
+    """Return what the device can still promise to this workload; what it holds already counts as free for it."""
+    held = _held(Lease.objects.filter(_HOLDS, device=device).exclude(workload_id=for_workload))
+    return Room(
+        device.cpu_millis - held.cpu_millis,
+        device.memory_bytes - held.memory_bytes,
+        device.disk_bytes - held.disk_bytes,
+    )
+
+
+def refresh(device_id: UUID) -> None:
+    """Lock the device and bring its `reserved_*` columns up to its leases. Call inside a transaction, last of all locks."""
+    device = Device.objects.select_for_update().get(pk=device_id)
+    held = _held(Lease.objects.filter(_HOLDS, device=device))
+    Device.objects.filter(pk=device_id).update(
+        reserved_cpu_millis=held.cpu_millis,
+        reserved_memory_bytes=held.memory_bytes,
+        reserved_disk_bytes=held.disk_bytes,
+    )
+
+
+def _held(leases: Iterable[Lease]) -> Room:
+    per_workload: dict[UUID, Room] = {}
+    for lease in leases:
+        runs = lease.state in HOLDS_MEMORY
+        known = per_workload.get(lease.workload_id, Room())
+        per_workload[lease.workload_id] = Room(
+            max(known.cpu_millis, lease.cpu_millis if runs else 0),
+            max(known.memory_bytes, lease.memory_bytes if runs else 0),
+            max(known.disk_bytes, lease.disk_bytes),
+        )
+    rooms = per_workload.values()
+    return Room(
+        sum(room.cpu_millis for room in rooms),
+        sum(room.memory_bytes for room in rooms),
+        sum(room.disk_bytes for room in rooms),
+    )

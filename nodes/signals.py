@@ -1,0 +1,11 @@
+"""What happens to leases, told to whoever listens. Sent inside the transaction of the change, by `nodes.services` only."""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+lease_changed = Signal()
+"""A lease moved or its reason changed. Arguments: lease_id (UUID), workload_id (UUID), state (str), reason (str)."""
+
+workload_wiped = Signal()
+"""Nothing of a workload is left on any device. Arguments: workload_id (UUID), receipt (the device's JWS, str)."""

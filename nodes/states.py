@@ -1,0 +1,93 @@
+"""The states of a device and of a lease, the moves allowed between them, and the one function that makes a move.
+
+A move is a compare-and-set: the row changes only if it is still in the state (and generation) the caller saw, so two
+processes that both noticed something never both act on it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.utils import timezone
+
+from nodes.errors import IllegalMove, MovedMeanwhile
+
+if TYPE_CHECKING:
+    from nodes.models import Device, Lease
+
+
+class DeviceState(models.TextChoices):
+    PENDING = "pending", "waiting for the device"
+    ONLINE = "online", "online"
+    OFFLINE = "offline", "offline"
+    PAUSED = "paused", "paused"
+    REVOKED = "revoked", "revoked"
+
+
+class LeaseState(models.TextChoices):
+    OFFERED = "offered", "offered"
+    PREPARING = "preparing", "preparing"
+    RUNNING = "running", "running"
+    UNHEALTHY = "unhealthy", "unhealthy"
+    DRAINING = "draining", "draining"
+    STOPPED = "stopped", "stopped"
+    WIPED = "wiped", "wiped"
+    LOST = "lost", "lost"
+
+
+D, L = DeviceState, LeaseState
+
+DEVICE_MOVES: dict[DeviceState, frozenset[DeviceState]] = {
+    D.PENDING: frozenset({D.ONLINE, D.REVOKED}),
+    D.ONLINE: frozenset({D.OFFLINE, D.PAUSED, D.REVOKED}),
+    D.OFFLINE: frozenset({D.ONLINE, D.PAUSED, D.REVOKED}),
+    D.PAUSED: frozenset({D.ONLINE, D.OFFLINE, D.REVOKED}),
+    D.REVOKED: frozenset(),
+}
+
+LEASE_MOVES: dict[LeaseState, frozenset[LeaseState]] = {
+    L.OFFERED: frozenset({L.PREPARING, L.RUNNING, L.UNHEALTHY, L.DRAINING, L.STOPPED, L.LOST}),
+    L.PREPARING: frozenset({L.RUNNING, L.UNHEALTHY, L.DRAINING, L.STOPPED, L.LOST}),
+    L.RUNNING: frozenset({L.PREPARING, L.UNHEALTHY, L.DRAINING, L.STOPPED, L.LOST}),
+    L.UNHEALTHY: frozenset({L.PREPARING, L.RUNNING, L.DRAINING, L.STOPPED, L.LOST}),
+    L.DRAINING: frozenset({L.STOPPED}),
+    L.STOPPED: frozenset({L.WIPED}),
+    # A device that comes back before its place was given away goes on with what it was doing.
+    L.LOST: frozenset({L.PREPARING, L.RUNNING, L.UNHEALTHY, L.DRAINING, L.STOPPED}),
+    L.WIPED: frozenset(),
+}
+
+ALIVE = frozenset({L.OFFERED, L.PREPARING, L.RUNNING, L.UNHEALTHY})
+HOLDS_MEMORY = ALIVE | {L.DRAINING, L.LOST}
+"""In these states a lease occupies processor and memory of its device."""
+
+
+def transition(lease: Lease, to: LeaseState, **changes: Any) -> None:
+    """Move a lease by compare-and-set on (state, generation), with other columns; refreshes the object given.
+
+    Raises:
+        IllegalMove: the table does not allow it.
+        MovedMeanwhile: somebody else moved it first.
+    """
+    _check(lease.state, to, LEASE_MOVES[LeaseState(lease.state)], f"lease {lease.pk}")
+    changes |= {"state": to, "state_changed_at": timezone.now()}
+    _compare_and_set(lease, {"state": lease.state, "generation": lease.generation}, changes)
+
+
+def transition_device(device: Device, to: DeviceState, **changes: Any) -> None:
+    """Move a device by compare-and-set on its state; raises as `transition` does."""
+    _check(device.state, to, DEVICE_MOVES[DeviceState(device.state)], f"device {device.pk}")
+    _compare_and_set(device, {"state": device.state}, changes | {"state": to})
+
+
+def _check(state: str, to: str, allowed: frozenset[Any], subject: str) -> None:
+    if to not in allowed:
+        raise IllegalMove(f"A {subject} that is {state} cannot become {to}.")
+
+
+def _compare_and_set(row: Device | Lease, seen: dict[str, Any], changes: dict[str, Any]) -> None:
+    if type(row)._default_manager.filter(pk=row.pk, **seen).update(**changes) != 1:
+        raise MovedMeanwhile
+    for name, value in changes.items():
+        setattr(row, name, value)
