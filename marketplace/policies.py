@@ -61,7 +61,7 @@ def check_can_deploy(by: Person, app: App, live: Deployment | None) -> None:
 
 
 def check_can_start(by: Person, deployment: Deployment | None, app: App) -> None:
-    """What is stopped, failed, waiting or suspended can be started.
+    """What is stopped, failed, waiting or in grace can be started.
 
     Raises:
         NotYours, NotDeployed, WrongState.
@@ -91,7 +91,7 @@ def check_can_redeploy(by: Person, deployment: Deployment | None, app: App) -> N
         NotYours, NotDeployed, WrongState.
     """
     live = _live(by, deployment, app)
-    if live.state in {DeploymentState.STOPPING, DeploymentState.SUSPENDED}:
+    if live.state in {DeploymentState.STOPPING, DeploymentState.GRACE}:
         raise WrongState("Start the app first, then put another release on it.")
 
 

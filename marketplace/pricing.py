@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from math import lcm
 
+from billing.money import NANO
 from nodes.agent.protocol import Meter
 
-NANO = 1_000_000_000
-COMMISSION_PERCENT = 10  # DESIGN §4: the publisher pays the owner's revenue and 10 % of it
 GB = 10**9
 DAY_SECONDS = 86_400
 HOUR_MILLISECONDS = 3_600_000
@@ -73,14 +72,14 @@ def difference(total: Quantities, baseline: Quantities) -> dict[Meter, int]:
     return {meter: max(0, total.get(meter, 0) - baseline.get(meter, 0)) for meter in Meter}
 
 
-def commission_units(owner_units: int, carry: int) -> tuple[int, int]:
-    """Return the commission in whole base units and the new carry (hundredths of a base unit) for more of the owner's revenue."""
-    return divmod(owner_units * COMMISSION_PERCENT + carry, 100)
+def to_json(quantities: Quantities) -> dict[str, int]:
+    """Return quantities as a JSON column keeps them."""
+    return {meter.value: amount for meter, amount in quantities.items()}
 
 
-def with_commission(amount: int) -> int:
-    """Return an amount with the commission on top, rounded up: what a publisher should expect to pay."""
-    return -(-amount * (100 + COMMISSION_PERCENT) // 100)
+def from_json(stored: Mapping[str, int]) -> dict[Meter, int]:
+    """Return the quantities behind `to_json`."""
+    return {Meter(name): int(amount) for name, amount in stored.items()}
 
 
 def quantity_in_units(meter: Meter, quantity: int) -> Decimal:

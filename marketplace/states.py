@@ -19,7 +19,7 @@ class DeploymentState(models.TextChoices):
     STOPPING = "stopping", "Stopping"
     STOPPED = "stopped", "Stopped"
     FAILED = "failed", "Failed"
-    SUSPENDED = "suspended", "Stopped: balance is used up"
+    GRACE = "grace", "Stopped: balance is used up"
     DELETING = "deleting", "Deleting"
     DELETED = "deleted", "Deleted"
 
@@ -39,14 +39,14 @@ class PriceListState(models.TextChoices):
 
 _S = DeploymentState
 DEPLOYMENT_MOVES: Mapping[str, frozenset[str]] = {
-    _S.WAITING: frozenset({_S.STARTING, _S.RUNNING, _S.UNHEALTHY, _S.STOPPED, _S.FAILED, _S.SUSPENDED, _S.DELETING}),
-    _S.STARTING: frozenset({_S.RUNNING, _S.UNHEALTHY, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.SUSPENDED, _S.DELETING}),
-    _S.RUNNING: frozenset({_S.STARTING, _S.UNHEALTHY, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.SUSPENDED, _S.DELETING}),
-    _S.UNHEALTHY: frozenset({_S.STARTING, _S.RUNNING, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.SUSPENDED, _S.DELETING}),
-    _S.STOPPING: frozenset({_S.STARTING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.SUSPENDED, _S.DELETING}),
-    _S.STOPPED: frozenset({_S.STARTING, _S.WAITING, _S.SUSPENDED, _S.DELETING}),
-    _S.FAILED: frozenset({_S.STARTING, _S.WAITING, _S.STOPPED, _S.SUSPENDED, _S.DELETING}),
-    _S.SUSPENDED: frozenset({_S.STARTING, _S.WAITING, _S.STOPPED, _S.DELETING}),
+    _S.WAITING: frozenset({_S.STARTING, _S.RUNNING, _S.UNHEALTHY, _S.STOPPED, _S.FAILED, _S.GRACE, _S.DELETING}),
+    _S.STARTING: frozenset({_S.RUNNING, _S.UNHEALTHY, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.GRACE, _S.DELETING}),
+    _S.RUNNING: frozenset({_S.STARTING, _S.UNHEALTHY, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.GRACE, _S.DELETING}),
+    _S.UNHEALTHY: frozenset({_S.STARTING, _S.RUNNING, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.GRACE, _S.DELETING}),
+    _S.STOPPING: frozenset({_S.STARTING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.GRACE, _S.DELETING}),
+    _S.STOPPED: frozenset({_S.STARTING, _S.WAITING, _S.GRACE, _S.DELETING}),
+    _S.FAILED: frozenset({_S.STARTING, _S.WAITING, _S.STOPPED, _S.GRACE, _S.DELETING}),
+    _S.GRACE: frozenset({_S.STARTING, _S.WAITING, _S.STOPPED, _S.DELETING}),
     _S.DELETING: frozenset({_S.DELETED}),
     _S.DELETED: frozenset(),
 }  # fmt: skip

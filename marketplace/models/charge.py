@@ -25,10 +25,10 @@ class ChargePeriod(models.Model):
     carry_atto_usd = models.BigIntegerField(
         default=0, help_text="Charged dollars that made no whole base unit of NTC yet."
     )
-    commission_carry = models.PositiveSmallIntegerField(default=0, help_text="Hundredths of a base unit of commission.")
+    commission_carry = models.PositiveSmallIntegerField(default=0, help_text="In 1/10,000 base units of commission.")
     owner_units = models.BigIntegerField(default=0)
     commission_units = models.BigIntegerField(default=0)
-    sequence = models.BigIntegerField(default=0, help_text="Of the newest reading charged.")
+    step = models.PositiveIntegerField(default=0, help_text="How many charges were made; names the next one.")
     opened_at = models.DateTimeField()
     charged_at = models.DateTimeField(help_text="Use before this moment is charged.")
     closed_at = models.DateTimeField(null=True, blank=True)

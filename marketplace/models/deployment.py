@@ -26,7 +26,7 @@ class Deployment(models.Model):
     lease_id = models.UUIDField(null=True, blank=True, db_index=True, help_text="The newest lease of this workload.")
     expected_use = models.JSONField(default=dict, help_text="What the publisher expected per hour when deploying.")
     expected_nano_usd_per_hour = models.BigIntegerField(default=0)
-    suspended_at = models.DateTimeField(null=True, blank=True)
+    grace_started_at = models.DateTimeField(null=True, blank=True)
     grace_ends_at = models.DateTimeField(
         null=True, blank=True, help_text="The data is wiped then, unless NTC is bought before."
     )
@@ -42,9 +42,9 @@ class Deployment(models.Model):
                 fields=("app",), condition=~models.Q(state=DeploymentState.DELETED), name="deployment_one_live_per_app"
             ),
             models.CheckConstraint(
-                name="deployment_suspended_has_dates",
-                condition=models.Q(suspended_at__isnull=True, grace_ends_at__isnull=True)
-                | models.Q(suspended_at__isnull=False, grace_ends_at__isnull=False),
+                name="deployment_grace_has_dates",
+                condition=models.Q(grace_started_at__isnull=True, grace_ends_at__isnull=True)
+                | models.Q(grace_started_at__isnull=False, grace_ends_at__isnull=False),
             ),
         )
         indexes = (models.Index(fields=("state", "state_changed_at")),)

@@ -1,0 +1,27 @@
+"""What marketplace listens to. Each acts after the sender's commit, in a transaction of its own, so that locks are always
+taken deployment first; what a crash loses in between, `tasks.sweep` picks up."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.dispatch import receiver
+
+from billing.signals import balance_credited
+from marketplace import tasks
+from marketplace.services import following
+from nodes.signals import lease_changed, workload_wiped
+
+
+@receiver(lease_changed, dispatch_uid="marketplace.follow")
+@receiver(workload_wiped, dispatch_uid="marketplace.wiped")
+def on_workload_changed(sender: Any, *, workload_id: UUID | str, **_: Any) -> None:
+    deployment_id = UUID(str(workload_id))
+    transaction.on_commit(lambda: following.follow(deployment_id=deployment_id), robust=True)
+
+
+@receiver(balance_credited, dispatch_uid="marketplace.credited")
+def on_balance_credited(sender: Any, *, user_id: int, **_: Any) -> None:
+    transaction.on_commit(lambda: tasks.credited.delay(user_id), robust=True)

@@ -1,0 +1,196 @@
+"""Turn readings into charges (DESIGN §4): many leases in one pass, each exactly once.
+
+Readings are cumulative, so is the charge: what a period costs so far, less what it was charged so far, in whole nano-dollars,
+turned into NTC at the rate in force; what makes no whole base unit is carried. So a resent, lost, late or repeated reading
+changes nothing in the end.
+
+The row of `ChargeCursor` is locked for the pass, so one worker charges at a time and another that comes meanwhile goes away.
+Cursor, periods, charges, ledger and statements change in one transaction: a worker killed in between has done nothing.
+
+New prices of a deployment begin with the first reading after its list's notice period; the use up to that reading is charged by the old ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from billing import money
+from billing.queries import rate_in_force
+from billing.services import charges as billing_charges
+from billing.services.charges import UsageCharge
+from billing.services.statements import record_statements
+from marketplace import pricing, queries
+from marketplace.models import Charge, ChargeCursor, ChargePeriod
+from marketplace.services import new_prices, periods, usage_statements
+from nodes import queries as nodes_queries
+from nodes.agent.protocol import Meter
+
+BATCH_LEASES = 1000
+CURSOR = "readings"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A period's next charge, worked out before anything is written. Money in nano-dollars and base units."""
+
+    period: ChargePeriod
+    totals: dict[Meter, int]
+    used: dict[Meter, int]  # since the charge before
+    nano_usd: int
+    owner_units: int
+    commission_units: int
+    carry_atto_usd: int
+    commission_carry: int
+
+    @property
+    def key(self) -> str:
+        """Names this charge for ever: the period's row counts its steps in the same transaction."""
+        return f"charge:{self.period.lease_id}:{self.period.number}:{self.period.step + 1}"
+
+
+@dataclass
+class Passed:
+    """What a pass did. The balances of `publishers` moved."""
+
+    leases: int = 0
+    publishers: set[int] = field(default_factory=set)
+    more: bool = False
+
+
+def charge_new_readings(*, now: datetime | None = None, limit: int = BATCH_LEASES) -> Passed:
+    """Charge the leases whose readings are new since the last pass, at most `limit` of them.
+
+    Raises:
+        NoRate: nothing is charged or lost; the next pass takes it up. LedgerBusy: likewise.
+    """
+    now = now or timezone.now()
+    with transaction.atomic():
+        cursor = _lock_cursor()
+        if cursor is None:
+            return Passed()
+        changed = nodes_queries.leases_with_new_readings(after=cursor.sequence, limit=limit)
+        if not changed:
+            return Passed()
+        passed = _charge([lease_id for lease_id, _ in changed], now=now)
+        cursor.sequence = max(sequence for _, sequence in changed)
+        cursor.save(update_fields=["sequence"])
+        passed.more = len(changed) >= limit
+        return passed
+
+
+def charge_leases(*, lease_ids: Sequence[UUID], now: datetime | None = None) -> Passed:
+    """Charge given leases up to their latest reading, whatever the cursor says; heals what a cursor could miss.
+
+    Raises:
+        NoRate, LedgerBusy.
+    """
+    with transaction.atomic():
+        if _lock_cursor() is None:
+            return Passed()
+        return _charge(lease_ids, now=now or timezone.now())
+
+
+def next_step(period: ChargePeriod, totals: Mapping[Meter, int], prices: pricing.Prices, rate: Decimal) -> Step | None:
+    """Return what a period is to be charged now that its lease used `totals`; None when nothing was used since.
+
+    Pure. A total below the one charged counts as no use.
+    """
+    before = pricing.from_json(period.totals)
+    reached = {meter: max(totals.get(meter, 0), before.get(meter, 0)) for meter in Meter}
+    used = pricing.difference(reached, before)
+    if not any(used.values()):
+        return None
+    cost = pricing.price_nano_usd(pricing.difference(reached, pricing.from_json(period.baseline)), prices)
+    nano_usd = cost - period.nano_usd
+    owner_units, carry = money.ntc_units_for_nano_usd(nano_usd, rate, period.carry_atto_usd)
+    commission, commission_carry = money.commission_units(owner_units, period.commission_carry)
+    return Step(period, reached, used, nano_usd, owner_units, commission, carry, commission_carry)
+
+
+def _lock_cursor() -> ChargeCursor | None:
+    ChargeCursor.objects.get_or_create(name=CURSOR)
+    return ChargeCursor.objects.select_for_update(skip_locked=True).filter(name=CURSOR).first()
+
+
+def _charge(lease_ids: Sequence[UUID], *, now: datetime) -> Passed:
+    """Steps: adopt strange leases · open periods · totals · next steps · ledger · rows and statements · periods whose new prices begin."""
+    periods.adopt_missing(lease_ids, now=now)
+    open_periods = periods.open_periods(lease_ids)
+    if not open_periods:
+        return Passed()
+    totals = nodes_queries.usage_totals(lease_ids=list(open_periods))
+    prices = {row.price_list_id: row.price_list.prices_by_meter() for row in open_periods.values()}
+    rate = rate_in_force(now)
+    found = (
+        next_step(period, totals.get(lease_id, {}), prices[period.price_list_id], rate)
+        for lease_id, period in open_periods.items()
+    )
+    steps = [step for step in found if step is not None]
+    if steps:
+        _write(steps, prices=prices, rate=rate, now=now)
+    new_prices.begin_where_due(list(open_periods.values()), now=now)
+    return Passed(leases=len(steps), publishers={step.period.publisher_id for step in steps})
+
+
+def _write(steps: Sequence[Step], *, prices: Mapping[int, pricing.Prices], rate: Decimal, now: datetime) -> None:
+    results = billing_charges.charge_usage(
+        charges=[
+            UsageCharge(
+                key=step.key,
+                publisher_id=step.period.publisher_id,
+                owner_id=step.period.owner_id,
+                owner_units=step.owner_units,
+                commission_units=step.commission_units,
+                effective_at=now,
+                reference=f"deployment:{step.period.deployment_id}",
+                memo="Metered use",
+            )
+            for step in steps
+            if step.owner_units
+        ],
+        now=now,
+    )
+    short = {result.key: result.shortfall_units for result in results}
+    Charge.objects.bulk_create(_charge_row(step, rate, short.get(step.key, 0), now) for step in steps)
+    evidence = queries.evidence_of([step.period.lease_id for step in steps])
+    drafts = usage_statements.drafts(steps, prices=prices, rate=rate, evidence=evidence, now=now)
+    record_statements(drafts=drafts, now=now)
+    for step in steps:
+        _move_on(step, now)
+    periods.save_all([step.period for step in steps])
+
+
+def _charge_row(step: Step, rate: Decimal, shortfall_units: int, now: datetime) -> Charge:
+    return Charge(
+        period=step.period,
+        deployment_id=step.period.deployment_id,
+        key=step.key,
+        since=step.period.charged_at,
+        at=now,
+        seconds=max(0, round((now - step.period.charged_at).total_seconds())),
+        nano_usd=step.nano_usd,
+        rate=rate,
+        owner_units=step.owner_units,
+        commission_units=step.commission_units,
+        shortfall_units=shortfall_units,
+        **pricing.to_json(step.used),
+    )
+
+
+def _move_on(step: Step, now: datetime) -> None:
+    period = step.period
+    period.totals = pricing.to_json(step.totals)
+    period.nano_usd += step.nano_usd
+    period.owner_units += step.owner_units
+    period.commission_units += step.commission_units
+    period.carry_atto_usd = step.carry_atto_usd
+    period.commission_carry = step.commission_carry
+    period.charged_at = now
+    period.step += 1

@@ -1,0 +1,40 @@
+"""The one way a deployment changes state: by the table, with an event in words."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from interchain_site.core.models import User
+from marketplace.models import Deployment, DeploymentEvent
+from marketplace.states import check_move
+
+
+def note(deployment: Deployment, *, kind: str, words: str, now: datetime, by: User | None = None) -> None:
+    """Add an event to the deployment's history."""
+    DeploymentEvent.objects.create(deployment=deployment, at=now, kind=kind, message=words, by=by)
+
+
+def move(
+    deployment: Deployment,
+    to: str,
+    *,
+    kind: str,
+    words: str,
+    now: datetime,
+    by: User | None = None,
+    **changes: Any,
+) -> None:
+    """Move a locked deployment to another state with other columns, and note it. The same state again is no move.
+
+    Raises:
+        WrongState: the table has no such move.
+    """
+    if deployment.state != to:
+        check_move(deployment.state, to)
+        changes["state_changed_at"] = now
+    changes["state"] = to
+    for name, value in changes.items():
+        setattr(deployment, name, value)
+    deployment.save(update_fields=list(changes))
+    note(deployment, kind=kind, words=words, now=now, by=by)
