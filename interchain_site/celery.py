@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "interchain_site.settings")
 app = Celery("interchain")
@@ -18,7 +19,11 @@ app.autodiscover_tasks()
 
 def schedule() -> dict[str, dict[str, object]]:
     """Return the beat schedule: what runs, how often (seconds)."""
-    rows: list[tuple[str, float]] = []
+    rows: list[tuple[str, float]] = [
+        ("marketplace.tasks.charge", settings.CHARGE_INTERVAL_SECONDS),
+        ("marketplace.tasks.sweep", 15),
+        ("marketplace.tasks.recharge_all", 3600),
+    ]
     return {task: {"task": task, "schedule": seconds, "options": {"expires": seconds}} for task, seconds in rows}
 
 
