@@ -27,4 +27,4 @@ def schedule() -> dict[str, dict[str, object]]:
     return {task: {"task": task, "schedule": seconds, "options": {"expires": seconds}} for task, seconds in rows}
 
 
-app.conf.beat_schedule = schedule()
+app.add_defaults(lambda: {"beat_schedule": schedule()})  # lazily: importing this package must not need settings
