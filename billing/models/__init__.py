@@ -1,19 +1,32 @@
 """Stored things of this app."""
 
+from billing.models.chain import ChainAttempt, ChainCursor, ChainSender, ChainTransaction
 from billing.models.desk import DeskRate, Quote
 from billing.models.ledger import Account, Currency, EarningsDay, Entry, HeldEarning, Transaction
 from billing.models.payment import Dispute, Payment, StripeEvent
+from billing.models.settlement import Claim, Epoch, PayoutLeaf, UsageStatement
+from billing.models.wallet import Wallet, WalletProof
 
 __all__ = [
     "Account",
+    "ChainAttempt",
+    "ChainCursor",
+    "ChainSender",
+    "ChainTransaction",
+    "Claim",
     "Currency",
     "DeskRate",
     "Dispute",
     "EarningsDay",
     "Entry",
+    "Epoch",
     "HeldEarning",
     "Payment",
+    "PayoutLeaf",
     "Quote",
     "StripeEvent",
     "Transaction",
+    "UsageStatement",
+    "Wallet",
+    "WalletProof",
 ]

@@ -44,7 +44,9 @@ class ChainTransactionQuerySet(models.QuerySet["ChainTransaction"]):
 class ChainTransaction(models.Model):
     """One thing to be done on the chain, under one nonce; each attempt is the same thing with a higher fee."""
 
-    key = models.CharField(max_length=120, unique=True, help_text="Names the intent, e.g. epoch:5:1. One key, one nonce.")
+    key = models.CharField(
+        max_length=120, unique=True, help_text="Names the intent, e.g. epoch:5:1. One key, one nonce."
+    )
     sender = models.ForeignKey(ChainSender, on_delete=models.PROTECT, related_name="transactions")
     nonce = models.BigIntegerField()
     to = models.CharField(max_length=42, blank=True, help_text="Empty: it creates a contract.")

@@ -28,16 +28,22 @@ class Epoch(models.Model):
     statements_count = models.PositiveIntegerField(default=0, help_text="Leaves of the usage tree.")
     contract = models.CharField(max_length=42, blank=True, help_text="The Settlement contract it was posted to.")
     posting = models.ForeignKey(ChainTransaction, null=True, on_delete=models.PROTECT, related_name="epochs")
-    attempts = models.PositiveSmallIntegerField(default=0, help_text="Transactions made for it; more than one only when refused.")
+    attempts = models.PositiveSmallIntegerField(
+        default=0, help_text="Transactions made for it; more than one only when refused."
+    )
     error = models.CharField(max_length=300, blank=True, help_text="Why posting it does not work yet.")
     mined_at = models.DateTimeField(null=True)
     claimable_at = models.DateTimeField(null=True, help_text="When the guardian's time for a veto is over.")
     final_at = models.DateTimeField(null=True, help_text="When it was final, or vetoed.")
+    veto_seen = models.BooleanField(default=False, help_text="The contract holds a veto of it.")
+    reviewed_at = models.DateTimeField(null=True, help_text="When staff looked at its veto and let settlement go on.")
 
     class Meta:
         ordering = ("-sequence",)
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["state"], condition=Q(state=EpochState.OPEN), name="billing_epoch_one_open"),
+            models.UniqueConstraint(
+                fields=["state"], condition=Q(state=EpochState.OPEN), name="billing_epoch_one_open"
+            ),
             models.CheckConstraint(
                 condition=Q(state=EpochState.OPEN)
                 | (Q(closed_at__isnull=False) & ~Q(payout_root="") & ~Q(usage_root="")),
@@ -61,7 +67,7 @@ class PayoutLeaf(models.Model):
     """A wallet's cumulative earnings, written in the epochs in which they grew.
 
     The payout tree of an epoch holds each wallet's newest leaf of that epoch or before, without the leaves that a veto
-    took out before that epoch was closed (`billing.queries_settlement.leaves_of`).
+    took out before that epoch was closed (`billing.settlement_queries.leaves_of`).
     """
 
     epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="leaves")
@@ -110,7 +116,10 @@ class Claim(models.Model):
     transaction_hash = models.CharField(max_length=66, blank=True)
     error = models.CharField(max_length=300, blank=True)
     requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+",
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="+",
         help_text="Empty: somebody sent the claim without the portal.",
     )
     requested_at = models.DateTimeField()

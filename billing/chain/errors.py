@@ -1,0 +1,63 @@
+"""What can go wrong with the chain. Tasks try again only what is not `permanent`."""
+
+from __future__ import annotations
+
+from interchain_site.core.errors import DomainError
+
+
+class ChainError(DomainError):
+    code, status = "chain_error", 502
+    message = "The Ethereum node refused this."
+
+
+class ChainUnavailable(ChainError):
+    """No answer, or none that can be read. Whether a sent transaction arrived is unknown: send the same bytes again."""
+
+    code, status, permanent = "chain_unavailable", 503, False
+    message = "The Ethereum node does not answer. It is tried again by itself; check ETHEREUM_RPC_URL if this lasts."
+
+
+class ChainRefused(ChainError):
+    """The node answered with an error, such as too little ether for gas. Mending the cause makes the same call work."""
+
+    code, permanent = "chain_refused", False
+
+
+class WrongChain(ChainError):
+    code = "wrong_chain"
+    message = "The Ethereum node is on another chain than ETHEREUM_CHAIN_ID says. Set both to the same chain."
+
+
+class Reverted(ChainError):
+    """The contract refuses the call.
+
+    Attributes:
+        name: the contract's error, e.g. `SettlementNothingToClaim`; empty when it gave none.
+    """
+
+    code = "reverted"
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(f"The contract refuses this: {name or 'it gave no reason'}.")
+        self.name = name
+
+
+class KeyUnavailable(ChainError):
+    code, status = "operator_key_unavailable", 500
+    message = (
+        "The operator's key cannot be opened. Set ETHEREUM_KEYSTORE_FILE and ETHEREUM_KEYSTORE_PASSWORD_FILE to an "
+        "encrypted keystore and the file with its password."
+    )
+
+
+class NotDeployed(ChainError):
+    code, status, permanent = "contracts_not_deployed", 503, False
+    message = "The contracts are not deployed yet. Run: python manage.py deploy_contracts"
+
+
+class ForeignContracts(ChainError):
+    code = "foreign_contracts"
+    message = (
+        "The recorded Settlement contract has settled epochs this database does not know. Restore the database that "
+        "belongs to it; until then nothing is settled."
+    )

@@ -1,0 +1,79 @@
+"""Merkle trees as OpenZeppelin's StandardMerkleTree builds them, so that `MerkleProof.sol` and its tools check ours.
+
+A leaf is `keccak256(keccak256(abi.encode(values)))`; leaves are sorted; a pair is hashed smaller first. Source:
+https://github.com/OpenZeppelin/merkle-tree#standard-merkle-trees
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eth_utils.crypto import keccak
+
+from billing.chain.types import ZERO_HASH
+
+ADDRESS_BYTES = 20
+WORD_BYTES = 32
+
+
+class MerkleTree:
+    """The tree over some leaves, in whatever order they are given. An empty tree's root is all zeros.
+
+    `_nodes` is the tree as StandardMerkleTree lays it out: node i's children are 2i+1 and 2i+2, the root is node 0.
+    """
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        ordered = sorted(leaves, reverse=True)
+        count = len(ordered)
+        self._nodes: list[bytes] = [b""] * max(count - 1, 0) + ordered
+        for index in range(count - 2, -1, -1):
+            self._nodes[index] = _pair(self._nodes[2 * index + 1], self._nodes[2 * index + 2])
+        self._places = {leaf: max(count - 1, 0) + place for place, leaf in enumerate(ordered)}
+
+    @property
+    def root(self) -> str:
+        return "0x" + self._nodes[0].hex() if self._nodes else ZERO_HASH
+
+    def proof(self, leaf: bytes) -> list[bytes]:
+        """Return the siblings from the leaf up to the root.
+
+        Raises:
+            KeyError: the tree has no such leaf.
+        """
+        index, siblings = self._places[leaf], []
+        while index > 0:
+            siblings.append(self._nodes[index + 1 if index % 2 else index - 1])
+            index = (index - 1) // 2
+        return siblings
+
+
+def payout_leaf(account: str, cumulative: int) -> bytes:
+    """Return the leaf of `(address account, uint256 cumulative)`; base units."""
+    address = bytes.fromhex(account.removeprefix("0x"))
+    if len(address) != ADDRESS_BYTES:
+        raise ValueError(f"{account} is not an address.")
+    return _leaf(address.rjust(WORD_BYTES, b"\0") + cumulative.to_bytes(WORD_BYTES, "big"))
+
+
+def statement_leaf(sha256: str) -> bytes:
+    """Return the leaf of `(bytes32 sha256)`: the SHA-256 of a usage statement's canonical JSON, in hex."""
+    digest = bytes.fromhex(sha256)
+    if len(digest) != WORD_BYTES:
+        raise ValueError(f"{sha256} is not a SHA-256.")
+    return _leaf(digest)
+
+
+def verify(*, proof: Sequence[bytes], root: str, leaf: bytes) -> bool:
+    """Return whether the proof leads from the leaf to the root, exactly as `MerkleProof.verify` does."""
+    node = leaf
+    for sibling in proof:
+        node = _pair(node, sibling)
+    return "0x" + node.hex() == root
+
+
+def _leaf(encoded: bytes) -> bytes:
+    return keccak(keccak(encoded))
+
+
+def _pair(left: bytes, right: bytes) -> bytes:
+    return keccak(left + right if left < right else right + left)

@@ -1,0 +1,73 @@
+"""Allowed moves of an epoch, of a chain transaction and of a claim, and the one function that makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from interchain_site.core.errors import Conflict
+
+
+class EpochState(models.TextChoices):
+    OPEN = "open", "Collecting"
+    CLOSED = "closed", "Computed"
+    POSTED = "posted", "Sent to Ethereum"
+    MINED = "mined", "In a block"
+    FINAL = "final", "Final"
+    VETOED = "vetoed", "Vetoed"
+
+
+class TransactionState(models.TextChoices):
+    BUILT = "built", "Signed and stored"
+    SENT = "sent", "Sent"
+    MINED = "mined", "In a block"
+    FINAL = "final", "Final"
+    REVERTED = "reverted", "Refused by the contract"
+
+
+class ClaimState(models.TextChoices):
+    REQUESTED = "requested", "Asked for"
+    SENT = "sent", "Sent to Ethereum"
+    FINAL = "final", "Paid"
+    FAILED = "failed", "Failed"
+
+
+EPOCH_MOVES: dict[str, set[str]] = {
+    EpochState.OPEN: {EpochState.CLOSED},
+    EpochState.CLOSED: {EpochState.POSTED},
+    EpochState.POSTED: {EpochState.MINED, EpochState.CLOSED},  # back to closed: the contract refused the transaction
+    EpochState.MINED: {EpochState.FINAL, EpochState.VETOED, EpochState.POSTED},  # back to posted: its block vanished
+    EpochState.FINAL: set(),
+    EpochState.VETOED: set(),
+}
+TRANSACTION_MOVES: dict[str, set[str]] = {
+    TransactionState.BUILT: {TransactionState.SENT, TransactionState.MINED},
+    TransactionState.SENT: {TransactionState.MINED},
+    TransactionState.MINED: {TransactionState.FINAL, TransactionState.REVERTED, TransactionState.SENT},
+    # Back to sent: the chain itself lost the block, for instance a local node killed before it saved its state.
+    TransactionState.FINAL: {TransactionState.SENT},
+    TransactionState.REVERTED: {TransactionState.SENT},
+}
+CLAIM_MOVES: dict[str, set[str]] = {
+    ClaimState.REQUESTED: {ClaimState.SENT, ClaimState.FINAL, ClaimState.FAILED},
+    ClaimState.SENT: {ClaimState.FINAL, ClaimState.FAILED},
+    ClaimState.FINAL: set(),
+    ClaimState.FAILED: set(),
+}
+
+
+def transition(row: models.Model, table: dict[str, set[str]], to: str, **changes: Any) -> None:
+    """Move a row to another state and set other fields with it, if it is still in the state the caller saw.
+
+    Raises:
+        Conflict: the table does not allow the move, or somebody else moved the row meanwhile.
+    """
+    seen = str(row.__dict__["state"])
+    if to not in table[seen]:
+        raise Conflict(f"A move from {seen} to {to} is not allowed.")
+    moved = type(row)._default_manager.filter(pk=row.pk, state=seen).update(state=to, **changes)
+    if not moved:
+        raise Conflict
+    for name, value in {"state": to, **changes}.items():
+        setattr(row, name, value)

@@ -1,0 +1,105 @@
+"""What the chain's modules say to each other and to services: plain values, no web3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+ZERO_ADDRESS = "0x" + "0" * 40
+ZERO_HASH = "0x" + "0" * 64
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a transaction does. `to` is None for the creation of a contract."""
+
+    to: str | None
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Fees:
+    """Wei per unit of gas (EIP-1559)."""
+
+    max_fee: int
+    priority_fee: int
+
+
+@dataclass(frozen=True)
+class Block:
+    number: int
+    hash: str
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A transaction in a block."""
+
+    hash: str
+    block_number: int
+    block_hash: str
+    succeeded: bool
+    gas_used: int
+    gas_price: int
+    contract_address: str | None
+
+
+@dataclass(frozen=True)
+class Log:
+    """One event as the chain stores it; `billing.chain.contracts` reads it."""
+
+    address: str
+    topics: tuple[bytes, ...]
+    data: bytes
+    block_number: int
+    transaction_hash: str
+
+
+class Chain(Protocol):
+    """What services need of an Ethereum node; `client.RpcChain` and `fake.FakeChain` keep the same promises.
+
+    Every method raises `ChainUnavailable` when the node does not answer.
+    """
+
+    def chain_id(self) -> int: ...
+
+    def head(self) -> Block:
+        """Return the newest block."""
+        ...
+
+    def transaction_count(self, address: str) -> int:
+        """Return how many transactions of this sender are in blocks: the nonce of the next."""
+        ...
+
+    def fees(self) -> Fees:
+        """Return fees that get a transaction into one of the next blocks."""
+        ...
+
+    def has_code(self, address: str) -> bool:
+        """Return whether a contract lives at the address."""
+        ...
+
+    def read(self, call: Call) -> bytes:
+        """Return what a view function answers, still encoded. Raises `Reverted`."""
+        ...
+
+    def estimate_gas(self, call: Call, *, sender: str) -> int:
+        """Return the gas the call needs now. Raises `Reverted` when it would fail."""
+        ...
+
+    def send(self, raw: bytes) -> None:
+        """Hand over a signed transaction; one the node already has is fine.
+
+        Raises:
+            ChainRefused: the node will not take it now.
+        """
+        ...
+
+    def receipt(self, transaction_hash: str) -> Receipt | None:
+        """Return where the transaction was mined, or None while it is not."""
+        ...
+
+    def logs(self, *, address: str, topic: bytes, first: int, last: int) -> list[Log]:
+        """Return a contract's events of one kind in the blocks `first` to `last`, in order."""
+        ...

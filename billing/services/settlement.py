@@ -1,0 +1,218 @@
+"""Epochs: earnings and evidence of a window become two Merkle roots on Ethereum.
+
+The steps, each repeatable, none able to pay twice:
+
+1. `close_epoch`: one database transaction moves each matured earning from `earnings_available` to `earnings_settled`
+   and into its wallet's cumulative leaf, attaches the statements, and stores both roots. It happens wholly or not.
+2. `post_epoch`: the transaction is signed and stored under the epoch's key, in the same database transaction that
+   moves the epoch to `posted`.
+3. Then it is sent. If that fails, or its outcome is unknown, `transactions.follow` sends the same bytes again.
+4. `confirm`: the chain has it (`mined`); deep enough and past the guardian's delay it is `final`, or it is `vetoed`.
+
+The contract takes each epoch number once, so even two different transactions could not settle it twice.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+
+from billing import settlement_queries as queries
+from billing.chain import deployments, transactions
+from billing.chain.contracts import SettledEpoch
+from billing.chain.errors import ChainError, ForeignContracts, Reverted
+from billing.chain.states import EPOCH_MOVES, EpochState, TransactionState, transition
+from billing.chain.types import Chain
+from billing.models import Account, Epoch, PayoutLeaf, UsageStatement, Wallet
+from billing.services import accounts, ledger, vetoes
+from interchain_site.core import audit
+from interchain_site.core.models import User
+
+UNDER_WAY = (EpochState.CLOSED, EpochState.POSTED)
+NOT_IN_A_BLOCK = (TransactionState.BUILT, TransactionState.SENT)
+
+
+def open_epoch(*, now: datetime) -> Epoch:
+    """Return the epoch that is collecting; the very first is opened here."""
+    epoch = Epoch.objects.filter(state=EpochState.OPEN).first()
+    if epoch is None:
+        newest = Epoch.objects.order_by("-sequence").first()
+        sequence, since = (newest.sequence + 1, newest.closed_at or now) if newest else (1, now)
+        epoch, _ = Epoch.objects.get_or_create(sequence=sequence, defaults={"opened_at": since})
+    return epoch
+
+
+def is_due(epoch: Epoch, *, now: datetime) -> bool:
+    """Return whether the open epoch has lasted its `EPOCH_SECONDS`."""
+    return now - epoch.opened_at >= timedelta(seconds=settings.EPOCH_SECONDS)
+
+
+@transaction.atomic
+def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
+    """Close the open epoch and open the next; returns the closed one, or None when there is nothing to close.
+
+    Nothing is closed while an earlier epoch is not yet in a block (its number must come first), while staff have not
+    looked at a veto, nor when nothing was earned or used. In order, in one database transaction:
+
+    1. Lock the open epoch, so that two workers close it once.
+    2. Move what each owner with a wallet has in `earnings_available` to `earnings_settled`.
+    3. Write their cumulative leaves, and give the waiting statements this epoch.
+    4. Compute both roots, and open the next epoch.
+    """
+    epoch = Epoch.objects.select_for_update().get(pk=open_epoch(now=now).pk)
+    if epoch.state != EpochState.OPEN or Epoch.objects.filter(state__in=UNDER_WAY).exists() or vetoes.pending():
+        return None
+    earned = _move_earnings(epoch, now=now)
+    _write_leaves(epoch, earned)
+    used = UsageStatement.objects.filter(epoch=None).update(epoch=epoch)
+    if not earned and not used:
+        return None
+    transition(epoch, EPOCH_MOVES, EpochState.CLOSED, closed_at=now, statements_count=used, **roots(epoch))
+    Epoch.objects.create(sequence=epoch.sequence + 1, opened_at=now)
+    audit.record(
+        "epoch_closed",
+        subject=f"epoch:{epoch.sequence}",
+        by=by,
+        payout_root=epoch.payout_root,
+        usage_root=epoch.usage_root,
+    )
+    return epoch
+
+
+def _move_earnings(epoch: Epoch, *, now: datetime) -> dict[Wallet, int]:
+    """Commit what has matured; returns base units by wallet."""
+    wallets = {wallet.user_id: wallet for wallet in Wallet.objects.filter(active=True)}
+    matured = Account.objects.filter(kind=accounts.EARNINGS_AVAILABLE, currency="NTC", balance__gt=0, user__in=wallets)
+    sources = list(matured.order_by("id").values_list("id", "user_id", "balance"))
+    targets = accounts.user_accounts([(user_id, accounts.EARNINGS_SETTLED) for _, user_id, _ in sources if user_id])
+    postings, earned = [], {}
+    for source, user_id, units in sources:
+        wallet = wallets[user_id or 0]
+        earned[wallet] = units
+        lines = (ledger.Line(source, -units), ledger.Line(targets[wallet.user_id, accounts.EARNINGS_SETTLED], units))
+        postings.append(
+            ledger.Posting(
+                key=f"epoch:{epoch.sequence}:settle:{wallet.pk}",
+                kind="earnings_settled",
+                lines=lines,
+                effective_at=now,
+                memo=f"Settled in epoch {epoch.sequence}",
+                reference=f"epoch:{epoch.sequence}",
+            )
+        )
+    ledger.post(postings=postings, now=now)
+    return earned
+
+
+def _write_leaves(epoch: Epoch, earned: dict[Wallet, int]) -> None:
+    before = queries.cumulative_by_wallet(epoch.sequence - 1)
+    PayoutLeaf.objects.bulk_create(
+        PayoutLeaf(epoch=epoch, wallet=wallet, earned_units=units, cumulative_units=before.get(wallet.pk, 0) + units)
+        for wallet, units in earned.items()
+    )
+
+
+def roots(epoch: Epoch) -> dict[str, object]:
+    """Return an epoch's roots and sums, computed from its rows."""
+    cumulative = queries.cumulative_by_wallet(epoch.sequence)
+    return {
+        "payout_root": queries.payout_tree(epoch.sequence).root,
+        "usage_root": queries.usage_tree(epoch).root,
+        "accounts": len(cumulative),
+        "cumulative_units": sum(cumulative.values()),
+        "earned_units": sum(epoch.leaves.values_list("earned_units", flat=True)),
+    }
+
+
+def post_epoch(*, epoch_id: int, chain: Chain, now: datetime) -> Epoch:
+    """Sign, store and send the transaction of a closed epoch. Called again at any point, it goes on from there.
+
+    Raises:
+        NotDeployed, KeyUnavailable, ChainRefused: mend the cause; the next round tries again.
+        ChainUnavailable: the next round tries again; if the transaction was stored, the same bytes are sent.
+        ForeignContracts: the contract holds another epoch under this number.
+        Reverted: the contract refuses it, for instance because deposits do not cover it.
+    """
+    epoch = Epoch.objects.get(pk=epoch_id)
+    if epoch.state != EpochState.CLOSED or vetoes.pending():
+        return epoch
+    deployment = deployments.load()
+    totals = (epoch.cumulative_units, epoch.accounts, epoch.statements_count)
+    call = deployment.contract.settle(
+        epoch=epoch.sequence, payout_root=epoch.payout_root, usage_root=epoch.usage_root, totals=totals
+    )
+    attempt = epoch.attempts + 1
+    try:
+        plan = transactions.plan(call=call, chain=chain)
+    except Reverted as error:
+        raise _explained(epoch, error) from error
+    with transaction.atomic():
+        row = transactions.build(key=f"epoch:{epoch.sequence}:{attempt}", plan=plan, now=now)
+        facts = {"posting": row, "contract": deployment.settlement, "attempts": attempt, "error": ""}
+        transition(epoch, EPOCH_MOVES, EpochState.POSTED, **facts)
+        audit.record("epoch_posted", subject=f"epoch:{epoch.sequence}", transaction=row.hash)
+    transactions.send(row=row, chain=chain, now=now)
+    return epoch
+
+
+def _explained(epoch: Epoch, error: Reverted) -> ChainError:
+    """Keep why the contract refuses an epoch where staff look, and return it in our words."""
+    refusal: ChainError = ForeignContracts() if error.name == "SettlementUnexpectedEpoch" else error
+    Epoch.objects.filter(pk=epoch.pk).update(error=refusal.message[:300])
+    return refusal
+
+
+def confirm(*, chain: Chain, now: datetime) -> int:
+    """Compare epochs under way with their transactions and the contract; returns how many moved.
+
+    Vetoed ones are taken last and newest first, because each undoes what the next older one left to it.
+    """
+    moved, vetoed = 0, []
+    for epoch in Epoch.objects.filter(state=EpochState.POSTED).order_by("sequence"):
+        moved += _confirm_posted(epoch, chain, now)
+    for epoch in Epoch.objects.filter(state=EpochState.MINED).order_by("sequence"):
+        settled = deployments.load().contract.epoch(chain, epoch.sequence)
+        vetoed_there = settled is not None and settled.vetoed
+        if vetoed_there != epoch.veto_seen:
+            Epoch.objects.filter(pk=epoch.pk).update(veto_seen=vetoed_there)
+        if vetoed_there:
+            vetoed.append(epoch.pk)
+        else:
+            moved += _confirm_mined(epoch, settled, chain, now)
+    return moved + sum(vetoes.withdraw(epoch_id=pk, now=now) for pk in reversed(vetoed))
+
+
+def _confirm_posted(epoch: Epoch, chain: Chain, now: datetime) -> int:
+    row = epoch.posting
+    if row is None or row.state in NOT_IN_A_BLOCK:
+        return 0
+    if row.state == TransactionState.REVERTED:
+        transition(
+            epoch, EPOCH_MOVES, EpochState.CLOSED, error="The contract refused the transaction; it is made anew."
+        )
+        return 1
+    settled = deployments.load().contract.epoch(chain, epoch.sequence)
+    if settled is None:
+        return 0  # refused but not deep enough yet, or the node answers from an older block
+    if (settled.payout_root, settled.usage_root) != (epoch.payout_root, epoch.usage_root):
+        Epoch.objects.filter(pk=epoch.pk).update(error=ForeignContracts.message[:300])
+        raise ForeignContracts
+    claimable_at = datetime.fromtimestamp(settled.claimable_at, UTC)
+    transition(epoch, EPOCH_MOVES, EpochState.MINED, mined_at=now, claimable_at=claimable_at, error="")
+    audit.record("epoch_mined", subject=f"epoch:{epoch.sequence}", transaction=row.mined_hash, gas=row.gas_used)
+    return 1
+
+
+def _confirm_mined(epoch: Epoch, settled: SettledEpoch | None, chain: Chain, now: datetime) -> int:
+    """Make it final once it is deep enough and the guardian's time is over, by the chain's own clock."""
+    row = epoch.posting
+    if row is None or row.state in NOT_IN_A_BLOCK:
+        transition(epoch, EPOCH_MOVES, EpochState.POSTED, mined_at=None)
+        return 1
+    if settled is None or row.state != TransactionState.FINAL or chain.head().timestamp < settled.claimable_at:
+        return 0
+    transition(epoch, EPOCH_MOVES, EpochState.FINAL, final_at=now)
+    audit.record("epoch_final", subject=f"epoch:{epoch.sequence}", transaction=row.mined_hash)
+    return 1

@@ -1,0 +1,50 @@
+"""Usage statements: the evidence behind each charge, kept as canonical JSON until an epoch commits to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from billing.errors import IdempotencyConflict
+from billing.models import UsageStatement
+from interchain_site.core.canonical import canonical_json, sha256_hex
+
+BATCH = 1_000
+
+
+@dataclass(frozen=True)
+class StatementDraft:
+    """A statement to keep. `document` holds no floats; `key` makes it happen once."""
+
+    key: str
+    document: dict[str, Any]
+
+
+@transaction.atomic
+def record_statements(*, drafts: Sequence[StatementDraft], now: datetime) -> None:
+    """Store the statements; the next epoch to close commits to them. All or none; the same again changes nothing.
+
+    Raises:
+        IdempotencyConflict: a key was used before for another document.
+        TypeError: a document holds a float.
+    """
+    rows: dict[str, UsageStatement] = {}
+    for row in (_row(draft, now) for draft in drafts):
+        if rows.setdefault(row.key, row).sha256 != row.sha256:
+            raise IdempotencyConflict(f"The statement {row.key} comes twice with different contents.")
+    UsageStatement.objects.bulk_create(rows.values(), batch_size=BATCH, ignore_conflicts=True)
+    keys = list(rows)
+    for start in range(0, len(keys), BATCH):
+        stored = UsageStatement.objects.filter(key__in=keys[start : start + BATCH]).values_list("key", "sha256")
+        changed = [key for key, sha256 in stored if rows[key].sha256 != sha256]
+        if changed:
+            raise IdempotencyConflict(f"The statement {changed[0]} was recorded before with another content.")
+
+
+def _row(draft: StatementDraft, now: datetime) -> UsageStatement:
+    text = canonical_json(draft.document)
+    return UsageStatement(key=draft.key, document=text.decode(), sha256=sha256_hex(text), created_at=now)

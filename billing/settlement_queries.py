@@ -1,0 +1,106 @@
+"""What settlement's services and screens read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+
+from django.db.models import Max, Q
+
+from billing.chain.merkle import MerkleTree, payout_leaf, statement_leaf
+from billing.chain.states import ClaimState, EpochState
+from billing.models import Claim, Epoch, PayoutLeaf, Wallet
+
+
+def cumulative_by_wallet(sequence: int, *, wallet_ids: Collection[int] | None = None) -> dict[int, int]:
+    """Return the base units each wallet has in the payout tree of an epoch, `{wallet_id: units}`; all wallets by default."""
+    leaves = PayoutLeaf.objects.filter(epoch__sequence__lte=sequence).filter(
+        Q(withdrawn_from=None) | Q(withdrawn_from__gt=sequence)
+    )
+    if wallet_ids is not None:
+        leaves = leaves.filter(wallet_id__in=wallet_ids)
+    return dict(leaves.values_list("wallet_id").annotate(units=Max("cumulative_units")))
+
+
+def payout_tree(sequence: int) -> MerkleTree:
+    """Return the payout tree of an epoch, built anew from the rows."""
+    units = cumulative_by_wallet(sequence)
+    addresses = dict(Wallet.objects.values_list("id", "address"))
+    return MerkleTree([payout_leaf(addresses[wallet_id], total) for wallet_id, total in units.items()])
+
+
+def usage_tree(epoch: Epoch) -> MerkleTree:
+    """Return the tree over an epoch's usage statements."""
+    hashes = epoch.statements.values_list("sha256", flat=True).iterator(chunk_size=10_000)
+    return MerkleTree([statement_leaf(sha256) for sha256 in hashes])
+
+
+@lru_cache(maxsize=2)
+def _known_tree(sequence: int, root: str) -> MerkleTree:
+    tree = payout_tree(sequence)
+    if tree.root != root:
+        raise ValueError(f"The rows of epoch {sequence} do not give the root that was posted, {root}.")
+    return tree
+
+
+def payout_proof(epoch: Epoch, *, address: str, cumulative: int) -> list[bytes]:
+    """Return the proof the contract wants for a claim in this epoch; the tree is kept, because claims come in bunches."""
+    return _known_tree(epoch.sequence, epoch.payout_root).proof(payout_leaf(address, cumulative))
+
+
+def newest_final_epoch() -> Epoch | None:
+    """Return the epoch that proves claims now."""
+    return Epoch.objects.filter(state=EpochState.FINAL).order_by("-sequence").first()
+
+
+@dataclass(frozen=True)
+class WalletBalance:
+    """What a wallet can claim now, in base units.
+
+    Attributes:
+        waiting_units: settled in epochs that are not final yet.
+        under_way: a claim is on its way.
+    """
+
+    wallet: Wallet
+    claimable_units: int
+    waiting_units: int
+    paid_units: int
+    under_way: bool
+
+
+def wallet_balances(user_id: int) -> list[WalletBalance]:
+    """Return a person's wallets, the active one first; former ones only while they still have something to claim."""
+    wallets = list(Wallet.objects.filter(user_id=user_id).order_by("-active", "-linked_at"))
+    ids = [wallet.pk for wallet in wallets]
+    epoch = newest_final_epoch()
+    final = cumulative_by_wallet(epoch.sequence, wallet_ids=ids) if epoch else {}
+    newest = cumulative_by_wallet(_newest_sequence(), wallet_ids=ids)
+    paid = paid_by_wallet(ids)
+    busy = set(
+        Claim.objects.filter(wallet_id__in=ids, state__in=[ClaimState.REQUESTED, ClaimState.SENT]).values_list(
+            "wallet_id", flat=True
+        )
+    )
+    balances = [
+        WalletBalance(
+            wallet=wallet,
+            claimable_units=max(final.get(wallet.pk, 0) - paid.get(wallet.pk, 0), 0),
+            waiting_units=max(newest.get(wallet.pk, 0) - max(final.get(wallet.pk, 0), paid.get(wallet.pk, 0)), 0),
+            paid_units=paid.get(wallet.pk, 0),
+            under_way=wallet.pk in busy,
+        )
+        for wallet in wallets
+    ]
+    return [one for one in balances if one.wallet.active or one.claimable_units or one.waiting_units]
+
+
+def paid_by_wallet(wallet_ids: Collection[int]) -> dict[int, int]:
+    """Return what each wallet was paid, as far as the chain has confirmed it; base units."""
+    claims = Claim.objects.filter(wallet_id__in=wallet_ids, state=ClaimState.FINAL)
+    return dict(claims.values_list("wallet_id").annotate(units=Max("cumulative_units")))
+
+
+def _newest_sequence() -> int:
+    return Epoch.objects.aggregate(newest=Max("sequence"))["newest"] or 0
