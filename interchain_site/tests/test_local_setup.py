@@ -1,0 +1,137 @@
+"""Setting up a site on one machine: steps, ports, the .env, and one clear line for what is in the way."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+
+import pytest
+
+from interchain_site.local import environment, ports, steps, suites, system
+from interchain_site.local.images import APPS
+from interchain_site.local.site import Site
+from interchain_site.local.steps import ROOT, Stop
+from interchain_site.local.web import _Reader
+
+
+@pytest.fixture
+def taken():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_step_is_done_once_per_content(tmp_path):
+    done = []
+    source, stamp = tmp_path / "requirements.txt", tmp_path / "stamp"
+    for text in ("a", "a", "b"):
+        source.write_text(text)
+        steps.once(stamp, steps.fingerprint([source]), lambda: done.append(source.read_text()))
+    assert done == ["a", "b"]
+
+
+def test_a_step_that_failed_is_done_again(tmp_path):
+    def fail():
+        raise Stop("no network")
+
+    with pytest.raises(Stop):
+        steps.once(tmp_path / "stamp", "x", fail)
+    assert not (tmp_path / "stamp").exists()
+
+
+def test_a_failing_program_is_one_line_and_its_last_words():
+    with pytest.raises(Stop, match=r"The packages cannot be fetched.\n    no route"):
+        steps.command(["sh", "-c", "echo no route >&2; exit 1"], failure="The packages cannot be fetched")
+
+
+def test_a_taken_port_is_named_with_its_owner(tmp_path, taken):
+    with pytest.raises(Stop, match=rf"Port {taken} \(the web's\) is in use by .*process {os.getpid()}.*--port N"):
+        ports.choose(tmp_path / "ports.json", web=taken)
+
+
+def test_ports_stay_the_same_at_the_next_start(tmp_path):
+    first = ports.choose(tmp_path / "ports.json", web=0)
+    assert ports.choose(tmp_path / "ports.json", web=0) == first
+    assert ports.choose(tmp_path / "ports.json") == first
+
+
+def test_an_inner_port_that_is_taken_moves_away(tmp_path):
+    first = ports.choose(tmp_path / "ports.json", web=0)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", first.valkey))
+        listener.listen()
+        assert ports.choose(tmp_path / "ports.json", web=0).valkey != first.valkey
+
+
+def test_secrets_are_kept_private_and_addresses_renewed(tmp_path):
+    path = tmp_path / ".env"
+    first = environment.write(path, data=tmp_path, ports=ports.Ports(1, 2, 3, 4, 5, 6), settings={})
+    again = environment.write(path, data=tmp_path, ports=ports.Ports(1, 2, 3, 9, 5, 6), settings={"EPOCH_SECONDS": "7"})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert again["SECRET_KEY"] == first["SECRET_KEY"]
+    assert again["REDIS_URL"].endswith(":9/0")
+    assert environment.read(path)["EPOCH_SECONDS"] == "7"
+
+
+def test_two_starts_in_one_folder_are_refused(tmp_path):
+    first, second = Site(tmp_path, port=0), Site(tmp_path, port=0)
+    first.open()
+    try:
+        with pytest.raises(Stop, match=r"runs in .* already"):
+            second.open()
+    finally:
+        first.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make another's folder")
+def test_another_persons_folder_is_refused(tmp_path):
+    os.chown(tmp_path, 12345, -1)
+    with pytest.raises(Stop, match="belongs to user 12345"):
+        Site(tmp_path, port=0).open()
+
+
+def test_missing_packages_give_the_one_command_to_type(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("shutil.which", lambda name, path=None: "/usr/bin/apt-get" if name == "apt-get" else None)
+    with pytest.raises(Stop, match=r"sudo apt-get install --no-install-recommends docker.io iptables"):
+        system.install(system.DOCKER)
+
+
+def test_every_demo_app_has_a_dockerfile_a_readme_and_its_port():
+    for app in APPS:
+        folder = ROOT / "interapps" / app.slug
+        assert f"EXPOSE {app.port}" in (folder / "Dockerfile").read_text()
+        assert app.volume_path in (folder / "README.md").read_text()
+
+
+def test_a_form_is_read_as_a_browser_would_send_it():
+    reader = _Reader()
+    reader.feed(
+        "<form action=/buy method=post><input type=hidden name=token value=t><input name=amount required>"
+        "<select name=region><option value=us>US<option value=eu selected>EU</select><input type=checkbox name=no>"
+        "<textarea name=notes>\nhello</textarea><input type=file name=archive><button name=go value=1>Go</button></form>"
+    )
+    form = reader.forms[0]
+    assert form.fields == {"token": "t", "amount": "", "region": "eu", "notes": "hello"}
+    assert (form.files, form.required, form.buttons) == ({"archive"}, {"amount"}, [("go", "1")])
+
+
+def test_skips_another_suite_runs_do_not_count(tmp_path):
+    report = tmp_path / "r.xml"
+    report.write_text(
+        "<testsuites><testsuite><testcase classname='a' name='ok'/>"
+        "<testcase classname='a' name='bad'><failure/></testcase>"
+        "<testcase classname='a' name='pg'><skipped message='needs PostgreSQL'/></testcase>"
+        "<testcase classname='a' name='no'><skipped message='no moon'/></testcase></testsuite></testsuites>"
+    )
+    outcome = suites.read_report("unit", report, "PostgreSQL")
+    assert (outcome.passed, outcome.failed, outcome.skipped) == (1, 1, ["a::no: no moon"])
+
+
+@pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
+def test_a_skip_is_a_failure_in_ci(monkeypatch, capsys, ci, code):
+    monkeypatch.setenv("CI", ci)
+    assert suites.summary([suites.Outcome("unit", passed=3, skipped=["a::b: no moon"])]) == code
+    assert "3 passed, 0 failed, 1 skipped" in capsys.readouterr().out
