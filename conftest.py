@@ -18,7 +18,6 @@ from interchain_site.testing.flush import allow_flush
 from interchain_site.testing.servers import valkey
 from interchain_site.testing.templates import mistakes_raise
 
-
 BROWSER_SUITE = Path(__file__).parent / "interchain_site" / "tests" / "browser"
 
 

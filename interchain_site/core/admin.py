@@ -1,8 +1,16 @@
+"""The admin's own name and door, people, and the audit trail."""
+
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.http import HttpRequest
 
 from interchain_site.core.models import AuditEvent, User
+
+admin.site.site_header = "Interchain administration"
+admin.site.site_title = "Interchain"
+admin.site.index_title = "What staff look after"
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # or it would skip the second factor
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
