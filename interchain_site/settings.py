@@ -1,4 +1,7 @@
-"""The one settings file. Everything that differs between machines is an environment variable, named in `dotenv-sample`."""
+"""The one settings file. Everything that differs between machines is an environment variable, named in `dotenv-sample`.
+
+Longer than 300 lines because one page of settings is easier to search than several.
+"""
 
 from __future__ import annotations
 
