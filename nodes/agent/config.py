@@ -1,12 +1,12 @@
 """The agent's home folder: what is in it, and the settings the owner may edit.
 
-    config.json   who this device is, where the portal is, the owner's limits          (written at enrolment)
-    device.key    Ed25519 private key, PEM, mode 0600
-    desired.json  the last desired state, so that a portal out of reach stops nothing  (mode 0600: holds apps' secrets)
-    meters.json   cumulative counters, see meter.py
-    outbox/       signed readings the portal has not confirmed yet, see outbox.py
-    receipts/     signed wipe receipts the portal has not confirmed yet
-    archives/     image archives while they are downloaded
+config.json   who this device is, where the portal is, the owner's limits          (written at enrolment)
+device.key    Ed25519 private key, PEM, mode 0600
+desired.json  the last desired state, so that a portal out of reach stops nothing  (mode 0600: holds apps' secrets)
+meters.json   cumulative counters, see meter.py
+outbox/       signed readings the portal has not confirmed yet, see outbox.py
+receipts/     signed wipe receipts the portal has not confirmed yet
+archives/     image archives while they are downloaded
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ class Config:
     port_first: int = 20_000  # published ports come from this range, so that a router needs one rule
     port_last: int = 29_999
     allow_outbound: bool = False  # whether apps that ask for it may call out to the internet
-    dns_servers: tuple[str, ...] = ("1.1.1.1", "9.9.9.9")  # for those apps; the LAN's own resolver is out of their reach
+    dns_servers: tuple[str, ...] = (
+        "1.1.1.1",
+        "9.9.9.9",
+    )  # for those apps; the LAN's own resolver is out of their reach
     subnet_pool: str = "10.231.0.0/16"  # each app's bridge takes 8 addresses of it
     engine: str = "unix:///var/run/docker.sock"
     runtime: str = ""  # container runtime; empty: the Engine's default

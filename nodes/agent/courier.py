@@ -1,0 +1,157 @@
+"""Carries everything between agent and portal over HTTPS, in a thread of its own: a portal that hangs delays no app."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from nodes.agent.errors import AgentError, PortalRefused, PortalUnreachable
+from nodes.agent.outbox import Outbox, Receipts
+from nodes.agent.protocol import Desired, ProtocolError, Report
+from nodes.agent.server_api import Portal
+
+log = logging.getLogger(__name__)
+LONGEST_PAUSE_SECONDS = 60.0
+DEVICE_REVOKED = "device_revoked"
+
+
+class Courier(threading.Thread):
+    """Fetches the desired state when told to or when due, sends reports when they change or are due, empties outbox and receipts."""
+
+    def __init__(
+        self,
+        portal: Portal,
+        *,
+        outbox: Outbox,
+        receipts: Receipts,
+        report: "Callable[[], Report]",
+        desired: "Callable[[Desired], None]",
+        revoked: "Callable[[], None]",
+    ) -> None:
+        """Args: report: asked for what to say. desired: given what the portal wants. revoked: the owner removed the device."""
+        super().__init__(name="courier", daemon=True)
+        self._portal, self._outbox, self._receipts = portal, outbox, receipts
+        self._report, self._desired, self._revoked = report, desired, revoked
+        self._wake = threading.Event()
+        self._stopping = False
+        self._look, self._changed = True, True
+        self._times = Desired()
+        self._poll_due = self._report_due = 0.0
+        self._pause = 0.0
+
+    def look(self) -> None:
+        """Fetch the desired state now."""
+        self._look = True
+        self._wake.set()
+
+    def changed(self) -> None:
+        """Send a report now."""
+        self._changed = True
+        self._wake.set()
+
+    def arrived(self) -> None:
+        """Send readings and receipts now."""
+        self._wake.set()
+
+    def run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                self.round()
+                self._pause = 0.0
+            except PortalRefused as error:
+                self._refused(error)
+            except (PortalUnreachable, ProtocolError) as error:
+                self._slow_down(f"The portal cannot be used now ({error}). Apps go on; trying again.")
+            except Exception:  # a fault of ours must not silence the device
+                log.exception("Unexpected; trying again.")
+                self._slow_down("")
+            self._wait()
+
+    def round(self) -> None:
+        """Do whatever is due, the wishes of the portal first."""
+        now = time.monotonic()
+        if self._look or now >= self._poll_due:
+            self._look = False
+            self._fetch()
+            self._poll_due = now + self._times.poll_interval_seconds * _jitter()
+        if self._changed or now >= self._report_due:
+            self._changed = False
+            try:
+                self._portal.report(self._report())
+            except AgentError:
+                self._changed = True
+                raise
+            self._report_due = now + self._times.report_interval_seconds
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Send what waits in the outbox and the receipts until both are empty."""
+        while True:
+            waiting = self._outbox.oldest()
+            if waiting is None:
+                break
+            name, jws = waiting
+            try:
+                accepted = self._portal.readings(jws)
+                if accepted.refused:
+                    log.warning("The portal does not know leases %s as this device's.", ", ".join(accepted.refused))
+                self._outbox.confirmed(name)
+            except PortalRefused as error:
+                if not error.permanent or error.code == DEVICE_REVOKED:
+                    raise
+                log.error("The portal refused readings for good (%s: %s); set aside.", error.code, error)
+                self._outbox.refused(name)
+        for lease_id, jws in self._receipts.waiting():
+            try:
+                self._portal.receipt(jws)
+            except PortalRefused as error:
+                if not error.permanent or error.code == DEVICE_REVOKED:
+                    raise
+                log.error("The portal refused the wipe receipt of %s (%s: %s).", lease_id, error.code, error)
+            self._receipts.confirmed(lease_id)
+
+    def stop(self, *, seconds: float) -> None:
+        """End the thread, then try for so long to say what is left to say."""
+        self._stopping = True
+        self._wake.set()
+        self.join(seconds)
+
+    def _fetch(self) -> None:
+        try:
+            desired = self._portal.desired()
+        except AgentError:
+            self._poll_due = 0.0
+            raise
+        if desired is not None:
+            self._times = desired
+            self._desired(desired)
+
+    def _refused(self, error: PortalRefused) -> None:
+        if error.code == DEVICE_REVOKED:
+            self._revoked()
+        self._slow_down(f"The portal refused this device ({error.code}: {error}).")
+
+    def _slow_down(self, message: str) -> None:
+        if message and not self._pause:
+            log.warning(message)
+        self._pause = min(max(1.0, self._pause * 2), LONGEST_PAUSE_SECONDS)
+
+    def _wait(self) -> None:
+        if self._pause:
+            # Not woken by every change of an app: the portal is down or angry. A link that comes up again calls look().
+            until = time.monotonic() + self._pause * _jitter()
+            while not self._stopping and time.monotonic() < until:
+                self._wake.clear()
+                self._wake.wait(max(0.0, until - time.monotonic()))
+                if self._look:
+                    return
+            return
+        self._wake.wait(max(0.05, min(self._poll_due, self._report_due) - time.monotonic()))
+
+
+def _jitter() -> float:
+    return 0.8 + 0.4 * random.random()  # noqa: S311 (devices must not come all at once)

@@ -1,0 +1,122 @@
+"""Says in plain words why an app is not running. Reads what the kernel shows of the container's process; changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodes.agent.protocol import HealthCheck, Reason, Workload
+from nodes.agent.reconcile import Seen
+
+LISTENING = "0A"
+FILE_TOO_LARGE = 25  # SIGXFSZ
+
+
+@dataclass(frozen=True)
+class Finding:
+    reason: Reason
+    message: str
+
+
+def exited(seen: Seen, workload: Workload) -> Finding:
+    """Say why a container's process is gone."""
+    if seen.out_of_memory:
+        return Finding(
+            Reason.OUT_OF_MEMORY,
+            f"The app used more than its {_size(workload.memory_bytes)} of memory and was stopped. "
+            "Give the release more memory, or make it use less.",
+        )
+    if seen.exit_code == 128 + FILE_TOO_LARGE:
+        return Finding(
+            Reason.OUT_OF_DISK,
+            f"The app wrote a file larger than its {_size(workload.disk_bytes)} of disk and was stopped.",
+        )
+    if seen.error:
+        return Finding(Reason.START_FAILED, f"The container did not start: {seen.error}")
+    if seen.exit_code == 0:
+        return Finding(
+            Reason.EXITED,
+            "The app ended by itself (exit code 0). It must stay in the foreground and keep serving its port.",
+        )
+    return Finding(
+        Reason.EXITED,
+        f"The app ended with exit code {seen.exit_code}{_signal(seen.exit_code)}. See its last lines below.",
+    )
+
+
+def overfull(held: int, workload: Workload) -> Finding:
+    """Say that an app holds more than it may."""
+    return Finding(
+        Reason.OUT_OF_DISK,
+        f"The app holds {_size(held)} on disk and may hold {_size(workload.disk_bytes)}. It was stopped; its data is kept. "
+        "Give the release more disk, or make it write less.",
+    )
+
+
+def silent(seen: Seen, workload: Workload, proc: Path = Path("/proc")) -> Finding:
+    """Say why a running container is not healthy."""
+    port, found = workload.port, listening(seen.pid, proc)
+    if port in found.everywhere:
+        return _unhealthy(workload.health, port)
+    if port in found.loopback:
+        return Finding(
+            Reason.WRONG_PORT,
+            f"The app listens on port {port} of 127.0.0.1 only, where nobody outside its container can reach it. "
+            "Make it listen on 0.0.0.0.",
+        )
+    others = sorted(found.everywhere | found.loopback)
+    if others:
+        named = ", ".join(str(other) for other in others)
+        return Finding(
+            Reason.WRONG_PORT,
+            f"Nothing listens on port {port}. The app listens on {'port' if len(others) == 1 else 'ports'} {named}: "
+            "correct the release's port, or the app's.",
+        )
+    return Finding(Reason.WRONG_PORT, f"The app runs, but listens on no port. It should listen on port {port}.")
+
+
+def _unhealthy(health: HealthCheck, port: int) -> Finding:
+    if health.kind == "http":
+        wanted = f"GET {health.path} on port {port} does not answer 200–399 within {health.timeout_seconds} s"
+    else:
+        wanted = f"port {port} does not accept a connection within {health.timeout_seconds} s"
+    return Finding(Reason.UNHEALTHY, f"The app listens on its port, but its health check fails: {wanted}.")
+
+
+@dataclass(frozen=True)
+class Listening:
+    everywhere: "frozenset[int]"
+    loopback: "frozenset[int]"
+
+
+def listening(pid: int, proc: Path = Path("/proc")) -> Listening:
+    """Return the TCP ports that anything in the process's network listens on."""
+    everywhere, loopback = set(), set()
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (proc / str(pid) / "net" / name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            columns = line.split()
+            address, _, port = columns[1].partition(":")
+            if columns[3] == LISTENING and not _is_docker_resolver(address):
+                (loopback if _is_loopback(address) else everywhere).add(int(port, 16))
+    return Listening(frozenset(everywhere), frozenset(loopback - everywhere))
+
+
+def _is_loopback(address: str) -> bool:
+    return address.endswith("7F") if len(address) == 8 else address in ("00000000000000000000000001000000",)
+
+
+def _is_docker_resolver(address: str) -> bool:
+    return address == "0B00007F"  # 127.0.0.11, Docker's own name server in every container
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count / 2**20:.3g} MiB"
+
+
+def _signal(code: int) -> str:
+    known = {137: " (killed)", 139: " (it crashed: segmentation fault)", 143: " (asked to stop)", 134: " (it aborted)"}
+    return known.get(code, "")

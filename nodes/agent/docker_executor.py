@@ -1,0 +1,304 @@
+"""Runs leases on this device's Docker Engine. The promises are in `executor.py`; what a container may do is in `sandbox.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from nodes.agent import counters, sandbox, subnets
+from nodes.agent.config import Config
+from nodes.agent.engine import Engine, EngineDown, EngineError, filters
+from nodes.agent.errors import Cancelled, LeaseError
+from nodes.agent.images import Images
+from nodes.agent.protocol import LOG_TAIL_BYTES, LOG_TAIL_LINES, DesiredLease, Profile, Reason, Workload
+from nodes.agent.reconcile import Seen
+from nodes.agent.sandbox import LABEL
+
+STOP_SECONDS = 10
+PORT_TRIES = 20
+
+
+class DockerExecutor:
+    """One device's containers on one Engine."""
+
+    def __init__(self, config: Config, *, engine: Engine, images: Images, cgroup_driver: str) -> None:
+        self._config, self._engine, self._images = config, engine, images
+        self._cgroup_driver = cgroup_driver
+        self._mine = f"{LABEL}device={config.device_id}"
+
+    def observe(self) -> "dict[str, Seen]":
+        query = {"all": "1", **filters(label=[self._mine])}
+        found = {}
+        for network in self._engine.call("GET", "/networks", query=filters(label=[self._mine])):
+            seen = _bare(network["Labels"])
+            found[seen.lease_id] = seen
+        for item in self._engine.call("GET", "/containers/json", query=query):
+            detail = self._inspect(item["Id"])
+            if detail is not None:
+                seen = _seen(detail)
+                found[seen.lease_id] = seen
+        return found
+
+    def start(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:
+        try:
+            detail = self._inspect(sandbox.container_name(lease.lease_id))
+            if detail is not None and detail["State"]["Running"]:
+                return _seen(detail)
+            if detail is None or not self._start_again(detail):
+                self._run(lease, cancelled)
+            detail = self._inspect(sandbox.container_name(lease.lease_id))
+        except EngineError as error:
+            raise _start_failure(error) from error
+        except EngineDown as error:
+            raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
+        if detail is None:
+            raise LeaseError(Reason.DEVICE_ERROR, "The container was removed by somebody else while it started.")
+        return _seen(detail)
+
+    def stop(self, lease_id: str) -> None:
+        name = sandbox.container_name(lease_id)
+        with _ignoring(304, 404):
+            self._engine.call("POST", f"/containers/{name}/stop", query={"t": STOP_SECONDS}, timeout=STOP_SECONDS + 50)
+
+    def remove(self, lease_id: str) -> None:
+        """Remove what `stop` left: the container and its network. Read the last counters before."""
+        with _ignoring(404):
+            self._engine.call(
+                "DELETE", f"/containers/{sandbox.container_name(lease_id)}", query={"force": "1", "v": "1"}
+            )
+        for outbound in (False, True):
+            with _ignoring(404):
+                self._engine.call("DELETE", f"/networks/{sandbox.bridge_name(lease_id, outbound=outbound)}")
+
+    def wipe(self, lease: DesiredLease, *, keep_volume: bool) -> int:
+        self.stop(lease.lease_id)
+        self.remove(lease.lease_id)
+        held = 0
+        if not keep_volume:
+            path = self.volume_path(lease.workload.id)
+            held = counters.folder_bytes(path) if path else 0
+            with _ignoring(404):
+                self._engine.call("DELETE", f"/volumes/{self._volume(lease.workload.id)}")
+            self._images.remove(lease.workload.image)
+        return held
+
+    def log_tail(self, lease_id: str) -> str:
+        query = {"stdout": "1", "stderr": "1", "tail": str(LOG_TAIL_LINES)}
+        with _ignoring(404, 409):
+            return _plain(self._engine.raw(f"/containers/{sandbox.container_name(lease_id)}/logs", query=query))
+        return ""
+
+    def volume_path(self, workload_id: str) -> str:
+        with _ignoring(404):
+            return str(self._engine.call("GET", f"/volumes/{self._volume(workload_id)}")["Mountpoint"])
+        return ""
+
+    def disk_paths(self, seen: Seen) -> "list[str]":
+        detail = self._inspect(seen.container_id) or {}
+        layer = ((detail.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
+        volumes = [mount["Source"] for mount in detail.get("Mounts", []) if mount["Type"] == "volume"]
+        return [path for path in (layer, *volumes) if path]
+
+    def wait_for_change(self, stopping: threading.Event) -> None:
+        query = filters(label=[self._mine], event=["die", "destroy"], type=["container"])
+        for _ in self._engine.stream("GET", "/events", query=query, timeout=3600.0):
+            return
+        stopping.wait(1.0)
+
+    def _run(self, lease: DesiredLease, cancelled: threading.Event) -> None:
+        """Create and start a container from nothing. Steps: image, network, volume, container, start."""
+        workload = lease.workload
+        image = self._images.ensure(workload.image, cancelled)
+        _stop_if(cancelled)
+        outbound = workload.outbound and self._config.allow_outbound
+        subnet, address = self._network(lease, outbound)
+        if workload.volume_path and workload.profile is Profile.RESTRICTED:
+            self._give_volume(workload, image.user)
+        for port in self._free_ports(lease.lease_id):
+            _stop_if(cancelled)
+            at = sandbox.Placement(
+                device_id=self._config.device_id,
+                lease_id=lease.lease_id,
+                generation=lease.generation,
+                image_id=image.id,
+                host_ip=self._config.publish_address,
+                host_port=port,
+                subnet=subnet,
+                address=address,
+                cgroup_parent=counters.cgroup_parent(lease.lease_id, driver=self._cgroup_driver),
+                user=image.user,
+                runtime=self._config.runtime,
+                dns_servers=self._config.dns_servers,
+                outbound=outbound,
+            )
+            if self._create_and_start(workload, at):
+                return
+        raise LeaseError(Reason.DEVICE_ERROR, "This device has no free port left in its range.")
+
+    def _create_and_start(self, workload: Workload, at: sandbox.Placement) -> bool:
+        """Return False if somebody took the port meanwhile; nothing is left then."""
+        name = sandbox.container_name(at.lease_id)
+        self._engine.call("POST", "/containers/create", sandbox.container_arguments(workload, at), query={"name": name})
+        try:
+            self._engine.call("POST", f"/containers/{name}/start")
+        except EngineError as error:
+            if not _port_taken(error):
+                raise
+            self._engine.call("DELETE", f"/containers/{name}", query={"force": "1"})
+            return False
+        return True
+
+    def _start_again(self, detail: "dict[str, Any]") -> bool:
+        """Start an exited container as it is; False if it never ran or its port was taken, and then it is removed."""
+        if detail["State"]["Status"] == "exited":
+            try:
+                self._engine.call("POST", f"/containers/{detail['Id']}/start")
+                return True
+            except EngineError as error:
+                if not _port_taken(error) and error.status != 404:  # 404: its network is gone
+                    raise
+        self._engine.call("DELETE", f"/containers/{detail['Id']}", query={"force": "1"})
+        return False
+
+    def _network(self, lease: DesiredLease, outbound: bool) -> "tuple[str, str]":
+        """Create the lease's bridge, or find the one an earlier attempt made; returns (subnet, container address)."""
+        name = sandbox.bridge_name(lease.lease_id, outbound=outbound)
+        for subnet, address in subnets.candidates(lease.lease_id, self._config.subnet_pool, subnets.routed()):
+            at = sandbox.Placement(
+                self._config.device_id, lease.lease_id, lease.generation, "", "", 0, subnet, address, outbound=outbound
+            )
+            try:
+                self._engine.call("POST", "/networks/create", sandbox.network_arguments(lease.workload, at))
+                return subnet, address
+            except EngineError as error:
+                if error.status == 409 or "already exists" in str(error):
+                    subnet = self._engine.call("GET", f"/networks/{name}")["IPAM"]["Config"][0]["Subnet"]
+                    return subnet, subnets.container_address(subnet)
+                if "overlaps" not in str(error):
+                    raise
+        raise LeaseError(
+            Reason.DEVICE_ERROR,
+            f"No free addresses are left in {self._config.subnet_pool} (subnet_pool in config.json).",
+        )
+
+    def _give_volume(self, workload: Workload, user: str) -> None:
+        """Let a restricted app's user own its volume: it has no capability to take it."""
+        body = {"Name": self._volume(workload.id), "Labels": sandbox.volume_labels(self._config.device_id, workload.id)}
+        path = self._engine.call("POST", "/volumes/create", body)["Mountpoint"]
+        owner, _, group = sandbox.unprivileged(user).partition(":")
+        os.chown(path, int(owner), int(group))
+
+    def _volume(self, workload_id: str) -> str:
+        return sandbox.volume_name(self._config.device_id, workload_id)
+
+    def _inspect(self, name: str) -> "dict[str, Any] | None":
+        with _ignoring(404):
+            found: dict[str, Any] = self._engine.call("GET", f"/containers/{name}/json")
+            return found
+        return None
+
+    def _free_ports(self, lease_id: str) -> Iterator[int]:
+        """Yield ports to try, the same first one each time, so that a restart keeps its address."""
+        size = self._config.port_last - self._config.port_first + 1
+        start = int.from_bytes(hashlib.sha256(lease_id.encode()).digest()[:4], "big")
+        tried = 0
+        for step in range(size):
+            port = self._config.port_first + (start + step) % size
+            if _is_free(self._config.publish_address, port):
+                yield port
+                tried += 1
+            if tried == PORT_TRIES:
+                return
+
+
+@contextlib.contextmanager
+def _ignoring(*statuses: int) -> Iterator[None]:
+    try:
+        yield
+    except EngineError as error:
+        if error.status not in statuses:
+            raise
+
+
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def _port_taken(error: EngineError) -> bool:
+    return any(words in str(error) for words in ("port is already allocated", "address already in use"))
+
+
+def _start_failure(error: EngineError) -> LeaseError:
+    text = str(error)
+    # The Engine answers 400 or 404 when the image's own command cannot be run: no retry will help.
+    permanent = error.status in (400, 404) or "executable file not found" in text or "no such file" in text
+    if "No space left" in text or "no space left" in text:
+        return LeaseError(Reason.DEVICE_ERROR, "The device's disk is full.")
+    if permanent:
+        return LeaseError(Reason.START_FAILED, f"The container cannot be started: {text}", permanent=True)
+    return LeaseError(Reason.DEVICE_ERROR, f"Docker could not do it: {text}")
+
+
+def _bare(labels: "dict[str, str]") -> Seen:
+    return Seen(labels[f"{LABEL}lease"], int(labels[f"{LABEL}generation"]), labels[f"{LABEL}workload"])
+
+
+def _seen(detail: "dict[str, Any]") -> Seen:
+    labels, state = detail["Config"]["Labels"], detail["State"]
+    networks = detail["NetworkSettings"]["Networks"] or {}
+    bridge, network = next(iter(networks.items()), ("", {}))
+    return Seen(
+        lease_id=labels[f"{LABEL}lease"],
+        generation=int(labels[f"{LABEL}generation"]),
+        workload_id=labels[f"{LABEL}workload"],
+        container_id=detail["Id"],
+        running=bool(state["Running"]),
+        exit_code=int(state["ExitCode"]),
+        out_of_memory=bool(state["OOMKilled"]),
+        error=str(state.get("Error") or ""),
+        image_id=detail["Image"],
+        address=network.get("IPAddress") or "",
+        host_port=_host_port(detail),
+        pid=int(state["Pid"]),
+        started_at=state["StartedAt"],
+        bridge=bridge,
+    )
+
+
+def _host_port(detail: "dict[str, Any]") -> int:
+    for bindings in ((detail["HostConfig"].get("PortBindings")) or {}).values():
+        for binding in bindings or []:
+            return int(binding["HostPort"] or 0)
+    return 0
+
+
+def _plain(data: bytes) -> str:
+    """Join the frames of a log answer, and keep only what a page and a database can hold."""
+    text, position = b"", 0
+    while position + 8 <= len(data):
+        size = int.from_bytes(data[position + 4 : position + 8], "big")
+        text += data[position + 8 : position + 8 + size]
+        position += 8 + size
+    readable = text.decode(errors="replace")
+    return "".join(sign for sign in readable if sign in "\n\t" or sign.isprintable())[-LOG_TAIL_BYTES:]
+
+
+def _stop_if(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise Cancelled("The portal no longer wants this lease to run.")
+
+
+def cgroup_driver(engine: Engine) -> str:
+    """Return how this Engine makes cgroups: `cgroupfs` or `systemd`."""
+    return str(engine.call("GET", "/info").get("CgroupDriver") or "")

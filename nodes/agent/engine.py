@@ -1,0 +1,184 @@
+"""The Docker Engine's HTTP API over its socket. Only `docker_executor.py` and `images.py` use it; no HTTP shows beyond them.
+
+This is the one place where we do without a library on purpose: the `docker` package with what it imports takes 11 MB of the
+40 MB an idle agent may use, and brings five more packages to strangers' devices; the twelve calls we make are these lines.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from nodes.agent.errors import AgentError
+
+NEWEST_TRIED = (1, 44)  # an Engine newer than this still speaks it; an older one is spoken to in its own version
+CALL_SECONDS = 60.0
+STREAM_SECONDS = 300.0  # silence of a pull or load that counts as failure
+ANSWER_BYTES = 32 * 2**20
+
+
+class EngineDown(AgentError):
+    """No Engine answers on the socket."""
+
+    permanent = False
+
+
+class EngineError(AgentError):
+    """The Engine answered with an error.
+
+    Attributes:
+        status: HTTP status; 0 for an error inside a stream.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.permanent = 400 <= status < 500 and status != 409
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("docker", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Engine:
+    """One Engine. A connection lives for one call: on a local socket that costs 0.1 ms and no state can go stale."""
+
+    def __init__(self, address: str) -> None:
+        """Args: address: `unix:///path` or `tcp://host:port` (loopback only: the Engine's API is root on its machine)."""
+        self._address = urllib.parse.urlsplit(address)
+        if self._address.scheme not in ("unix", "tcp"):
+            raise ValueError(f"{address!r} is not the address of an Engine; use unix:///var/run/docker.sock.")
+        self._prefix = ""
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: "Mapping[str, Any] | None" = None,
+        *,
+        query: "Mapping[str, Any] | None" = None,
+        timeout: float = CALL_SECONDS,
+    ) -> Any:
+        """Return the JSON of the answer, or None where there is none.
+
+        Raises:
+            EngineError, EngineDown
+        """
+        answer, connection = self._open(method, path, _json(body), query, timeout)
+        try:
+            data = answer.read(ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineDown(f"The Docker Engine stopped answering: {error}") from error
+        finally:
+            connection.close()
+        return json.loads(data) if data else None
+
+    def raw(self, path: str, *, query: "Mapping[str, Any] | None" = None) -> bytes:
+        """Return the bytes of an answer that is not JSON (logs)."""
+        answer, connection = self._open("GET", path, None, query, CALL_SECONDS)
+        try:
+            return answer.read(ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineDown(f"The Docker Engine stopped answering: {error}") from error
+        finally:
+            connection.close()
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: "Mapping[str, Any] | None" = None,
+        body: "Iterable[bytes] | None" = None,
+        timeout: float = STREAM_SECONDS,
+    ) -> Iterator["dict[str, Any]"]:
+        """Yield the JSON objects of a long answer as they come; closing the iterator closes the connection.
+
+        Raises:
+            EngineError: also for an error the Engine reports in the middle of the stream.
+            EngineDown: also when nothing comes for `timeout` seconds.
+        """
+        answer, connection = self._open(method, path, body, query, timeout)
+        try:
+            for line in answer:
+                if line.strip():
+                    item = json.loads(line)
+                    if "error" in item:
+                        raise EngineError(0, str(item["error"]))
+                    yield item
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineDown(f"The Docker Engine stopped answering: {error}") from error
+        finally:
+            connection.close()
+
+    def _open(
+        self, method: str, path: str, body: "bytes | Iterable[bytes] | None", query: Any, timeout: float
+    ) -> "tuple[http.client.HTTPResponse, http.client.HTTPConnection]":
+        if not self._prefix:
+            self._negotiate()
+        return self._request(method, f"{self._prefix}{path}{_query(query)}", body, timeout)
+
+    def _negotiate(self) -> None:
+        answer, connection = self._request("GET", "/version", None, CALL_SECONDS)
+        try:
+            theirs = json.loads(answer.read(ANSWER_BYTES))["ApiVersion"]
+        finally:
+            connection.close()
+        major, minor = min(NEWEST_TRIED, tuple(int(part) for part in theirs.split(".")))
+        self._prefix = f"/v{major}.{minor}"
+
+    def _request(
+        self, method: str, target: str, body: "bytes | Iterable[bytes] | None", timeout: float
+    ) -> "tuple[http.client.HTTPResponse, http.client.HTTPConnection]":
+        connection = self._connect(timeout)
+        chunked = body is not None and not isinstance(body, bytes)
+        kind = "application/x-tar" if chunked else "application/json"
+        try:
+            connection.request(method, target, body, {"Content-Type": kind}, encode_chunked=chunked)
+            answer = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise EngineDown(
+                f"No Docker Engine answers on {self._address.geturl()} ({error}). Start it, for example: systemctl start docker"
+            ) from error
+        if answer.status >= 400:
+            text = answer.read(65_536)
+            connection.close()
+            raise EngineError(answer.status, _message(text))
+        return answer, connection
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        if self._address.scheme == "unix":
+            return _Connection(self._address.path, timeout)
+        return http.client.HTTPConnection(self._address.hostname or "127.0.0.1", self._address.port or 2375, timeout)
+
+
+def filters(**wanted: "list[str]") -> "dict[str, str]":
+    """Return the query that narrows a list, e.g. `filters(label=["a=b"])`."""
+    return {"filters": json.dumps(wanted)}
+
+
+def _json(body: "Mapping[str, Any] | None") -> "bytes | None":
+    return None if body is None else json.dumps(body).encode()
+
+
+def _query(query: "Mapping[str, Any] | None") -> str:
+    return "?" + urllib.parse.urlencode(query) if query else ""
+
+
+def _message(text: bytes) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text.decode(errors="replace").strip()[:500] or "no reason given"

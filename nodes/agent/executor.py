@@ -1,0 +1,71 @@
+"""What runs containers for the agent, and exactly what each verb promises.
+
+The states of a lease here are read from the Engine each time; nothing is remembered between calls:
+
+    ABSENT    no container, no network. The workload's volume may exist.
+    RUNNING   one container with the lease's labels, its process is alive.
+    EXITED    the container is there, its process is not; its logs and exit code can be read.
+    PARTIAL   a network or a container that was never started: what a crash in the middle of `start` or `stop` leaves.
+
+| verb   | allowed before | after it returned                         | after it raised          |
+|--------|----------------|-------------------------------------------|--------------------------|
+| start  | any            | RUNNING                                   | ABSENT, PARTIAL, EXITED  |
+| stop   | any            | EXITED, PARTIAL or ABSENT; nothing runs   | any; call it again       |
+| remove | any            | ABSENT; the volume is as it was           | any; call it again       |
+| wipe   | any            | ABSENT, no volume, image gone if unused   | any; call it again       |
+
+Between `stop` and `remove` the agent reads the last counters: they go with the container's network.
+Every verb may be repeated, from any state, by any number of agent restarts: done twice is done once.
+Agents that share one Engine never see each other's leases.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from nodes.agent.protocol import DesiredLease
+from nodes.agent.reconcile import Seen
+
+
+class Executor(Protocol):
+    """Runs leases. Errors are `LeaseError` (this lease cannot run) or `SetupError` (nothing can run here)."""
+
+    def observe(self) -> "dict[str, Seen]":
+        """Return every lease of this device that has anything but a volume, by lease id."""
+
+    def start(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:
+        """Bring the lease to RUNNING: image, network, volume, container. An EXITED container is started again as it is.
+
+        Raises:
+            LeaseError: with the reason.
+            Cancelled: the event was set; the lease is ABSENT or PARTIAL.
+        """
+
+    def stop(self, lease_id: str) -> None:
+        """End the lease's process: SIGTERM, and SIGKILL ten seconds later. Its container, network and volume stay."""
+
+    def remove(self, lease_id: str) -> None:
+        """Bring the lease to ABSENT, killing what runs. The volume stays."""
+
+    def wipe(self, lease: DesiredLease, *, keep_volume: bool) -> int:
+        """Bring the lease to ABSENT and remove volume, image (unless something else uses it) and with them every secret.
+
+        Args:
+            keep_volume: a newer generation of the workload on this device uses it.
+
+        Returns:
+            the bytes the volume held.
+        """
+
+    def log_tail(self, lease_id: str) -> str:
+        """Return the last lines the container wrote, "" if there is none."""
+
+    def volume_path(self, workload_id: str) -> str:
+        """Return where on this device the workload's volume lies, "" if there is none."""
+
+    def disk_paths(self, seen: Seen) -> "list[str]":
+        """Return the folders of this device a container can fill: its writable layer and every volume."""
+
+    def wait_for_change(self, stopping: threading.Event) -> None:
+        """Return when a container of this device died or was removed, or the wait was cut short."""

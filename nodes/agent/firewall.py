@@ -1,0 +1,120 @@
+"""Keeps containers away from the owner's device, network and, unless allowed, from everything else.
+
+A bridge's name tells its policy (sandbox.py), so the rules are the same ten whatever runs, they hold from the moment a bridge
+exists, and agents sharing a machine agree on them:
+
+    icn-*   only answers leave: new connections out of these bridges are dropped
+    ico-*   may open connections to the internet, never to private, link-local (cloud metadata) or multicast addresses,
+            and not to port 25
+    both    nothing of the device itself may be reached (INPUT)
+
+Published ports keep working: what comes in is not new on its way out. If the rules cannot be set, nothing is started.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+
+from nodes.agent.errors import SetupError
+from nodes.agent.sandbox import CLOSED_PREFIX, OUTBOUND_PREFIX
+
+FORWARD_CHAIN, INPUT_CHAIN = "INTERCHAIN-FORWARD", "INTERCHAIN-INPUT"
+PRIVATE_RANGES = (  # RFC 6890: nothing here is the internet
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+)
+WAIT_SECONDS = "5"  # for the lock other programs hold while they change rules
+_ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
+
+
+def rules() -> "list[str]":
+    """Return the rules of our two chains, in order, as iptables-restore takes them."""
+    forward = [f"-A {FORWARD_CHAIN} {_ANSWERS}", f"-A {FORWARD_CHAIN} -i {CLOSED_PREFIX}+ -j DROP"]
+    forward += [f"-A {FORWARD_CHAIN} -d {net} -i {OUTBOUND_PREFIX}+ -j DROP" for net in PRIVATE_RANGES]
+    # A stranger's program must not send mail from the owner's address.
+    forward.append(f"-A {FORWARD_CHAIN} -i {OUTBOUND_PREFIX}+ -p tcp -m tcp --dport 25 -j DROP")
+    drops = [f"-A {INPUT_CHAIN} -i {prefix}+ -j DROP" for prefix in (CLOSED_PREFIX, OUTBOUND_PREFIX)]
+    return [*forward, f"-A {INPUT_CHAIN} {_ANSWERS}", *drops]
+
+
+class Firewall:
+    """Sets the rules once, then only looks whether they still stand."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._expected: "tuple[str, ...]" = ()
+
+    def ensure(self) -> bool:
+        """Make the rules stand; returns whether anything had to be done.
+
+        Raises:
+            SetupError: they cannot be set; nothing may run.
+        """
+        with self._lock:
+            if self._expected and self._standing() == self._expected:
+                return False
+            self._apply()
+            self._expected = self._standing()
+            if len([line for line in self._expected if line.startswith("-A INTERCHAIN")]) != len(rules()):
+                raise SetupError("The firewall rules did not stay in place. Does another program manage iptables here?")
+            return True
+
+    def _apply(self) -> None:
+        if "-N DOCKER-USER" not in self._list():
+            raise SetupError(
+                "The Docker Engine has no DOCKER-USER chain, so apps cannot be kept off your network. "
+                "Start it without --iptables=false."
+            )
+        text = "\n".join(["*filter", f":{FORWARD_CHAIN} - [0:0]", f":{INPUT_CHAIN} - [0:0]", *rules(), "COMMIT", ""])
+        _run("iptables-restore", "--wait", WAIT_SECONDS, "--noflush", text=text)
+        for parent, chain in (("DOCKER-USER", FORWARD_CHAIN), ("INPUT", INPUT_CHAIN)):
+            # Inserted before the old one goes: no moment without the rule.
+            _run("iptables", "-w", WAIT_SECONDS, "-I", parent, "1", "-j", chain)
+            while self._list().count(f"-A {parent} -j {chain}") > 1:
+                position = _last_position(self._list(), parent, f"-j {chain}")
+                _run("iptables", "-w", WAIT_SECONDS, "-D", parent, str(position))
+
+    def _standing(self) -> "tuple[str, ...]":
+        """Return our rules and the two jumps to them as they are; a jump that is not first in its chain does not count."""
+        lines = self._list()
+        ours = [line for line in lines if line.startswith((f"-A {FORWARD_CHAIN} ", f"-A {INPUT_CHAIN} "))]
+        for parent in ("DOCKER-USER", "INPUT"):
+            ours += [line for line in lines if line.startswith(f"-A {parent} ")][:1]
+        return tuple(ours)
+
+    def _list(self) -> "list[str]":
+        return _run("iptables", "-w", WAIT_SECONDS, "-S").splitlines()
+
+
+def _last_position(lines: "list[str]", parent: str, ending: str) -> int:
+    chain = [line for line in lines if line.startswith(f"-A {parent} ")]
+    return max(index for index, line in enumerate(chain, start=1) if line.endswith(ending))
+
+
+def _run(program: str, *arguments: str, text: "str | None" = None) -> str:
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin:/usr/local/sbin")
+    if found is None:
+        raise SetupError(
+            f"{program} is missing, so apps cannot be kept off your network. Type: apt-get install iptables"
+        )
+    try:
+        done = subprocess.run([found, *arguments], input=text, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SetupError(f"{program} cannot be run ({error}), so apps cannot be kept off your network.") from error
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise SetupError(
+            f"The firewall cannot be set ({reason[0]}), so apps cannot be kept off your network. Run the agent as root."
+        )
+    return done.stdout

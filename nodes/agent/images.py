@@ -1,0 +1,141 @@
+"""Gets exactly the image a release names onto this device, and takes it off again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodes.agent import archives
+from nodes.agent.engine import Engine, EngineError
+from nodes.agent.errors import Cancelled, LeaseError
+from nodes.agent.protocol import Image, Reason
+
+TAG = "interchain"  # repository of the names we give to loaded archives
+Fetch = Callable[[Image, Path, threading.Event], None]
+
+
+@dataclass(frozen=True)
+class Local:
+    """An image this device has."""
+
+    id: str
+    user: str
+
+
+class Images:
+    """Images of one Engine."""
+
+    def __init__(self, engine: Engine, *, fetch: Fetch, folder: Path) -> None:
+        """Args: fetch: downloads an archive from the portal into a file. folder: where it may lie meanwhile."""
+        self._engine, self._fetch, self._folder = engine, fetch, folder
+
+    def ensure(self, image: Image, cancelled: threading.Event) -> Local:
+        """Return the image, downloaded if it is not here yet.
+
+        Raises:
+            LeaseError: `image_not_found` or `image_invalid`.
+        """
+        if image.archive_sha256:
+            return self._inspect(_tag(image)) or self._known(image) or self._load(image, cancelled)
+        if image.reference.startswith("sha256:"):
+            found = self._inspect(image.reference)
+            if found is None:
+                raise _missing(
+                    f"This device has no image {image.reference[:19]}…, and an id alone cannot be downloaded."
+                )
+            return found
+        if "@sha256:" not in image.reference:
+            raise LeaseError(
+                Reason.IMAGE_INVALID,
+                f"{image.reference} does not say which image it means. Release it by digest: name@sha256:…",
+                permanent=True,
+            )
+        return self._inspect(image.reference) or self._pull(image.reference, cancelled)
+
+    def remove(self, image: Image) -> None:
+        """Take our name off the image; Docker drops its layers unless something else uses them."""
+        name = _tag(image) if image.archive_sha256 else image.reference
+        if name.startswith("sha256:"):
+            return  # it was here before us
+        try:
+            self._engine.call("DELETE", f"/images/{name}")
+        except EngineError as error:
+            if error.status not in (404, 409):  # gone already, or a container uses it
+                raise
+
+    def _inspect(self, name: str) -> "Local | None":
+        try:
+            found = self._engine.call("GET", f"/images/{name}/json")
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise
+        return Local(found["Id"], (found.get("Config") or {}).get("User") or "")
+
+    def _known(self, image: Image) -> "Local | None":
+        """Return an image that is here under its own id, for example because it was built here."""
+        return self._inspect(image.image_id) if image.image_id else None
+
+    def _load(self, image: Image, cancelled: threading.Event) -> Local:
+        path = self._folder / f"{image.archive_sha256}.tar"
+        try:
+            self._fetch(image, path, cancelled)
+            archives.check(path, image)
+            loaded = ""
+            for line in self._engine.stream("POST", "/images/load", query={"quiet": "1"}, body=archives.nameless(path)):
+                loaded = _loaded_id(line) or loaded
+                _stop_if(cancelled)
+        except EngineError as error:
+            message = f"Docker cannot load the archive: {error}"
+            raise LeaseError(Reason.IMAGE_INVALID, message, permanent=error.status != 500) from error
+        finally:
+            path.unlink(missing_ok=True)
+        repository, _, tag = _tag(image).partition(":")
+        self._engine.call("POST", f"/images/{loaded or image.image_id}/tag", query={"repo": repository, "tag": tag})
+        found = self._inspect(_tag(image))
+        if found is None:
+            raise LeaseError(Reason.DEVICE_ERROR, "Docker loaded the archive but does not have its image.")
+        return found
+
+    def _pull(self, reference: str, cancelled: threading.Event) -> Local:
+        try:
+            for _ in self._engine.stream("POST", "/images/create", query={"fromImage": reference}):
+                _stop_if(cancelled)
+        except EngineError as error:
+            raise _pull_failure(reference, error) from error
+        found = self._inspect(reference)
+        if found is None:
+            raise _missing(f"{reference} was downloaded but is not there. Is the device's disk full?")
+        return found
+
+
+def _pull_failure(reference: str, error: EngineError) -> LeaseError:
+    text = str(error)
+    if "no matching manifest" in text:
+        message = f"{reference} has no version for this device's processor."
+        return LeaseError(Reason.IMAGE_INVALID, message, permanent=True)
+    gone = error.status == 404 or any(word in text for word in ("not found", "unknown", "denied", "does not exist"))
+    if gone and "dial" not in text:
+        return _missing(f"{reference} does not exist, or is not public.", permanent=True)
+    return _missing(f"{reference} could not be downloaded: {text}")
+
+
+def _missing(message: str, *, permanent: bool = False) -> LeaseError:
+    return LeaseError(Reason.IMAGE_NOT_FOUND, message, permanent=permanent)
+
+
+def _tag(image: Image) -> str:
+    return f"{TAG}:{image.archive_sha256[:32]}"
+
+
+def _loaded_id(line: "dict[str, Any]") -> str:
+    text = str(line.get("stream", ""))
+    return text.split("ID: ", 1)[1].strip() if "Loaded image ID: " in text else ""
+
+
+def _stop_if(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise Cancelled("The portal no longer wants this image.")

@@ -1,0 +1,65 @@
+"""The one WebSocket to the portal: it says "look again", and shows that this device is alive. Nothing else goes over it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+PING_SECONDS = 15.0
+LONGEST_PAUSE_SECONDS = 30.0
+OPEN_SECONDS = 10.0
+MESSAGE_BYTES = 4096
+
+
+class Link(threading.Thread):
+    """Keeps the link up. Calls `look()` for each wake-up, and after each reconnection, because one may have been missed."""
+
+    def __init__(self, url: str, *, token: "Callable[[], str]", look: "Callable[[], None]") -> None:
+        super().__init__(name="link", daemon=True)
+        self._url, self._token, self._look = url, token, look
+        self._stopping = threading.Event()
+        self._socket: "object | None" = None
+        self.connected = False
+
+    def run(self) -> None:
+        pause = 0.5
+        while not self._stopping.is_set():
+            try:
+                self._hold()
+                pause = 0.5
+            except Exception as error:  # whatever the network does, the link comes back
+                log.info("The link to the portal is down (%s); trying again.", error or type(error).__name__)
+            was_up, self.connected = self.connected, False
+            pause = 0.5 if was_up else min(pause * 2, LONGEST_PAUSE_SECONDS)
+            self._stopping.wait(pause * (0.5 + random.random()))  # noqa: S311 (thousands of devices must not return at once)
+
+    def _hold(self) -> None:
+        from websockets.sync.client import connect
+
+        with connect(
+            self._url,
+            open_timeout=OPEN_SECONDS,
+            ping_interval=PING_SECONDS,
+            ping_timeout=PING_SECONDS,
+            close_timeout=1,
+            max_size=MESSAGE_BYTES,
+            compression=None,
+            proxy=None,
+        ) as socket:
+            self._socket = socket
+            socket.send(self._token())
+            self.connected = True
+            self._look()
+            for message in socket:
+                if json.loads(message).get("type") == "look":
+                    self._look()
+
+    def stop(self) -> None:
+        """Say goodbye: the portal sees a closed link at once instead of missing pings."""
+        self._stopping.set()
+        if self._socket is not None:
+            self._socket.close(1001, "going away")  # type: ignore[attr-defined]

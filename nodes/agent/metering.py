@@ -1,0 +1,133 @@
+"""Looks at every lease's counters now and then, keeps the totals, and hands readings to the outbox. A thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from nodes.agent import reconcile
+from nodes.agent.counters import Counters, folder_bytes
+from nodes.agent.errors import AgentError
+from nodes.agent.executor import Executor
+from nodes.agent.meter import Meters, now_ms
+from nodes.agent.outbox import Outbox
+from nodes.agent.protocol import Action, Desired, DesiredLease, Reading
+from nodes.agent.reconcile import Seen
+
+log = logging.getLogger(__name__)
+SHORTEST_DISK_PAUSE = 10.0
+DISK_SHARE = 500  # looking at a volume takes at most 1/500 of a core, however many files it has
+TICK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What is wanted and what is there, at one moment."""
+
+    desired: Desired
+    seen: "dict[str, Seen]"
+
+
+class Metering(threading.Thread):
+    """Takes readings every `reading_interval_seconds` and looks at the disks as often as is cheap."""
+
+    def __init__(
+        self,
+        *,
+        meters: Meters,
+        counters: Counters,
+        outbox: Outbox,
+        executor: Executor,
+        view: "Callable[[], View]",
+        overfull: "Callable[[DesiredLease, int], None]",
+        arrived: "Callable[[], None]",
+    ) -> None:
+        """Args: overfull: told when a lease holds more than it may. arrived: told when the outbox has something new."""
+        super().__init__(name="metering", daemon=True)
+        self._meters, self._counters, self._outbox, self._executor = meters, counters, outbox, executor
+        self._view, self._overfull, self._arrived = view, overfull, arrived
+        self._stopping = threading.Event()
+        self._one_at_a_time = threading.Lock()
+        self._sent: dict[tuple[str, str], int] = {}
+        self._disk_due: dict[str, float] = {}
+
+    def run(self) -> None:
+        due = 0.0
+        while not self._stopping.is_set():
+            interval = max(1, self._view().desired.reading_interval_seconds)
+            try:
+                self._look_at_disks()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + interval
+                    self.take()
+            except (AgentError, OSError) as error:
+                log.warning("Readings could not be taken (%s); trying again.", error)
+            self._stopping.wait(min(TICK_SECONDS, interval))
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def take(self) -> None:
+        """Read all counters, put the totals on disk, then put what grew into the outbox."""
+        with self._one_at_a_time:
+            view = self._view()
+            for seen in view.seen.values():
+                self._read(seen)
+            self._meters.save()
+            grown = self._grown(view.desired)
+            if grown:
+                self._outbox.put(grown)
+                self._sent.update({(item.lease_id, item.meter.value): item.total for item in grown})
+                self._arrived()
+
+    def take_last(self, seen: Seen) -> None:
+        """Read the counters of a lease that is about to be removed."""
+        with self._one_at_a_time:
+            self._read(seen)
+            self._meters.unhealthy(seen.lease_id)
+            self._meters.save()
+
+    def _read(self, seen: Seen) -> None:
+        cpu = self._counters.cpu_nanoseconds(seen.lease_id, seen.pid)
+        if cpu is not None:
+            self._meters.cpu(seen.lease_id, cpu)
+        transfer = self._counters.interface_bytes(seen.bridge, seen.pid)
+        if transfer is not None:
+            self._meters.transfer(seen.lease_id, transfer)
+
+    def _grown(self, desired: Desired) -> "list[Reading]":
+        at = datetime.now(timezone.utc).isoformat()
+        return [
+            reading
+            for lease in desired.leases
+            for reading in self._meters.readings(lease.lease_id, lease.generation, at)
+            if reading.total > self._sent.get((reading.lease_id, reading.meter.value), -1)
+        ]
+
+    def _look_at_disks(self) -> None:
+        """Measure what each lease holds, as often as its size allows. A workload's volume counts once, for its newest lease."""
+        view = self._view()
+        newest = reconcile.newest_generations(view.desired)
+        for lease in view.desired.leases:
+            if time.monotonic() < self._disk_due.get(lease.lease_id, 0.0) or lease.action is Action.WIPE:
+                continue
+            began = time.monotonic()
+            volume = self._executor.volume_path(lease.workload.id) if lease.workload.volume_path else ""
+            size = folder_bytes(volume) if volume else 0
+            if volume and lease.generation == newest[lease.workload.id]:
+                self._meters.held(lease.lease_id, size, now_ms())
+            self._limit_disk(lease, view.seen.get(lease.lease_id), volume, size)
+            took = time.monotonic() - began
+            self._disk_due[lease.lease_id] = time.monotonic() + max(SHORTEST_DISK_PAUSE, took * DISK_SHARE)
+
+    def _limit_disk(self, lease: DesiredLease, seen: "Seen | None", volume: str, volume_bytes: int) -> None:
+        if seen is None or not seen.running:
+            return
+        others = [path for path in self._executor.disk_paths(seen) if path != volume]
+        held = volume_bytes + sum(folder_bytes(path) for path in others)
+        if held > lease.workload.disk_bytes:
+            self._overfull(lease, held)

@@ -1,0 +1,181 @@
+"""From a workload to the arguments of a locked container (DESIGN §6). Pure: the same in, the same out; no Docker here.
+
+Every line that takes something away from a container has its reason beside it. What a workload may have beyond this is a
+named field of `Workload`, never a switch in here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from nodes.agent.protocol import Profile, Workload
+
+LABEL = "io.interchain."
+# What ordinary public images need to set up their own user and files, and nothing that reaches the kernel or the network.
+BASELINE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID")
+NOBODY = 65_532  # "nonroot" in the distroless images: owns nothing on an ordinary device
+PROCESSES = 512
+OPEN_FILES = 16_384  # below the hard limit Docker itself commonly has: raising one needs rights it may lack
+TMPFS_BYTES = 64 * 2**20
+LOG_FILES, LOG_FILE_SIZE = 2, "1m"
+PERIOD_MICROSECONDS = 100_000
+# The prefix of a bridge's name is its firewall policy (firewall.py): no window in which a new bridge has no rule.
+CLOSED_PREFIX, OUTBOUND_PREFIX = "icn-", "ico-"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where on this device a lease runs; everything that is the device's choice and not the workload's."""
+
+    device_id: str
+    lease_id: str
+    generation: int
+    image_id: str
+    host_ip: str
+    host_port: int
+    subnet: str  # "10.231.4.8/29"
+    address: str  # the container's, "10.231.4.10"
+    cgroup_parent: str = ""
+    user: str = ""  # what the image itself asks to run as
+    runtime: str = ""
+    dns_servers: tuple[str, ...] = ()
+    outbound: bool = False  # asked for by the release and allowed by the owner
+
+
+def container_name(lease_id: str) -> str:
+    return f"interchain-{lease_id}"
+
+
+def volume_name(device_id: str, workload_id: str) -> str:
+    """One volume per workload and device: agents that share an Engine never share data."""
+    return f"interchain-{_short(device_id)}-{workload_id}"
+
+
+def bridge_name(lease_id: str, *, outbound: bool) -> str:
+    """Return the interface name of a lease's own bridge: at most 15 characters, its prefix is its firewall policy."""
+    return (OUTBOUND_PREFIX if outbound else CLOSED_PREFIX) + _short(lease_id)
+
+
+def labels(device_id: str, lease_id: str, generation: int, workload_id: str) -> dict[str, str]:
+    """Return the labels all state is derived from; a person removes everything of ours by them."""
+    return {
+        f"{LABEL}device": device_id,
+        f"{LABEL}lease": lease_id,
+        f"{LABEL}generation": str(generation),
+        f"{LABEL}workload": workload_id,
+    }
+
+
+def network_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
+    """Return the body of `POST /networks/create`."""
+    bridge = bridge_name(at.lease_id, outbound=at.outbound)
+    return {
+        "Name": bridge,
+        "CheckDuplicate": True,
+        "Driver": "bridge",
+        "EnableIPv6": False,  # one address family, one set of firewall rules
+        "IPAM": {"Driver": "default", "Config": [{"Subnet": at.subnet}]},
+        "Labels": labels(at.device_id, at.lease_id, at.generation, workload.id),
+        "Options": {
+            "com.docker.network.bridge.name": bridge,
+            # Nobody else is on this bridge; this keeps it so even if somebody is put there by hand.
+            "com.docker.network.bridge.enable_icc": "false",
+        },
+    }
+
+
+def container_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
+    """Return the body of `POST /containers/create`."""
+    port = f"{workload.port}/tcp"
+    bridge = bridge_name(at.lease_id, outbound=at.outbound)
+    arguments: dict[str, Any] = {
+        "Image": at.image_id,  # by id: a tag may be moved between the check and the start
+        "Labels": labels(at.device_id, at.lease_id, at.generation, workload.id),
+        "Env": [f"{name}={value}" for name, value in sorted(workload.environment.items())],
+        "ExposedPorts": {port: {}},
+        "Hostname": workload.name,
+        "HostConfig": _host_config(workload, at, port),
+        "NetworkingConfig": {"EndpointsConfig": {bridge: {"IPAMConfig": {"IPv4Address": at.address}}}},
+        # The image's own health check would run a second, unmetered probe with the app's money.
+        "Healthcheck": {"Test": ["NONE"]},
+    }
+    if workload.profile is Profile.RESTRICTED:
+        arguments["User"] = unprivileged(at.user)
+    return arguments
+
+
+def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]:
+    restricted = workload.profile is Profile.RESTRICTED
+    config: dict[str, Any] = {
+        "NetworkMode": bridge_name(at.lease_id, outbound=at.outbound),  # its own bridge: no neighbour to listen to
+        "PortBindings": {port: [{"HostIp": at.host_ip, "HostPort": str(at.host_port)}]},  # exactly one published port
+        "PublishAllPorts": False,  # ports the image declares beyond that stay inside
+        "CapDrop": ["ALL"],  # Docker's default set can forge packets and make device nodes
+        "CapAdd": [] if restricted else list(BASELINE_CAPABILITIES),
+        "SecurityOpt": [
+            "no-new-privileges"
+        ],  # set-uid programs in the image gain nothing; seccomp stays at the default
+        "Privileged": False,
+        "ReadonlyRootfs": restricted,  # nothing written outlives the process, nothing of the image is changed
+        "Memory": workload.memory_bytes,  # the kernel kills inside this cgroup instead of on the owner's desktop
+        "MemorySwap": workload.memory_bytes,  # equal to memory: no swap, which would wear the owner's disk
+        "CpuPeriod": PERIOD_MICROSECONDS,
+        "CpuQuota": workload.cpu_millis * PERIOD_MICROSECONDS // 1000,  # a hard cap, not a share
+        "PidsLimit": PROCESSES,  # a fork bomb stops here
+        "Ulimits": [
+            {"Name": "core", "Soft": 0, "Hard": 0},  # a crash must not write memory, with its secrets, to disk
+            {
+                "Name": "fsize",
+                "Soft": workload.disk_bytes,
+                "Hard": workload.disk_bytes,
+            },  # no single file passes the limit
+            {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},  # kernel memory for file handles is the host's
+        ],
+        # Logs live on the owner's disk outside every other limit.
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_FILE_SIZE, "max-file": str(LOG_FILES)}},
+        "CgroupnsMode": "private",  # hides what else runs here
+        "IpcMode": "private",  # no shared memory with others
+        "RestartPolicy": {"Name": "no"},  # the agent restarts, so that it can say why and give up
+        "Dns": list(at.dns_servers)
+        if at.outbound
+        else ["127.0.0.1"],  # Docker's resolver would tunnel data out of a closed app
+    }
+    if restricted:
+        options = f"rw,noexec,nosuid,nodev,size={TMPFS_BYTES},mode=1777"
+        config["Tmpfs"] = {"/tmp": options, "/run": options}  # noqa: S108 (inside the container)
+    if not at.outbound:
+        config["DnsOptions"] = ["timeout:1", "attempts:1"]  # a look-up that cannot succeed fails at once
+    if at.cgroup_parent:
+        config["CgroupParent"] = at.cgroup_parent  # its counters outlive the container's own (counters.py)
+    if at.runtime:
+        config["Runtime"] = at.runtime
+    if workload.volume_path:
+        config["Mounts"] = [_volume(workload, at)]
+    return config
+
+
+def _volume(workload: Workload, at: Placement) -> dict[str, Any]:
+    return {
+        "Type": "volume",
+        "Source": volume_name(at.device_id, workload.id),
+        "Target": workload.volume_path,
+        "VolumeOptions": {"Labels": volume_labels(at.device_id, workload.id)},
+    }
+
+
+def volume_labels(device_id: str, workload_id: str) -> dict[str, str]:
+    return {f"{LABEL}device": device_id, f"{LABEL}workload": workload_id}
+
+
+def unprivileged(user: str) -> str:
+    """Return the image's user if it is a number other than root's, else nobody: a name may be root's in the image's own files."""
+    name, _, group = user.partition(":")
+    if name.isdigit() and int(name) > 0:
+        return f"{name}:{group if group.isdigit() and int(group) > 0 else name}"
+    return f"{NOBODY}:{NOBODY}"
+
+
+def _short(identifier: str) -> str:
+    return hashlib.sha256(identifier.encode()).hexdigest()[:10]

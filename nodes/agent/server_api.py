@@ -1,0 +1,225 @@
+"""The portal as the agent sees it: typed calls, typed errors. Callers never see HTTP.
+
+Raises `PortalUnreachable` (try again later) or `PortalRefused` (look at `permanent`).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import json
+import logging
+import random
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nodes.agent import protocol
+from nodes.agent.errors import AgentError, Cancelled, PortalRefused, PortalUnreachable
+from nodes.agent.keys import DeviceKey
+
+log = logging.getLogger(__name__)
+CALL_SECONDS = 15.0
+ANSWER_BYTES = 4 * 2**20
+CHUNK_BYTES = 2**16
+ATTEMPTS = 4
+T = TypeVar("T")
+
+
+class Portal:
+    """Calls of one device over one kept connection. Safe to call from any thread, one call at a time."""
+
+    def __init__(self, url: str, *, device_id: str = "", key: "DeviceKey | None" = None) -> None:
+        """Args: url: as people type it. `device_id` and `key` are needed for every call but `enrol`."""
+        self.url = url.rstrip("/")
+        self._parts = urllib.parse.urlsplit(self.url)
+        if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
+            raise ValueError(f"{url!r} is not the address of a portal; it looks like https://portal.example")
+        self._device_id, self._key = device_id, key
+        self._connection: "http.client.HTTPConnection | None" = None
+        self._lock = threading.Lock()
+        self._clock_offset = 0.0  # the portal's clock minus ours, learnt when it refuses our tokens
+        self._etag = ""
+
+    def now(self) -> float:
+        """Return seconds since 1970 by the portal's clock, as far as we know it."""
+        return time.time() + self._clock_offset
+
+    def token(self) -> str:
+        """Return a JWT good for one request or one link."""
+        if self._key is None:
+            raise AgentError("This call needs an enrolled device.")
+        return self._key.token(device_id=self._device_id, audience=self.url, now=self.now())
+
+    def enrol(self, enrolment: protocol.Enrolment) -> protocol.Enrolled:
+        answer = self._call("POST", protocol.ENROL_PATH, protocol.to_json(enrolment), signed=False)
+        return protocol.from_json(protocol.Enrolled, _body(answer))
+
+    def desired(self) -> "protocol.Desired | None":
+        """Return what the portal wants, or None if that did not change since the last call."""
+        answer = self._call("GET", protocol.DESIRED_PATH, headers={"If-None-Match": self._etag} if self._etag else {})
+        if answer.status == 304:
+            return None
+        desired = protocol.from_json(protocol.Desired, _body(answer))
+        self._etag = answer.etag
+        return desired
+
+    def report(self, report: protocol.Report) -> None:
+        self._call("POST", protocol.REPORT_PATH, protocol.to_json(report))
+
+    def readings(self, jws: str) -> protocol.Accepted:
+        answer = self._call("POST", protocol.READINGS_PATH, jws.encode(), kind="application/jose")
+        return protocol.from_json(protocol.Accepted, _body(answer))
+
+    def receipt(self, jws: str) -> None:
+        self._call("POST", protocol.RECEIPTS_PATH, jws.encode(), kind="application/jose")
+
+    def download(self, sha256: str, to: Path, *, most: int, cancelled: threading.Event) -> None:
+        """Write an image archive to a file. The caller checks what it is.
+
+        Args:
+            most: bytes the portal said it has; one more ends the download.
+        """
+        connection = self._connect(timeout=60.0)
+        try:
+            answer = _send(connection, "GET", self._path(protocol.ARCHIVE_PATH + sha256), None, self._signed())
+            if answer.status != 200:
+                raise _refusal(answer.status, answer.read(ANSWER_BYTES))
+            with to.open("wb") as out:
+                for chunk in _chunks(answer, most):
+                    if cancelled.is_set():
+                        raise Cancelled("The portal no longer wants this image.")
+                    out.write(chunk)
+        except (OSError, http.client.HTTPException) as error:
+            raise PortalUnreachable(f"The image could not be downloaded from the portal: {error}") from error
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: "bytes | None" = None,
+        *,
+        kind: str = "application/json",
+        signed: bool = True,
+        headers: "dict[str, str] | None" = None,
+    ) -> "_Answer":
+        """Send one request; a kept connection that went stale and a clock that is wrong get a second try at once."""
+        extra = {"Content-Type": kind, "Accept": "application/json", **(headers or {})}
+        with self._lock:
+            for attempt in (1, 2):
+                fresh = self._connection is None
+                try:
+                    answer = self._exchange(method, path, body, {**extra, **(self._signed() if signed else {})})
+                except (OSError, http.client.HTTPException) as error:
+                    self._drop()
+                    if fresh or attempt == 2:
+                        raise PortalUnreachable(f"{self.url} cannot be reached: {error}") from error
+                    continue
+                if answer.status == 401 and attempt == 1 and self._learn_clock(answer.date):
+                    continue
+                break
+        if answer.status >= 300 and answer.status != 304:
+            raise _refusal(answer.status, answer.data)
+        return answer
+
+    def _exchange(self, method: str, path: str, body: "bytes | None", headers: "dict[str, str]") -> "_Answer":
+        if self._connection is None:
+            self._connection = self._connect(timeout=CALL_SECONDS)
+        response = _send(self._connection, method, self._path(path), body, headers)
+        answer = _Answer(response)
+        if response.will_close:
+            self._drop()
+        return answer
+
+    def _connect(self, *, timeout: float) -> http.client.HTTPConnection:
+        host, port = self._parts.hostname or "", self._parts.port
+        if self._parts.scheme == "https":
+            import ssl
+
+            return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
+        return http.client.HTTPConnection(host, port, timeout=timeout)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _path(self, path: str) -> str:
+        return self._parts.path.rstrip("/") + path
+
+    def _signed(self) -> "dict[str, str]":
+        return {"Authorization": f"Bearer {self.token()}"}
+
+    def _learn_clock(self, date: str) -> bool:
+        """Correct our clock by the portal's answer; returns whether that may have been why it refused us."""
+        try:
+            offset = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return False
+        if abs(offset - self._clock_offset) < protocol.CLOCK_SKEW_SECONDS / 2:
+            return False
+        log.warning("This device's clock is %.0f seconds off the portal's; going by the portal's.", -offset)
+        self._clock_offset = offset
+        return True
+
+
+class _Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.etag = response.getheader("ETag") or ""
+        self.date = response.getheader("Date") or ""
+        self.data = response.read(ANSWER_BYTES)
+        if not response.isclosed():
+            raise http.client.HTTPException("the answer is too long")
+
+
+def patiently(call: Any, *, attempts: int = ATTEMPTS, first_pause_seconds: float = 0.5) -> Any:
+    """Return what `call()` returns; try again, each time after a longer and slightly random pause, while that may help."""
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except AgentError as error:
+            if error.permanent or attempt == attempts:
+                raise
+            time.sleep(first_pause_seconds * 2 ** (attempt - 1) * (0.5 + random.random()))  # noqa: S311 (not a secret)
+    raise AssertionError("unreachable")
+
+
+def _send(
+    connection: http.client.HTTPConnection, method: str, path: str, body: "bytes | None", headers: "dict[str, str]"
+) -> http.client.HTTPResponse:
+    connection.request(method, path, body, {"User-Agent": "interchain-node", **headers})
+    return connection.getresponse()
+
+
+def _body(answer: _Answer) -> bytes:
+    return answer.data
+
+
+def _chunks(answer: http.client.HTTPResponse, most: int) -> Iterator[bytes]:
+    size = 0
+    while chunk := answer.read(CHUNK_BYTES):
+        size += len(chunk)
+        if size > most:
+            raise http.client.HTTPException(f"it is longer than the {most} bytes it should have")
+        yield chunk
+
+
+def _refusal(status: int, data: bytes) -> AgentError:
+    try:
+        document = json.loads(data)
+        code, message = str(document["code"]), str(document["message"])
+    except (ValueError, KeyError, TypeError):
+        code, message = "unexplained", f"The portal answered {status} without a reason."
+    if status >= 500:
+        return PortalUnreachable(f"The portal has a fault of its own ({status}): {message}")
+    return PortalRefused(status, code, message)

@@ -1,0 +1,102 @@
+"""A portal, an enrolled agent as a real process, and an Engine with small images."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from interchain_site.testing import docker as engine
+from nodes.agent.protocol import Action, DesiredLease, HealthCheck, Image, Workload
+from nodes.agent.tests.portal import FakePortal
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _real_redis() -> None:
+    """The agent knows no Redis; this replaces the site's fixture of the same name."""
+
+
+@pytest.fixture
+def portal() -> Iterator[FakePortal]:
+    with FakePortal() as running:
+        yield running
+
+
+@pytest.fixture
+def docker_engine() -> None:
+    if not engine.engine_answers():
+        pytest.skip("needs a Docker Engine; start one with: dockerd &")
+
+
+def workload(**changes: object) -> Workload:
+    values: dict[str, object] = {
+        "id": str(uuid.uuid4()),
+        "name": "blog",
+        "image": Image(reference="sha256:" + "0" * 64),
+        "port": 8080,
+        "memory_bytes": 64 * 2**20,
+        "cpu_millis": 500,
+        "disk_bytes": 64 * 2**20,
+        "health": HealthCheck(kind="http", path="/", interval_seconds=1, start_seconds=20),
+    }
+    return Workload(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def lease(what: Workload, *, action: Action = Action.RUN, generation: int = 1, lease_id: str = "") -> DesiredLease:
+    return DesiredLease(lease_id or str(uuid.uuid4()), generation, action, what)
+
+
+@dataclass
+class AgentProcess:
+    """`python -m nodes.agent` as its owner starts it."""
+
+    home: Path
+    portal: FakePortal
+    process: "subprocess.Popen[bytes] | None" = None
+    environment: dict[str, str] = field(default_factory=lambda: {**os.environ, "PYTHONPATH": str(ROOT)})
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "nodes.agent", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=self.home.parent, check=False)
+
+    def enrol(self) -> None:
+        done = self.cli("enrol", "--home", str(self.home), "--portal", self.portal.url, "--token", "good", "--endpoint-host", "127.0.0.1")
+        assert done.returncode == 0, done.stderr
+
+    def start(self) -> None:
+        log = (self.home.parent / "agent.log").open("ab")
+        command = [sys.executable, "-m", "nodes.agent", "run", "--home", str(self.home)]
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment, cwd=self.home.parent)
+        log.close()
+        self.portal.wait(lambda: self.portal.linked, 20, "the agent's link")
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    @property
+    def log(self) -> str:
+        return (self.home.parent / "agent.log").read_text()
+
+
+@pytest.fixture
+def agent(portal: FakePortal, tmp_path: Path, docker_engine: None) -> Iterator[AgentProcess]:
+    running = AgentProcess(tmp_path / "home", portal)
+    running.enrol()
+    running.start()
+    try:
+        yield running
+    finally:
+        if running.process is not None and running.process.poll() is None:
+            running.kill()
+        engine.remove_labelled(f"io.interchain.device={portal.device_id}")

@@ -1,0 +1,240 @@
+"""A small portal over real HTTP and WebSocket: what the agent's tests and bench/deploy talk to.
+
+It checks tokens and signatures as the real one must, keeps what it gets, and can be told to fail.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from joserfc import jws
+from joserfc.jwk import OKPKey
+from websockets.sync.server import ServerConnection, serve
+
+from nodes.agent import protocol
+from nodes.agent.protocol import Desired, Enrolled, Enrolment, Meter, Reading, ReadingBatch, Report, Status, WipeReceipt
+
+
+class FakePortal:
+    """One device's portal. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self.device_id = str(uuid.uuid4())
+        self.public_x = ""
+        self.enrolment: Enrolment | None = None
+        self.desired = Desired(reading_interval_seconds=1, report_interval_seconds=2, poll_interval_seconds=2)
+        self.reports: list[tuple[float, Report]] = []
+        self.batches: dict[str, ReadingBatch] = {}
+        self.duplicates = 0
+        self.readings: list[Reading] = []
+        self.receipts: list[WipeReceipt] = []
+        self.archives: dict[str, bytes] = {}
+        self.tokens: set[str] = set()
+        self.rejected: list[str] = []
+        self.fail_with: int | None = None
+        self.clock_offset = 0.0
+        self.changed = threading.Condition()
+        self._links: set[ServerConnection] = set()
+        self._version = 1
+
+    def __enter__(self) -> FakePortal:
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http.daemon_threads = True
+        self._ws = serve(self._link, "127.0.0.1", 0)
+        for server in (self._http, self._ws):
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._ws.shutdown()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    @property
+    def link_url(self) -> str:
+        return f"ws://127.0.0.1:{self._ws.socket.getsockname()[1]}{protocol.LINK_PATH}"
+
+    # --- what a test does ---------------------------------------------------------------------------------------------
+
+    def want(self, *leases: protocol.DesiredLease, look: bool = True, **times: int) -> None:
+        """Set the desired state and wake the agent."""
+        with self.changed:
+            values = {**vars(self.desired), **times, "leases": leases}
+            self.desired = Desired(**values)
+            self._version += 1
+        if look:
+            self.look()
+
+    def look(self) -> None:
+        for link in list(self._links):
+            link.send(json.dumps({"type": "look"}))
+
+    def status(self, lease_id: str) -> Status | None:
+        """Return the newest status of a lease."""
+        for _, report in reversed(self.reports):
+            for status in report.statuses:
+                if status.lease_id == lease_id:
+                    return status
+        return None
+
+    def wait(self, condition: Callable[[], Any], seconds: float = 30, what: str = "") -> Any:
+        """Return the condition's first true answer; it is asked after each message."""
+        until = time.monotonic() + seconds
+        with self.changed:
+            while True:
+                answer = condition()
+                if answer:
+                    return answer
+                left = until - time.monotonic()
+                if left <= 0:
+                    last = self.reports[-1][1].statuses if self.reports else None
+                    raise AssertionError(f"not in {seconds:g} s: {what}; last report: {last}; rejected: {self.rejected}")
+                self.changed.wait(min(left, 0.2))
+
+    def wait_for(self, lease_id: str, observed: protocol.Observed, seconds: float = 30) -> Status:
+        def reached() -> Status | None:
+            status = self.status(lease_id)
+            return status if status is not None and status.observed is observed else None
+
+        return self.wait(reached, seconds, f"{lease_id} {observed.value}")
+
+    def totals(self, lease_id: str) -> dict[Meter, int]:
+        """Return the highest total of each meter."""
+        found: dict[Meter, int] = {}
+        for reading in self.readings:
+            if reading.lease_id == lease_id:
+                found[reading.meter] = max(found.get(reading.meter, 0), reading.total)
+        return found
+
+    @property
+    def linked(self) -> bool:
+        return bool(self._links)
+
+    # --- what the agent asks ------------------------------------------------------------------------------------------
+
+    def answer(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        if self.fail_with is not None:
+            return self.fail_with, b"", {}
+        if (method, path) == ("POST", protocol.ENROL_PATH):
+            return self._enrol(protocol.from_json(Enrolment, body))
+        refusal = self._refuse(headers.get("Authorization", "").removeprefix("Bearer "))
+        if refusal:
+            self.rejected.append(refusal)
+            return 401, _error("unauthenticated", refusal), {}
+        if path.startswith(protocol.ARCHIVE_PATH):
+            data = self.archives.get(path.removeprefix(protocol.ARCHIVE_PATH))
+            return (200, data, {}) if data is not None else (404, _error("not_found", "no such archive"), {})
+        return {
+            ("GET", protocol.DESIRED_PATH): self._desired,
+            ("POST", protocol.REPORT_PATH): self._report,
+            ("POST", protocol.READINGS_PATH): self._readings,
+            ("POST", protocol.RECEIPTS_PATH): self._receipt,
+        }[(method, path)](headers, body)
+
+    def _enrol(self, enrolment: Enrolment) -> tuple[int, bytes, dict[str, str]]:
+        if enrolment.token != "good":
+            return 404, _error("token_unknown", "This set-up command is not one of ours."), {}
+        self.enrolment, self.public_x = enrolment, enrolment.public_key
+        return 200, protocol.to_json(Enrolled(self.device_id, self.url, self.link_url)), {}
+
+    def _desired(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        etag = f'"{self._version}"'
+        if headers.get("If-None-Match") == etag:
+            return 304, b"", {"ETag": etag}
+        return 200, protocol.to_json(self.desired), {"ETag": etag}
+
+    def _report(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        self.reports.append((time.monotonic(), protocol.from_json(Report, body)))
+        return 204, b"", {}
+
+    def _readings(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        batch = protocol.from_json(ReadingBatch, self._verified(body.decode()))
+        duplicate = batch.id in self.batches
+        self.duplicates += duplicate
+        self.batches[batch.id] = batch
+        self.readings += batch.readings
+        return 200, protocol.to_json(protocol.Accepted(batch.id, duplicate)), {}
+
+    def _receipt(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        self.receipts.append(protocol.from_json(WipeReceipt, self._verified(body.decode())))
+        return 204, b"", {}
+
+    def _refuse(self, token: str) -> str:
+        try:
+            claims = json.loads(self._verified(token))
+        except Exception as error:
+            return f"bad token: {error}"
+        now = time.time() + self.clock_offset
+        if claims["iss"] != self.device_id or claims["aud"] != self.url:
+            return "not for us"
+        if claims["jti"] in self.tokens:
+            return "replayed"
+        if not claims["iat"] - protocol.CLOCK_SKEW_SECONDS <= now <= claims["exp"] + protocol.CLOCK_SKEW_SECONDS:
+            return "not now"
+        self.tokens.add(claims["jti"])
+        return ""
+
+    def _verified(self, compact: str) -> bytes:
+        key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": self.public_x})
+        return jws.deserialize_compact(compact, key, algorithms=[protocol.SIGNATURE_ALGORITHM]).payload
+
+    def _link(self, link: ServerConnection) -> None:
+        refusal = self._refuse(str(link.recv()))
+        if refusal:
+            self.rejected.append(refusal)
+            return
+        self._links.add(link)
+        with self.changed:
+            self.changed.notify_all()
+        try:
+            for _ in link:
+                pass
+        finally:
+            self._links.discard(link)
+            with self.changed:
+                self.changed.notify_all()
+
+
+def _handler(portal: FakePortal) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # Without it each answer waits 40 ms for the client's delayed acknowledgement.
+        disable_nagle_algorithm = True
+        wbufsize = -1
+
+        def _do(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, data, headers = portal.answer(self.command, self.path, self.headers, body)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+            self.wfile.flush()
+            with portal.changed:
+                portal.changed.notify_all()
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(timestamp or time.time() + portal.clock_offset)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        do_GET = do_POST = _do
+
+    return Handler
+
+
+def _error(code: str, message: str) -> bytes:
+    return json.dumps({"code": code, "message": message, "fields": {}}).encode()

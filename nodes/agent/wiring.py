@@ -1,0 +1,126 @@
+"""Puts the parts of an enrolled device together, starts them, and ends them in the right order."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from pathlib import Path
+
+from nodes.agent import config as configuration
+from nodes.agent import doctor, keys
+from nodes.agent.config import Config, Home
+from nodes.agent.counters import Counters
+from nodes.agent.courier import Courier
+from nodes.agent.docker_executor import DockerExecutor, cgroup_driver
+from nodes.agent.engine import Engine
+from nodes.agent.errors import AgentError
+from nodes.agent.firewall import Firewall
+from nodes.agent.images import Images
+from nodes.agent.link import Link
+from nodes.agent.loop import Agent
+from nodes.agent.meter import Meters
+from nodes.agent.metering import Metering
+from nodes.agent.outbox import Outbox, Receipts
+from nodes.agent.protocol import Image
+from nodes.agent.server_api import Portal, patiently
+
+log = logging.getLogger(__name__)
+GOODBYE_SECONDS = 3.0
+EVENTS_PAUSE_SECONDS = 2.0
+
+
+class Node:
+    """An enrolled device at work."""
+
+    def __init__(self, home: Home) -> None:
+        """Raises: SetupError: the device may not run strangers' programs, or is not enrolled."""
+        settings, key = configuration.load(home), keys.load(home.key)
+        home.create()
+        engine, firewall = Engine(settings.engine), Firewall()
+        doctor.require(doctor.examine(engine, firewall))
+        counters = Counters()
+        self._portal = _portal(settings, key)
+        images = Images(engine, fetch=self._fetch, folder=home.archives)
+        executor = DockerExecutor(settings, engine=engine, images=images, cgroup_driver=cgroup_driver(engine))
+        meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
+        outbox, receipts = Outbox(home.outbox, key=key, device_id=settings.device_id), Receipts(home.receipts)
+        self._settings, self._key, self._executor = settings, key, executor
+        self.agent = agent = Agent(
+            home,
+            device_id=settings.device_id,
+            key=key,
+            executor=executor,
+            firewall=firewall,
+            meters=meters,
+            counters=counters,
+            receipts=receipts,
+        )
+        self._courier = Courier(
+            self._portal,
+            outbox=outbox,
+            receipts=receipts,
+            report=agent.report,
+            desired=agent.want,
+            revoked=agent.revoked,
+        )
+        self._metering = Metering(
+            meters=meters,
+            counters=counters,
+            outbox=outbox,
+            executor=executor,
+            view=agent.view,
+            overfull=agent.overfull,
+            arrived=self._courier.arrived,
+        )
+        self._link = Link(settings.link_url, token=self._portal.token, look=self._courier.look)
+        agent.changed, agent.arrived = self._courier.changed, self._courier.arrived
+        agent.take_last = self._metering.take_last
+
+    def run(self) -> None:
+        """Work until `stop` is called; then say goodbye. Containers go on running."""
+        threads = (
+            self._courier,
+            self._link,
+            self._metering,
+            threading.Thread(target=self._events, name="events", daemon=True),
+        )
+        for thread in threads:
+            thread.start()
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as the process: no need to look at it again
+        self.agent.run()
+        self._goodbye()
+
+    def stop(self) -> None:
+        self.agent.stopping.set()
+        self.agent.wake()
+
+    def _goodbye(self) -> None:
+        """Last readings, last report, a closed link: in that order, each within its time."""
+        self._metering.stop()
+        try:
+            self._metering.take()
+        except (AgentError, OSError) as error:
+            log.warning("The last readings could not be taken: %s", error)
+        self._courier.stop(seconds=GOODBYE_SECONDS)
+        self._link.stop()
+        log.info("Stopped. Apps keep running; `interchain-node run` takes over where this left.")
+
+    def _events(self) -> None:
+        while not self.agent.stopping.is_set():
+            try:
+                self._executor.wait_for_change(self.agent.stopping)
+                self.agent.wake()
+            except AgentError:
+                self.agent.stopping.wait(EVENTS_PAUSE_SECONDS)
+                self.agent.wake()
+
+    def _fetch(self, image: Image, path: Path, cancelled: threading.Event) -> None:
+        """Download an archive over a connection of its own, so that reports do not wait for it."""
+        portal = _portal(self._settings, self._key)
+        patiently(lambda: portal.download(image.archive_sha256, path, most=image.archive_bytes, cancelled=cancelled))
+
+
+def _portal(settings: Config, key: keys.DeviceKey) -> Portal:
+    return Portal(settings.portal_url, device_id=settings.device_id, key=key)
