@@ -103,7 +103,8 @@ class Watch:
         page.on("pageerror", lambda error: self.complaints.append(f"script error: {error}"))
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        # Chromium drops connections whenever Docker adds or removes an interface on this machine.
+        if message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text:
             self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
 
 
