@@ -16,5 +16,9 @@ django_application = get_asgi_application()
 from starlette.applications import Starlette  # noqa: E402  (after Django is set up)
 from starlette.routing import BaseRoute, Mount  # noqa: E402
 
-routes: list[BaseRoute] = [Mount("/", app=django_application)]  # type: ignore[arg-type]  # Django types ASGI more narrowly
-application = Starlette(routes=routes)
+from nodes import link  # noqa: E402
+from nodes.body_limit import BodyLimit  # noqa: E402
+
+django_limited = BodyLimit(django_application)  # type: ignore[arg-type]  # Django types ASGI more narrowly
+routes: list[BaseRoute] = [*link.routes, Mount("/", app=django_limited)]
+application = Starlette(routes=routes, lifespan=link.lifespan)

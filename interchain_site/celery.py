@@ -23,6 +23,9 @@ def schedule() -> dict[str, dict[str, object]]:
         ("marketplace.tasks.charge", settings.CHARGE_INTERVAL_SECONDS),
         ("marketplace.tasks.sweep", 15),
         ("marketplace.tasks.recharge_all", 3600),
+        ("nodes.tasks.sweep_liveness", 5),
+        ("nodes.tasks.republish_routes", 10),
+        ("nodes.tasks.save_gateway_counts", settings.READING_INTERVAL_SECONDS),
     ]
     return {task: {"task": task, "schedule": seconds, "options": {"expires": seconds}} for task, seconds in rows}
 

@@ -17,6 +17,7 @@ urlpatterns = [
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/v1/", include("marketplace.api.urls")),
     path("api/v1/", include("billing.api.urls")),
+    path("api/v1/", include("nodes.api.people_urls")),
     path("api/node/v1/", include("nodes.api.urls")),
     path("metrics/", include("django_prometheus.urls")),
 ]

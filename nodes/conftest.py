@@ -1,13 +1,111 @@
-"""Fixtures of nodes: an enrolled device with a key, and a caller of the agents' API."""
+"""Fixtures of nodes: an enrolled device with a key, a real Caddy, and apps for it to serve."""
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
 import pytest
 
 from interchain_site.testing.cast import Cast
 from interchain_site.testing.devices import FakeDevice, make_device
+from interchain_site.testing.servers import free_port, running
 
 
 @pytest.fixture
 def box(cast: Cast) -> FakeDevice:
     return make_device(cast.owner)
+
+
+def eventually(ask: Callable[[], object], seconds: float = 10) -> object:
+    """Return the first true answer; fails when none comes in time."""
+    give_up_at = time.monotonic() + seconds
+    while time.monotonic() < give_up_at:
+        answer = ask()
+        if answer:
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f"Still {ask()!r} after {seconds:g} s.")
+
+
+@contextmanager
+def serving(text: str, port: int = 0) -> Iterator[int]:
+    """An app of one sentence; yields its port."""
+
+    class App(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), App)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass
+class Gateway:
+    """A real Caddy that a test can start and stop, and a client of it."""
+
+    port: int
+    command: list[str]
+    admin_port: int
+
+    @contextmanager
+    def caddy(self) -> Iterator[None]:
+        with running(self.command, port=self.admin_port):
+            yield
+
+    def get(self, name: str) -> httpx.Response:
+        return httpx.get(
+            f"http://127.0.0.1:{self.port}/", headers={"Host": f"{name}.apps.localhost"}, trust_env=False, timeout=10
+        )
+
+    def status(self, name: str) -> int:
+        try:
+            return self.get(name).status_code
+        except httpx.HTTPError:
+            return 0
+
+
+@pytest.fixture
+def gateway(settings, tmp_path: Path) -> Gateway:
+    port, admin_port = free_port(), free_port()
+    settings.GATEWAY_LISTEN = f"127.0.0.1:{port}"
+    settings.GATEWAY_DOMAIN = "apps.localhost"
+    settings.GATEWAY_PUBLIC_URL = f"http://apps.localhost:{port}"
+    settings.GATEWAY_ADMIN_URL = f"http://127.0.0.1:{admin_port}"
+    settings.GATEWAY_ACCESS_LOG = tmp_path / "gateway" / "access.log"
+    start = tmp_path / "caddy.json"
+    start.write_text(json.dumps({"admin": {"listen": f"127.0.0.1:{admin_port}", "config": {"persist": False}}}))
+    return Gateway(port, [".venv/bin/caddy", "run", "--config", str(start)], admin_port)
+
+
+@contextmanager
+def in_thread(work: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+    """Run until the block ends, then stop it and see that it ended."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+        assert not thread.is_alive()

@@ -73,7 +73,7 @@ class Replayed(Unauthenticated):
 
 
 class DeviceRevoked(NotAllowed):
-    code = "device_revoked"
+    code = "device_removed"
     message = "This device was removed by its owner. Enrol it again with a new command from the devices page."
 
 

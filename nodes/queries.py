@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Count, Max, Q, QuerySet
+from django.utils import timezone
 
 from interchain_site.core.models import User
 from nodes.agent.protocol import Action, Desired, DesiredLease, Meter
@@ -91,10 +92,10 @@ def evidence_for(lease_id: UUID, meter: Meter | None = None) -> dict[Meter, int 
 
 
 def desired_of(device: Device) -> Desired:
-    """Return all the portal wants of a device; what is stopped and not to be wiped is not listed."""
-    wanted = Lease.objects.filter(device=device).filter(
-        Q(state__in=HOLDS_MEMORY) | Q(state=LeaseState.STOPPED, action=Action.WIPE.value)
-    )
+    """Return all the portal wants of a device. What is stopped stays listed only until its last readings are in."""
+    recently = timezone.now() - timedelta(seconds=2 * settings.READING_INTERVAL_SECONDS)
+    stopped = Q(state=LeaseState.STOPPED) & (Q(action=Action.WIPE.value) | Q(stopped_at__gte=recently))
+    wanted = Lease.objects.filter(Q(state__in=HOLDS_MEMORY) | stopped, device=device)
     return Desired(
         leases=tuple(
             DesiredLease(str(lease.pk), lease.generation, Action(lease.action), lease.workload)

@@ -19,6 +19,16 @@ def connection() -> redis.Redis:
     return _client(settings.REDIS_URL)
 
 
+@lru_cache(maxsize=4)
+def _binary_client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+
+
+def binary_connection() -> redis.Redis:
+    """Return this process's pooled connection whose replies are bytes, for values that are no text."""
+    return _binary_client(settings.REDIS_URL)
+
+
 def async_connection() -> redis.asyncio.Redis:
     """Return a new asyncio client for the caller's loop; the caller closes it."""
     return redis.asyncio.Redis.from_url(settings.REDIS_URL, decode_responses=True)

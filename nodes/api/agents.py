@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import AnonRateThrottle
+from rest_framework.throttling import AnonRateThrottle, BaseThrottle
 from rest_framework.views import APIView
 
 from interchain_site.core.errors import DomainError
@@ -28,14 +30,12 @@ T = TypeVar("T")
 class AgentView(APIView):
     """A view only a device may call. Bodies are read raw and held to protocol.MAX_BODY_BYTES; refusals are audited."""
 
-    authentication_classes = (DeviceAuthentication,)
+    authentication_classes: Sequence[type[BaseAuthentication]] = (DeviceAuthentication,)
     parser_classes = ()
     schema = None
 
     def device(self, request: Request) -> Device:
-        device = request.user
-        assert isinstance(device, Device)  # noqa: S101  (DeviceAuthentication is the only way in)
-        return device
+        return cast(Device, request.user)  # DeviceAuthentication is the only way in
 
     def body(self, request: Request) -> bytes:
         if int(request.META.get("CONTENT_LENGTH") or 0) > protocol.MAX_BODY_BYTES:
@@ -69,8 +69,8 @@ class Enrol(AgentView):
     """POST Enrolment → 201 Enrolled; the token in it is what proves the right to."""
 
     authentication_classes = ()
-    permission_classes = ()
-    throttle_classes: ClassVar[list[Any]] = [EnrolmentThrottle]
+    permission_classes: Sequence[Any] = ()
+    throttle_classes: Sequence[type[BaseThrottle]] = (EnrolmentThrottle,)
 
     def post(self, request: Request) -> HttpResponse:
         message = self.message(request, protocol.Enrolment)

@@ -42,7 +42,7 @@ def heard(device_ids: Iterable[UUID]) -> None:
     scores = {str(device_id): now for device_id in device_ids}
     try:
         if scores:
-            redis.connection().zadd(SEEN_KEY, scores)  # type: ignore[arg-type]  # the stubs want bytes keys
+            redis.connection().zadd(SEEN_KEY, scores)
     except RedisError as error:
         log.warning("liveness_not_noted", error=str(error))
 
@@ -104,7 +104,7 @@ def sweep() -> None:
     now = time.time()
     client = redis.connection()
     silent_before = now - settings.LINK_TIMEOUT_SECONDS
-    fresh = [UUID(member) for member in client.zrangebyscore(SEEN_KEY, silent_before, "+inf")]
+    fresh = [UUID(str(member)) for member in client.zrangebyscore(SEEN_KEY, silent_before, "+inf")]
     _save_seen(fresh)
     for device in Device.objects.filter(state=DeviceState.OFFLINE, pk__in=fresh):
         mark_online(device)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
@@ -106,7 +107,7 @@ def _upsert(totals: list[Total], batch: ReadingBatch | None) -> None:
     first = sequence.allocate(len(lease_ids))
     places = {lease_id: first + offset for offset, lease_id in enumerate(lease_ids)}
     names = ("lease", "meter", "total", "method", "at", "capped", "sequence", "batch")
-    fields = [MeterTotal._meta.get_field(name) for name in names]
+    fields: list[Any] = [MeterTotal._meta.get_field(name) for name in names]
     rows = [
         (total.lease_id, total.meter.value, total.total, total.method, total.at, total.capped, places[total.lease_id])
         for total in sorted(totals, key=lambda total: (str(total.lease_id), total.meter.value))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from redis import RedisError
 
@@ -20,7 +22,7 @@ def record(error: DomainError, *, device: Device | None, path: str) -> None:
     note("request_refused", device=device, code=error.code, message=error.message[:300], path=path[:200])
 
 
-def note(action: str, *, device: Device | None, **data: object) -> None:
+def note(action: str, *, device: Device | None, **data: Any) -> None:
     """Write an audit row about a device's misbehaviour, rate-limited; what is over the limit only goes to the log."""
     subject = f"device:{device.pk}" if device else "device:unknown"
     if _allowed(f"{subject}:{action}"):

@@ -22,6 +22,7 @@ from nodes.models import Lease
 from nodes.states import LeaseState
 
 ROUTES_KEY = "gateway:routes"
+COMPLETE_KEY = "gateway:complete"
 CHANGED_CHANNEL = "gateway:changed"
 ALL = "*"
 
@@ -89,12 +90,14 @@ def republish_all() -> int:
     known = client.hgetall(ROUTES_KEY)
     changed = {name: text for name, text in wanted.items() if known.get(name) != text}
     gone = [name for name in known if name not in wanted]
-    if changed or gone:
+    # The mark is lost with Redis's data: until it is back, gateways keep the routes they have.
+    if changed or gone or not client.exists(COMPLETE_KEY):
         with client.pipeline() as pipeline:
             if changed:
-                pipeline.hset(ROUTES_KEY, mapping=changed)
+                pipeline.hset(ROUTES_KEY, items=[part for pair in changed.items() for part in pair])
             if gone:
                 pipeline.hdel(ROUTES_KEY, *gone)
+            pipeline.set(COMPLETE_KEY, "1")
             pipeline.publish(CHANGED_CHANNEL, ALL)
             pipeline.execute()
     return len(changed) + len(gone)

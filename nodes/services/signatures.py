@@ -7,24 +7,24 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwa import EdDSAAlgorithm
 from joserfc.jwk import OKPKey
-from joserfc.jws import JWSAlgModel, JWSRegistry
+from joserfc.jws import JWSRegistry
 
 from nodes.errors import BadSignature
 
 
 class _EdDSA(EdDSAAlgorithm):
     # RFC 9864 prefers the name Ed25519 because EdDSA leaves the curve open; here the key settles the curve.
-    security_warning = None
+    security_warning = ""
 
 
 class _Registry(JWSRegistry):
-    algorithms: ClassVar[dict[str, JWSAlgModel]] = {
+    algorithms = {  # noqa: RUF012  (joserfc declares it so)
         "EdDSA": _EdDSA(),
         "Ed25519": JWSRegistry.algorithms["Ed25519"],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from datetime import timedelta
 
 import pytest
 
@@ -68,6 +69,8 @@ def test_failed_ends_the_lease_with_its_reason_and_last_lines(box, told):
     assert (lease.state, lease.action, lease.reason) == ("stopped", "stop", "out_of_memory")
     assert lease.log_tail == "a�b?"
     assert told[-1] == ("stopped", "out_of_memory")
+    assert [wanted.action for wanted in queries.desired_of(box.device).leases] == [Action.STOP]
+    Lease.objects.update(stopped_at=lease.stopped_at - timedelta(hours=1))
     assert queries.desired_of(box.device).leases == ()
 
 
@@ -78,7 +81,9 @@ def test_reports_of_a_stale_generation_or_another_device_change_nothing(box, cas
     leases.handle_report(device=box.device, report=Report(statuses=(stale,)))
     leases.handle_report(device=other.device, report=Report(statuses=(lease_status(lease),)))
     unknown = dataclasses.replace(lease_status(lease), lease_id=str(uuid.uuid4()))
-    leases.handle_report(device=box.device, report=Report(statuses=(unknown, dataclasses.replace(unknown, lease_id="x"))))
+    leases.handle_report(
+        device=box.device, report=Report(statuses=(unknown, dataclasses.replace(unknown, lease_id="x")))
+    )
     lease.refresh_from_db()
     assert lease.state == "offered"
 

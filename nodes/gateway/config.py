@@ -1,0 +1,127 @@
+"""Routes → Caddy's JSON configuration. Pure: the same routes always give the same document."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.template.loader import render_to_string
+
+SERVER = "interchain"
+LOGGER = "gateway"
+WORKLOAD_FIELD = "workload"
+FAULT_FIELD = "gateway_fault"
+LOG_FILE_MEGABYTES = 100
+LOG_FILES_KEPT = 5
+
+Route = Mapping[str, Any]
+"""A document of nodes/services/routes.py: name, workload_id, status, upstreams."""
+
+
+def build(routes: Mapping[str, Route]) -> dict[str, Any]:
+    """Return Caddy's whole configuration but its `admin` part."""
+    server = {
+        "listen": [settings.GATEWAY_LISTEN],
+        "read_header_timeout": "10s",
+        "routes": [*(_app_route(routes[name]) for name in sorted(routes)), _unknown()],
+        "errors": {
+            "routes": [{"handle": [_mark(FAULT_FIELD, "yes"), _page("unreachable", "{http.error.status_code}")]}]
+        },
+        "logs": {"default_logger_name": LOGGER},
+    } | _tls_of_server()
+    config = {"apps": {"http": {"servers": {SERVER: server}}} | _tls_app(), "logging": _logging()}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    server["routes"][-1]["@id"] = f"{SERVER}-{digest}"
+    return config
+
+
+def id_of(config: Mapping[str, Any]) -> str:
+    """Return the name under which Caddy knows exactly this configuration."""
+    return str(config["apps"]["http"]["servers"][SERVER]["routes"][-1]["@id"])
+
+
+def _app_route(route: Route) -> dict[str, Any]:
+    host = {"match": [{"host": [f"{route['name']}.{settings.GATEWAY_DOMAIN}"]}], "terminal": True}
+    if route["status"] != "live":
+        return host | {"handle": [_page(route["status"], 503, {"Retry-After": ["2"]})]}
+    return host | {"handle": [_mark(WORKLOAD_FIELD, route["workload_id"]), _proxy(route["upstreams"])]}
+
+
+def _proxy(upstreams: list[str]) -> dict[str, Any]:
+    proxy: dict[str, Any] = {
+        "handler": "reverse_proxy",
+        "upstreams": [{"dial": address} for address in upstreams],
+        # The list is a succession: the first that answers serves; a connection that fails is tried again for 2 s.
+        "load_balancing": {"selection_policy": {"policy": "first"}, "try_duration": "2s", "try_interval": "50ms"},
+        "transport": {"protocol": "http", "dial_timeout": "2s"},
+        # A new configuration must not cut the WebSockets that the old one carries.
+        "stream_close_delay": "1h",
+    }
+    if len(upstreams) > 1:
+        # With nobody to fail over to, remembering a failure would only prolong it.
+        proxy["health_checks"] = {"passive": {"fail_duration": "5s"}}
+    return proxy
+
+
+def _unknown() -> dict[str, Any]:
+    return {"handle": [_page("unknown", 404)]}
+
+
+def _page(name: str, status: int | str, headers: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
+    return {
+        "handler": "static_response",
+        "status_code": status,
+        "headers": {"Content-Type": ["text/html; charset=utf-8"], "Cache-Control": ["no-store"], **(headers or {})},
+        "body": render_to_string(f"nodes/gateway/{name}.html", {"portal_url": settings.PORTAL_URL}),
+    }
+
+
+def _mark(key: str, value: str) -> dict[str, Any]:
+    """Put a field into the access log's line, so that its reader needs no table of names."""
+    return {"handler": "log_append", "key": key, "value": value}
+
+
+def _logging() -> dict[str, Any]:
+    dropped = ("request>headers", "request>uri", "request>tls", "resp_headers", "user_id")
+    return {
+        "logs": {
+            "default": {"exclude": [f"http.log.access.{LOGGER}"]},
+            LOGGER: {
+                "include": [f"http.log.access.{LOGGER}"],
+                "writer": {
+                    "output": "file",
+                    "filename": str(settings.GATEWAY_ACCESS_LOG),
+                    "roll_size_mb": LOG_FILE_MEGABYTES,
+                    "roll_keep": LOG_FILES_KEPT,
+                    "roll_gzip": False,
+                },
+                # What clients ask for is the app's business; only who, when and how much is needed here.
+                "encoder": {
+                    "format": "filter",
+                    "wrap": {"format": "json"},
+                    "fields": {name: {"filter": "delete"} for name in dropped},
+                },
+            },
+        }
+    }
+
+
+def _is_https() -> bool:
+    return bool(settings.GATEWAY_PUBLIC_URL.startswith("https://"))
+
+
+def _tls_of_server() -> dict[str, Any]:
+    if _is_https():
+        return {"tls_connection_policies": [{}]}
+    return {"automatic_https": {"disable": True}}
+
+
+def _tls_app() -> dict[str, Any]:
+    """Certificates on demand: before Caddy asks for one, the portal says whether the name is one of its own."""
+    if not _is_https():
+        return {}
+    permission = {"module": "http", "endpoint": f"{settings.PORTAL_URL}/gateway/ask"}
+    return {"tls": {"automation": {"policies": [{"on_demand": True}], "on_demand": {"permission": permission}}}}

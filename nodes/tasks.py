@@ -1,0 +1,22 @@
+"""When nodes' periodic work runs (the table is in interchain_site/celery.py). Each may run twice or never."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from nodes.services import gateway_counts, liveness, routes
+
+
+@shared_task
+def sweep_liveness() -> None:
+    liveness.sweep()
+
+
+@shared_task
+def republish_routes() -> None:
+    routes.republish_all()
+
+
+@shared_task
+def save_gateway_counts() -> None:
+    gateway_counts.save()

@@ -1,0 +1,134 @@
+"""The gateway on a real Caddy: from a running report to an answer, and through every restart."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from interchain_site.core import redis
+from interchain_site.testing.devices import make_workload
+from nodes.agent.protocol import Observed
+from nodes.conftest import eventually, in_thread, serving
+from nodes.gateway import config
+from nodes.gateway.syncer import Syncer
+from nodes.services import leases, placement, routes
+
+
+@pytest.fixture
+def syncer(gateway):
+    stop = threading.Event()
+    with gateway.caddy(), in_thread(Syncer(stop).run, stop):
+        eventually(lambda: gateway.status("nothing") == 404)
+        yield
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_name_follows_its_lease(box, gateway, syncer):
+    lease = placement.open_lease(workload=make_workload("blog"), by=None)
+    eventually(lambda: gateway.status("blog") == 503)
+    assert "is starting" in gateway.get("blog").text
+    with serving("hello from the device") as port:
+        box.runs(lease, host_port=port)
+        eventually(lambda: gateway.status("blog") == 200)
+        assert gateway.get("blog").text == "hello from the device"
+        leases.mark_lost(lease.pk)
+        time.sleep(0.2)
+        assert gateway.status("blog") == 200  # the portal not hearing it is no reason to stop serving
+        leases.close_lease(lease_id=lease.pk, by=None)
+        eventually(lambda: "is stopped" in gateway.get("blog").text)
+    box.says(lease, Observed.STOPPED)
+    leases.wipe_lease(lease_id=lease.pk, by=None)
+    box.wipes(lease)
+    eventually(lambda: gateway.status("blog") == 404)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_route_is_live_within_tens_of_milliseconds(box, gateway, syncer):
+    took = []
+    with serving("hello") as port:
+        for number in range(5):
+            lease = placement.open_lease(workload=make_workload(f"app{number}"), by=None)
+            box.says(lease, Observed.PREPARING)
+            time.sleep(0.3)
+            began = time.perf_counter()
+            box.says(lease, Observed.RUNNING, host_port=port)
+            eventually(lambda name=f"app{number}": gateway.status(name) == 200)
+            took.append(time.perf_counter() - began)
+    assert sorted(took)[2] < 0.3, took
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_device_that_does_not_answer_gets_a_page_not_an_error(box, gateway, syncer):
+    lease = placement.open_lease(workload=make_workload("blog"), by=None)
+    with serving("hello") as port:
+        box.runs(lease, host_port=port)
+        eventually(lambda: gateway.status("blog") == 200)
+    answer = gateway.get("blog")
+    assert (answer.status_code, "not answering" in answer.text) == (502, True)
+    with serving("back", port):
+        assert gateway.get("blog").text == "back"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_caddy_that_starts_again_gets_its_routes_back(box, gateway):
+    stop = threading.Event()
+    with serving("hello") as port, in_thread(Syncer(stop).run, stop):
+        box.runs(placement.open_lease(workload=make_workload("blog"), by=None), host_port=port)
+        for _ in range(2):
+            with gateway.caddy():
+                eventually(lambda: gateway.status("blog") == 200)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_routes_outlive_an_emptied_redis(box, gateway, syncer, monkeypatch):
+    monkeypatch.setattr("nodes.gateway.syncer.REFRESH_SECONDS", 0.1)
+    with serving("hello") as port:
+        box.runs(placement.open_lease(workload=make_workload("blog"), by=None), host_port=port)
+        eventually(lambda: gateway.status("blog") == 200)
+        redis.connection().flushall()
+        time.sleep(1.5)
+        assert gateway.status("blog") == 200
+        assert routes.republish_all() == 1
+        assert routes.republish_all() == 0
+        time.sleep(0.3)
+        assert gateway.status("blog") == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_sweep_removes_a_name_nobody_has_any_more(gateway, syncer):
+    redis.connection().hset(routes.ROUTES_KEY, "ghost", '{"name":"ghost","status":"stopped","upstreams":[]}')
+    redis.connection().publish(routes.CHANGED_CHANNEL, "ghost")
+    eventually(lambda: gateway.status("ghost") == 503)
+    assert routes.republish_all() == 1
+    eventually(lambda: gateway.status("ghost") == 404)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_older_document_never_replaces_a_newer_one(box):
+    lease = placement.open_lease(workload=make_workload("blog"), by=None)
+    old = routes.document_of(lease)
+    box.runs(lease)
+    routes._write("blog", old)
+    assert '"status": "live"' in redis.connection().hget(routes.ROUTES_KEY, "blog")
+
+
+def test_the_first_of_a_succession_serves_and_the_next_takes_over(gateway, settings):
+    stop = threading.Event()
+    with gateway.caddy(), serving("second") as second, serving("first") as first:
+        syncer = Syncer(stop)
+        upstreams = [f"127.0.0.1:{first}", f"127.0.0.1:{second}"]
+        syncer._routes = {"blog": {"name": "blog", "workload_id": "w", "status": "live", "upstreams": upstreams}}
+        syncer._apply()
+        assert gateway.get("blog").text == "first"
+        syncer._routes["blog"]["upstreams"] = ["127.0.0.1:9", f"127.0.0.1:{second}"]
+        syncer._apply()
+        assert gateway.get("blog").text == "second"
+
+
+def test_certificates_are_asked_for_on_demand_when_the_gateway_is_https(settings):
+    settings.GATEWAY_PUBLIC_URL = "https://apps.example"
+    built = config.build({})
+    assert built["apps"]["tls"]["automation"]["on_demand"]["permission"]["endpoint"].endswith("/gateway/ask")
+    assert "automatic_https" not in built["apps"]["http"]["servers"]["interchain"]
