@@ -24,7 +24,7 @@ MEASURED = {
 EXAMPLE = {
     Meter.UPTIME: (3_600_000, "1 hour"),
     Meter.TRANSFER: (50_000_000, "50 MB"),
-    Meter.STORAGE: (100_000_000 * 3_600, "100 MB kept for the hour"),
+    Meter.STORAGE: (240_000_000 * 3_600, "240 MB kept for the hour"),
     Meter.COMPUTE: (5_000_000, "5 million instructions"),
     Meter.ACTIVE_USER: (2, "2 new visitors this month"),
 }
