@@ -36,6 +36,7 @@ X_FRAME_OPTIONS = "DENY"
 # --- apps --------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "interchain_site.core",
+    "interchain_site.local",
     "billing",
     "nodes",
     "marketplace",
@@ -292,7 +293,7 @@ LOGGING = {
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"httpx": {"level": "WARNING"}, "django.server": {"level": "WARNING"}},
+    "loggers": {"httpx": {"level": "WARNING"}, "stripe": {"level": "WARNING"}, "django.server": {"level": "WARNING"}},
 }
 structlog.configure(
     processors=[

@@ -137,6 +137,8 @@ def _stripe(site: Site) -> Program:
         f"http://127.0.0.1:{site.ports.web}/stripe/webhook",
         "--secret",
         site.values["STRIPE_WEBHOOK_SECRET"],
+        "--state",
+        str(site.data / "stripe.sqlite3"),
     )
     return Program(
         "stripe", (PYTHON, "-m", "billing.stripe.standin", "--port", str(port), *webhook), ready=lambda: answers(port)

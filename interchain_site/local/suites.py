@@ -62,8 +62,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="bin/test", description=f"{__doc__}\n\n{lines}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("suite", nargs="*", default=["all"], choices=[*known, "fast", "all"], metavar="suite")
-    wanted = parser.parse_args(arguments).suite
+    parser.add_argument("suite", nargs="*", help="`fast` is unit; `all`, the default, is every one")
+    wanted = parser.parse_args(arguments).suite or ["all"]
+    if unknown := set(wanted) - {*known, "fast", "all"}:
+        parser.error(f"no such suite: {', '.join(sorted(unknown))}")
     names = list(known) if "all" in wanted else ["unit" if name == "fast" else name for name in wanted]
     chosen = [known[name] for name in dict.fromkeys(names)]
     prepare(chosen)

@@ -166,3 +166,17 @@ class Person:
         return Page(
             str(answer.url), answer.status_code, reader.forms, reader.links, " ".join(reader.words), answer.text
         )
+
+
+def pay(person: Person, address: str, *, card: str = "4242424242424242") -> Page:
+    """Type a card into the Stripe stand-in's payment page; returns the page it leads to.
+
+    Raises:
+        PageError: there is no such page, or the card is declined.
+    """
+    page = person.open(address)
+    card_form = page.form(having="number")
+    after = person.submit(page, card_form, {"number": card, "expiry": "12 / 40", "cvc": "123", "name": "Demo"})
+    if any("number" in form.fields for form in after.forms):
+        raise PageError(f"The card was not accepted: {after.text[:300]}")
+    return after

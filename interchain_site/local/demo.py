@@ -1,0 +1,60 @@
+"""Give a running site its demo data, step by step (`manage.py seed_demo` does the work inside)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from interchain_site.local.seed_people import DemoPerson
+from interchain_site.local.site import Site
+from interchain_site.local.steps import Steps, Stop
+
+FILE = "accounts.json"  # logins and API tokens of the demo accounts, for tools; mode 0600
+ONLINE_SECONDS = 30
+
+
+def operator(site: Site, steps: Steps) -> None:
+    """Make the staff account; every site has it."""
+    steps.do("Operator's account and NTC rate", lambda: _remember(site, [_seed(site, "operator")]))
+
+
+def fill(site: Site, steps: Steps) -> None:
+    """Make the demo accounts, enrol this machine, buy NTC, register the apps and deploy one; what exists is left alone."""
+    steps.do("Demo accounts", lambda: _remember(site, _seed(site, "people")))
+    if not site.enrolled:
+        steps.do("This machine as the owner's device", lambda: site.enrol_agent(_seed(site, "device")))
+        steps.do("Node agent", site.start_agent)
+    steps.do("NTC bought by card", lambda: _seed(site, "balance"))
+    steps.do("Demo apps, the website deployed", lambda: _deploy(site))
+
+
+def people(site: Site) -> list[DemoPerson]:
+    """Return the accounts of a site, with their passwords and API tokens."""
+    return [DemoPerson(**row) for row in json.loads((site.data / FILE).read_text())]
+
+
+def _seed(site: Site, part: str) -> Any:
+    return json.loads(site.manage("seed_demo", part).splitlines()[-1])[part]
+
+
+def _deploy(site: Site) -> None:
+    """Deploying needs the device online, which takes the agent a moment."""
+    give_up_at = time.monotonic() + ONLINE_SECONDS
+    while True:
+        try:
+            _seed(site, "apps")
+            return
+        except Stop:
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(1)
+
+
+def _remember(site: Site, rows: list[dict[str, str]]) -> None:
+    path = site.data / FILE
+    known = {row["role"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+    known |= {row["role"]: row for row in rows}
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(list(known.values()), file, indent=1)
