@@ -8,4 +8,5 @@ lease_changed = Signal()
 """A lease moved or its reason changed. Arguments: lease_id (UUID), workload_id (UUID), state (str), reason (str)."""
 
 workload_wiped = Signal()
-"""Nothing of a workload is left on any device. Arguments: workload_id (UUID), receipt (the device's JWS, str)."""
+"""Nothing of a workload is left on any device. Arguments: workload_id (UUID), receipt (the last device's JWS,
+str; "" when the last device was removed by its owner and cannot be asked)."""

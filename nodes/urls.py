@@ -1,1 +1,19 @@
-urlpatterns: list[object] = []
+"""Pages about devices, and what a new device or the gateway fetches."""
+
+from django.urls import path
+
+from nodes.views import devices, install
+
+urlpatterns = [
+    path("devices/", devices.devices, name="devices"),
+    path("devices/new/", devices.device_new, name="device_new"),
+    path("devices/<uuid:device_id>/", devices.device_detail, name="device_detail"),
+    path("devices/<uuid:device_id>/status/", devices.device_status, name="device_status"),
+    path("devices/<uuid:device_id>/command/", devices.device_token, name="device_token"),
+    path("devices/<uuid:device_id>/pause/", devices.device_pause, name="device_pause"),
+    path("devices/<uuid:device_id>/resume/", devices.device_resume, name="device_resume"),
+    path("devices/<uuid:device_id>/remove/", devices.device_revoke, name="device_revoke"),
+    path("install/agent.whl", install.agent_archive, name="agent_archive"),
+    path("install/<str:token>", install.install_script, name="install_script"),
+    path("gateway/ask", install.gateway_ask, name="gateway_ask"),
+]

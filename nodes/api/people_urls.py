@@ -1,5 +1,10 @@
 """Under /api/v1/: what a device's owner may do by program."""
 
-from __future__ import annotations
+from django.urls import path
 
-urlpatterns: list[object] = []
+from nodes.api import people
+
+urlpatterns = [
+    path("devices", people.Devices.as_view(), name="api_devices"),
+    path("devices/<uuid:device_id>", people.DeviceView.as_view(), name="api_device"),
+]

@@ -17,6 +17,9 @@ FAULT_FIELD = "gateway_fault"
 LOG_FILE_MEGABYTES = 100
 LOG_FILES_KEPT = 5
 
+_AGAIN = {"starting": {"Retry-After": ["2"], "Refresh": ["2"]}, "stopped": {"Retry-After": ["60"]}}
+"""When to look again: a browser obeys Refresh by itself, a program Retry-After."""
+
 Route = Mapping[str, Any]
 """A document of nodes/services/routes.py: name, workload_id, status, upstreams."""
 
@@ -28,7 +31,7 @@ def build(routes: Mapping[str, Route]) -> dict[str, Any]:
         "read_header_timeout": "10s",
         "routes": [*(_app_route(routes[name]) for name in sorted(routes)), _unknown()],
         "errors": {
-            "routes": [{"handle": [_mark(FAULT_FIELD, "yes"), _page("unreachable", "{http.error.status_code}")]}]
+            "routes": [{"handle": [_mark(FAULT_FIELD, "yes"), _page("unreachable", "{http.error.status_code}", {"Refresh": ["5"]})]}]
         },
         "logs": {"default_logger_name": LOGGER},
     } | _tls_of_server()
@@ -46,7 +49,7 @@ def id_of(config: Mapping[str, Any]) -> str:
 def _app_route(route: Route) -> dict[str, Any]:
     host = {"match": [{"host": [f"{route['name']}.{settings.GATEWAY_DOMAIN}"]}], "terminal": True}
     if route["status"] != "live":
-        return host | {"handle": [_page(route["status"], 503, {"Retry-After": ["2"]})]}
+        return host | {"handle": [_page(route["status"], 503, _AGAIN[route["status"]])]}
     return host | {"handle": [_mark(WORKLOAD_FIELD, route["workload_id"]), _proxy(route["upstreams"])]}
 
 

@@ -70,6 +70,18 @@ class Device(models.Model):
         return True
 
     @property
+    def cpu_cores(self) -> str:
+        return f"{self.cpu_millis / 1000:g}"
+
+    @property
+    def reserved_cpu_cores(self) -> str:
+        return f"{self.reserved_cpu_millis / 1000:g}"
+
+    @property
+    def million_instructions_per_second(self) -> int:
+        return self.instructions_per_second // 10**6
+
+    @property
     def instructions_per_second(self) -> int:
         """The benchmarked rate of one core; 0 while not enrolled."""
         return int(self.benchmark.get("instructions_per_second", 0))

@@ -86,6 +86,15 @@ class Lease(models.Model):
         return f"{self.name} generation {self.generation}"
 
     @property
+    def short_id(self) -> str:
+        """Enough of the id for a person to tell leases apart."""
+        return str(self.pk)[:8]
+
+    @property
+    def cpu_cores(self) -> str:
+        return f"{self.cpu_millis / 1000:g}"
+
+    @property
     def workload(self) -> protocol.Workload:
         """The whole workload, environment decrypted."""
         data: dict[str, Any] = dict(self.workload_public)

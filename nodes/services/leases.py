@@ -16,8 +16,8 @@ from nodes.errors import Busy, Conflict, Malformed, MovedMeanwhile, NotFound
 from nodes.models import Device, Lease
 from nodes.services import endpoints, reservations, routes, texts
 from nodes.services.wake import wake
-from nodes.signals import lease_changed
-from nodes.states import ALIVE, HOLDS_MEMORY, LeaseState, transition
+from nodes.signals import lease_changed, workload_wiped
+from nodes.states import ALIVE, HOLDS_MEMORY, DeviceState, LeaseState, transition
 
 S = LeaseState
 log = structlog.get_logger()
@@ -60,12 +60,36 @@ def close_lease(*, lease_id: UUID, by: User | None, reason: str = "") -> None:
 
 
 def close_locked(lease: Lease, *, reason: str) -> None:
-    """Turn a wanted lease that the caller has locked to draining, and wake its device."""
-    changes: dict[str, Any] = {"action": Action.STOP.value, "closed_at": timezone.now()}
+    """Turn a wanted lease that the caller has locked to draining, and wake its device. A removed device cannot be asked."""
+    now = timezone.now()
+    changes: dict[str, Any] = {"action": Action.STOP.value, "closed_at": now}
     if reason:
         changes["message"] = texts.clean(reason, 500)
+    if lease.device.state == DeviceState.REVOKED:
+        move(lease, S.STOPPED, stopped_at=now, **changes)
+        return
     move(lease, S.DRAINING, **changes)
     wake(lease.device_id)
+
+
+def settle_removed(lease_id: UUID) -> None:
+    """Bring a lease of a removed device to where it can be without asking the device. Idempotent."""
+    with transaction.atomic():
+        lease = get(lease_id)
+        now = timezone.now()
+        if lease.state in ALIVE:
+            move(lease, S.LOST)
+        elif lease.state == S.DRAINING:
+            move(lease, S.STOPPED, stopped_at=now)
+        elif lease.state == S.STOPPED and lease.action == Action.WIPE.value:
+            move(lease, S.WIPED, wiped_at=now, message="The device was removed by its owner and gave no receipt.")
+            tell_if_wiped(lease, receipt="")
+
+
+def tell_if_wiped(lease: Lease, *, receipt: str) -> None:
+    """Send `workload_wiped` if this was the last lease of its workload to be wiped."""
+    if not Lease.objects.filter(workload_id=lease.workload_id).exclude(state=S.WIPED).exists():
+        workload_wiped.send(sender=Lease, workload_id=lease.workload_id, receipt=receipt)
 
 
 def wipe_lease(*, lease_id: UUID, by: User | None) -> None:
@@ -77,13 +101,17 @@ def wipe_lease(*, lease_id: UUID, by: User | None) -> None:
     """
     with transaction.atomic():
         workload_id = get(lease_id).workload_id
-        leases = list(Lease.objects.select_for_update().filter(workload_id=workload_id).exclude(state=S.WIPED))
+        unwiped = Lease.objects.filter(workload_id=workload_id).exclude(state=S.WIPED)
+        leases = list(unwiped.select_for_update(of=("self",)).select_related("device"))
         if any(lease.state != S.STOPPED for lease in leases):
             raise Conflict("Part of this is still running or stopping. Stop it and wait, then delete its data.")
         for lease in leases:
             Lease.objects.filter(pk=lease.pk).update(action=Action.WIPE.value)
             wake(lease.device_id)
         audit.record("lease_wipe_wanted", subject=f"lease:{lease_id}", by=by, workload=str(workload_id))
+        for lease in leases:
+            if lease.device.state == DeviceState.REVOKED:
+                settle_removed(lease.pk)
 
 
 def handle_report(*, device: Device, report: Report) -> None:

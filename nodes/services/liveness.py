@@ -16,15 +16,16 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from redis import RedisError
 
 from interchain_site.core import audit, redis
-from nodes.agent.protocol import Report
+from nodes.agent.protocol import Action, Report
 from nodes.errors import Malformed, MovedMeanwhile
 from nodes.models import Device, Lease
 from nodes.services import leases, texts
-from nodes.states import ALIVE, DeviceState, transition_device
+from nodes.states import ALIVE, DeviceState, LeaseState, transition_device
 
 SEEN_KEY = "nodes:seen"
 LOAD_KEY = "nodes:load"
@@ -99,8 +100,9 @@ def mark_online(device: Device) -> None:
 
 
 def sweep() -> None:
-    """1. Save when devices were heard. 2. Online: offline devices heard again. 3. If the portal was listening all the
+    """0. Settle what removed devices left. 1. Save when devices were heard. 2. Online: offline devices heard again. 3. If the portal was listening all the
     while, offline: those silent for LINK_TIMEOUT_SECONDS. 4. Their leases are lost, until they come back."""
+    _settle_removed()
     now = time.time()
     client = redis.connection()
     silent_before = now - settings.LINK_TIMEOUT_SECONDS
@@ -117,6 +119,14 @@ def sweep() -> None:
     for device in known.exclude(enrolled_at__gt=recent).iterator():
         if device.pk not in present:
             _lose(device)
+
+
+def _settle_removed() -> None:
+    """Finish what removing a device may have left unfinished."""
+    unsettled = Q(state__in=[*ALIVE, LeaseState.DRAINING]) | Q(state=LeaseState.STOPPED, action=Action.WIPE.value)
+    found = Lease.objects.filter(unsettled, device__state=DeviceState.REVOKED)
+    for lease_id in found.values_list("pk", flat=True):
+        leases.settle_removed(lease_id)
 
 
 def _listened_since(before: float, now: float) -> bool:

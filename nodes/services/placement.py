@@ -139,7 +139,8 @@ def _last_of(workload: protocol.Workload) -> Lease | None:
         workload_id = UUID(workload.id)
     except ValueError:
         raise Invalid("The workload's id is not a UUID.") from None
-    return Lease.objects.select_for_update().filter(workload_id=workload_id, is_newest=True).first()
+    newest = Lease.objects.filter(workload_id=workload_id, is_newest=True).select_related("device")
+    return newest.select_for_update(of=("self",)).first()
 
 
 def _offers(workload: protocol.Workload) -> list[Offer]:

@@ -12,10 +12,9 @@ from django.utils.dateparse import parse_datetime
 from interchain_site.core import audit
 from nodes.agent import protocol
 from nodes.errors import Conflict, Malformed, NotFound
-from nodes.models import Device, Lease, WipeReceipt
+from nodes.models import Device, WipeReceipt
 from nodes.services import leases
 from nodes.services.signatures import verified_payload
-from nodes.signals import workload_wiped
 from nodes.states import LeaseState
 
 
@@ -43,8 +42,7 @@ def take(*, device: Device, jws: str) -> None:
         )
         audit.record("lease_wiped", subject=f"lease:{lease.pk}", actor=f"device:{device.pk}")
         leases.move(lease, LeaseState.WIPED, wiped_at=now)
-        if not Lease.objects.filter(workload_id=lease.workload_id).exclude(state=LeaseState.WIPED).exists():
-            workload_wiped.send(sender=Lease, workload_id=lease.workload_id, receipt=jws)
+        leases.tell_if_wiped(lease, receipt=jws)
 
 
 def _parse(device: Device, payload: bytes) -> tuple[protocol.WipeReceipt, datetime]:

@@ -1,0 +1,57 @@
+"""What `curl … | sh` and the gateway ask for: the install script, the agent itself, and whether a name is ours."""
+
+from __future__ import annotations
+
+import shlex
+from functools import lru_cache
+from pathlib import Path
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_GET
+
+import nodes.agent
+from interchain_site.core.errors import DomainError
+from nodes.models import Lease
+from nodes.services import enrolment
+from nodes.states import LeaseState
+
+SCRIPT = Path(nodes.agent.__file__).parent / "install.sh"
+
+
+@require_GET
+def install_script(request: HttpRequest, token: str) -> HttpResponse:
+    """The script that makes this computer the device of the token. It is piped into sh, so an error is a script too."""
+    try:
+        enrolment.check_token(token)
+    except DomainError as error:
+        return _script(f"echo {shlex.quote(error.message)} >&2\nexit 1\n")
+    text = SCRIPT.read_text()
+    return _script(text.replace("__PORTAL_URL__", settings.PORTAL_URL).replace("__TOKEN__", token))
+
+
+@require_GET
+def agent_archive(request: HttpRequest) -> HttpResponse:
+    """The agent as a wheel: its own source, nothing of the portal."""
+    return HttpResponse(_archive(), content_type="application/zip")
+
+
+@require_GET
+def gateway_ask(request: HttpRequest) -> HttpResponse:
+    """Caddy, before it asks for a certificate: 200 when the name is an app's, 404 otherwise."""
+    name, _, domain = request.GET.get("domain", "").lower().partition(".")
+    known = domain == settings.GATEWAY_DOMAIN and (
+        Lease.objects.filter(name=name, is_newest=True).exclude(state=LeaseState.WIPED).exists()
+    )
+    return HttpResponse(status=200 if known else 404)
+
+
+def _script(text: str) -> HttpResponse:
+    return HttpResponse(text, content_type="text/x-shellscript; charset=utf-8", headers={"Cache-Control": "no-store"})
+
+
+@lru_cache(maxsize=1)
+def _archive() -> bytes:
+    from nodes.agent import packaging  # only this page needs it, and the agent's tests build it too
+
+    return packaging.build_archive()
