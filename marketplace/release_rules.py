@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SLUG_LENGTH = 40
 SLUG = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
-RESERVED_SLUGS = frozenset({"admin", "api", "app", "apps", "billing", "gateway", "link", "localhost", "mail", "node", "nodes", "static", "status", "support", "www"})  # fmt: skip
+RESERVED_SLUGS = frozenset({"admin", "api", "app", "apps", "billing", "gateway", "link", "localhost", "mail", "new", "node", "nodes", "static", "status", "support", "www"})  # fmt: skip
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _HOST = r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?"

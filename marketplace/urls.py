@@ -1,1 +1,16 @@
-urlpatterns: list[object] = []
+from django.urls import path
+
+from marketplace.views import apps, deploying, prices, tokens
+
+urlpatterns = [
+    path("apps/", apps.apps, name="apps"),
+    path("apps/new/", apps.app_new, name="app_new"),
+    path("apps/<slug:slug>/", apps.app_detail, name="app_detail"),
+    path("apps/<slug:slug>/status/", apps.app_status, name="app_status"),
+    path("apps/<slug:slug>/releases/new/", apps.release_new, name="release_new"),
+    path("apps/<slug:slug>/deploy/", deploying.app_deploy, name="app_deploy"),
+    path("apps/<slug:slug>/estimate/", deploying.app_estimate, name="app_estimate"),
+    path("apps/<slug:slug>/orders/<slug:action>/", deploying.app_action, name="app_action"),
+    path("prices/", prices.prices, name="prices"),
+    path("api-token/", tokens.api_token, name="api_token"),
+]
