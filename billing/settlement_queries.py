@@ -6,11 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from django.db.models import Max, Q
+from django.db.models import Max, Q, QuerySet
 
+from billing.chain import deployments
 from billing.chain.merkle import MerkleTree, payout_leaf, statement_leaf
 from billing.chain.states import ClaimState, EpochState
-from billing.models import Claim, Epoch, PayoutLeaf, Wallet
+from billing.models import Account, Claim, Epoch, PayoutLeaf, Wallet
+
+PAGE = 50
 
 
 def cumulative_by_wallet(sequence: int, *, wallet_ids: Collection[int] | None = None) -> dict[int, int]:
@@ -104,3 +107,51 @@ def paid_by_wallet(wallet_ids: Collection[int]) -> dict[int, int]:
 
 def _newest_sequence() -> int:
     return Epoch.objects.aggregate(newest=Max("sequence"))["newest"] or 0
+
+
+@dataclass(frozen=True)
+class EpochPage:
+    epochs: list[Epoch]
+    next_before: int | None
+
+
+def epochs_page(*, before: int | None = None, size: int = PAGE) -> EpochPage:
+    """Return epochs newest first, older than `before`; three queries whatever their number."""
+    found = _with_posting()
+    if before is not None:
+        found = found.filter(sequence__lt=before)
+    epochs = list(found[: size + 1])
+    more = len(epochs) > size
+    return EpochPage(epochs[:size], epochs[size - 1].sequence if more else None)
+
+
+def epoch_with_posting(sequence: int) -> Epoch | None:
+    """Return one epoch with its transaction, or None."""
+    return _with_posting().filter(sequence=sequence).first()
+
+
+def leaves_of_person(epoch: Epoch, user_id: int) -> list[PayoutLeaf]:
+    """Return what an epoch added for one person."""
+    return list(epoch.leaves.filter(wallet__user_id=user_id).select_related("wallet"))
+
+
+def claims_of(user_id: int, *, size: int = PAGE) -> list[Claim]:
+    """Return a person's newest claims."""
+    found = Claim.objects.filter(wallet__user_id=user_id).select_related("wallet", "epoch", "sending")
+    return list(found[:size])
+
+
+def unsettled_units(user_id: int) -> int:
+    """Return base units past their hold that the next epoch takes up if a wallet is linked."""
+    account = Account.objects.filter(user_id=user_id, kind="earnings_available", currency="NTC")
+    return account.values_list("balance", flat=True).first() or 0
+
+
+def contract_in_use() -> str:
+    """Return the Settlement contract's address, or "" before it is deployed."""
+    deployment = deployments.recorded()
+    return deployment.settlement if deployment else ""
+
+
+def _with_posting() -> QuerySet[Epoch]:
+    return Epoch.objects.select_related("posting").prefetch_related("posting__attempts")

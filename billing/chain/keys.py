@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from eth_account import Account
@@ -42,7 +43,7 @@ class Signer:
 
     def sign(self, call: Call, *, chain_id: int, nonce: int, gas: int, fees: Fees) -> Signed:
         """Return the signed EIP-1559 transaction and its hash."""
-        fields: dict[str, object] = {
+        fields: dict[str, Any] = {
             "type": 2,
             "chainId": chain_id,
             "nonce": nonce,

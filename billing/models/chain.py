@@ -82,8 +82,8 @@ class ChainTransaction(models.Model):
     @property
     def hash(self) -> str:
         """The hash people look for: the mined attempt's, else the newest one's."""
-        newest = self.mined_hash or self.attempts.order_by("-id").values_list("hash", flat=True).first()
-        return newest or ""
+        attempts = self.attempts.all()  # may be prefetched
+        return self.mined_hash or (list(attempts)[-1].hash if attempts else "")
 
 
 class ChainAttempt(models.Model):

@@ -61,12 +61,17 @@ def _standing(chain: Chain) -> Deployment | None:
     recorded = deployments.recorded()
     if recorded is None or not (chain.has_code(recorded.intercoin) and chain.has_code(recorded.settlement)):
         return None
-    ours = Epoch.objects.exclude(state=EpochState.OPEN).aggregate(newest=Max("sequence"))["newest"] or 0
-    if recorded.contract.next_epoch(chain) - 1 <= ours:
+    if not is_foreign(recorded, chain):
         return recorded
     if keys.embedded():
         return None  # the database was emptied and the local chain was not: begin anew on it
     raise ForeignContracts
+
+
+def is_foreign(deployment: Deployment, chain: Chain) -> bool:
+    """Return whether the contract has settled epochs this database does not know."""
+    ours = Epoch.objects.exclude(state=EpochState.OPEN).aggregate(newest=Max("sequence"))["newest"] or 0
+    return deployment.contract.next_epoch(chain) - 1 > ours
 
 
 def _deployed(chain: Chain, now: datetime) -> Deployment:

@@ -88,7 +88,8 @@ def _link(*, address: str, proof: WalletProof, by: User, now: datetime) -> Walle
     User.objects.select_for_update().get(pk=by.pk)  # one change at a time for a person
     wallet = Wallet.objects.filter(address=address).first()
     if wallet is not None and wallet.user_id != by.pk:
-        wallet = _take_over(wallet, proof=proof, by=by)
+        _take_over(wallet, proof=proof, by=by)
+        wallet = None
     before = Wallet.objects.filter(user=by, active=True).first()
     if before is not None and before.address != address:
         Wallet.objects.filter(pk=before.pk).update(active=False)

@@ -1,0 +1,66 @@
+"""The chain worker's round: everything settlement has to do now, in order. One step that fails does not stop the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from billing.chain import client, transactions
+from billing.chain.states import ClaimState, EpochState
+from billing.chain.types import Chain
+from billing.models import Claim, Epoch
+from billing.services import claims, settlement
+from interchain_site.core.errors import DomainError
+
+log = structlog.get_logger(__name__)
+
+
+def run(*, now: datetime, chain: Chain | None = None) -> list[str]:
+    """Do one round; returns the errors met, in words. Any two rounds may overlap or be cut short.
+
+    1. Follow what was sent: mined, final, vanished, stuck.
+    2. Compare epochs and claims with the contract.
+    3. Close the open epoch if it is due, and post what is closed.
+    4. Send the claims people asked for.
+
+    Raises:
+        Exception: the first that is not a `DomainError`, after all steps: a bug, which the worker's log should show.
+    """
+    troubles: list[str] = []
+    bugs: list[Exception] = []
+
+    def attempt(name: str, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except DomainError as error:
+            troubles.append(f"{name}: {error.message}")
+            log.warning("settlement_step_failed", step=name, code=error.code, message=error.message)
+        except Exception as error:
+            bugs.append(error)
+            log.exception("settlement_step_broke", step=name)
+
+    if settlement.is_due(settlement.open_epoch(now=now), now=now):
+        attempt("close epoch", lambda: settlement.close_epoch(now=now))
+    try:
+        node = chain or client.connect()
+    except DomainError as error:
+        log.warning("settlement_waits", code=error.code, message=error.message)
+        return [*troubles, error.message]
+    attempt("follow transactions", lambda: _follow(node, now))
+    attempt("confirm epochs", lambda: settlement.confirm(chain=node, now=now))
+    attempt("confirm claims", lambda: claims.confirm(chain=node, now=now))
+    for pk in Epoch.objects.filter(state=EpochState.CLOSED).order_by("sequence").values_list("pk", flat=True):
+        attempt("post epoch", lambda pk=pk: settlement.post_epoch(epoch_id=pk, chain=node, now=now))
+    for pk in Claim.objects.filter(state=ClaimState.REQUESTED).order_by("pk").values_list("pk", flat=True):
+        attempt("send claim", lambda pk=pk: claims.send_claim(claim_id=pk, chain=node, now=now))
+    if bugs:
+        raise bugs[0]
+    return troubles
+
+
+def _follow(chain: Chain, now: datetime) -> None:
+    found = transactions.follow(chain=chain, now=now)
+    for reason in found.refused:
+        log.warning("chain_transaction_refused", reason=reason)
