@@ -269,6 +269,9 @@ GATEWAY_PUBLIC_URL = env.text("GATEWAY_PUBLIC_URL", "http://apps.localhost:8080"
     "/"
 )  # scheme and port clients use
 GATEWAY_ADMIN_URL = env.text("GATEWAY_ADMIN_URL", "http://127.0.0.1:2019")
+GATEWAY_PORTAL_UPSTREAM = env.text(
+    "GATEWAY_PORTAL_UPSTREAM", ""
+)  # host:port; the gateway then serves the portal as well
 GATEWAY_LISTEN = env.text("GATEWAY_LISTEN", ":8080")
 GATEWAY_ACCESS_LOG = Path(env.text("GATEWAY_ACCESS_LOG", str(DATA_DIR / "gateway" / "access.log")))
 LINK_TIMEOUT_SECONDS = env.integer("LINK_TIMEOUT_SECONDS", 30)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.template.loader import render_to_string
@@ -29,9 +30,16 @@ def build(routes: Mapping[str, Route]) -> dict[str, Any]:
     server = {
         "listen": [settings.GATEWAY_LISTEN],
         "read_header_timeout": "10s",
-        "routes": [*(_app_route(routes[name]) for name in sorted(routes)), _unknown()],
+        "routes": [*_portal_route(), *(_app_route(routes[name]) for name in sorted(routes)), _unknown()],
         "errors": {
-            "routes": [{"handle": [_mark(FAULT_FIELD, "yes"), _page("unreachable", "{http.error.status_code}", {"Refresh": ["5"]})]}]
+            "routes": [
+                {
+                    "handle": [
+                        _mark(FAULT_FIELD, "yes"),
+                        _page("unreachable", "{http.error.status_code}", {"Refresh": ["5"]}),
+                    ]
+                }
+            ]
         },
         "logs": {"default_logger_name": LOGGER},
     } | _tls_of_server()
@@ -44,6 +52,19 @@ def build(routes: Mapping[str, Route]) -> dict[str, Any]:
 def id_of(config: Mapping[str, Any]) -> str:
     """Return the name under which Caddy knows exactly this configuration."""
     return str(config["apps"]["http"]["servers"][SERVER]["routes"][-1]["@id"])
+
+
+def _portal_host() -> str:
+    return urlsplit(settings.PORTAL_URL).hostname or ""
+
+
+def _portal_route() -> list[dict[str, Any]]:
+    """Where one Caddy fronts everything, the portal itself; its lines in the access log name no workload and are not counted."""
+    if not settings.GATEWAY_PORTAL_UPSTREAM:
+        return []
+    proxy = {"handler": "reverse_proxy", "upstreams": [{"dial": settings.GATEWAY_PORTAL_UPSTREAM}]}
+    # Devices hold their links open for days; a new configuration must not cut them.
+    return [{"match": [{"host": [_portal_host()]}], "handle": [proxy | {"stream_close_delay": "1h"}], "terminal": True}]
 
 
 def _app_route(route: Route) -> dict[str, Any]:
@@ -126,5 +147,8 @@ def _tls_app() -> dict[str, Any]:
     """Certificates on demand: before Caddy asks for one, the portal says whether the name is one of its own."""
     if not _is_https():
         return {}
-    permission = {"module": "http", "endpoint": f"{settings.PORTAL_URL}/gateway/ask"}
-    return {"tls": {"automation": {"policies": [{"on_demand": True}], "on_demand": {"permission": permission}}}}
+    inside = settings.GATEWAY_PORTAL_UPSTREAM  # asking through our own front would need the certificate first
+    asked = f"http://{inside}" if inside else settings.PORTAL_URL
+    permission = {"module": "http", "endpoint": f"{asked}/gateway/ask"}
+    policies = [*([{"subjects": [_portal_host()]}] if inside else []), {"on_demand": True}]
+    return {"tls": {"automation": {"policies": policies, "on_demand": {"permission": permission}}}}
