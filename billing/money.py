@@ -45,6 +45,12 @@ def nano_usd_for_ntc_units(units: int, rate: Decimal) -> int:
         return round_units(Decimal(units) * rate)
 
 
+def share(units: int, part: int, whole: int) -> int:
+    """Return `units` × `part` / `whole`, rounded once: the NTC that stands for part of a price."""
+    with localcontext(_EXACT):
+        return round_units(Decimal(units) * part / whole)
+
+
 def ntc_units_for_nano_usd(nano_usd: int, rate: Decimal, carry: int = 0) -> tuple[int, int]:
     """Turn metered money into NTC without losing anything.
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.conf import settings
 from django.db.models import QuerySet
 
 from billing.errors import NoRate
-from billing.models import Account, DeskRate, EarningsDay, Entry, Payment
+from billing.models import Account, DeskRate, EarningsDay, Entry, HeldEarning, Payment
 from billing.services import accounts
+
+PAGE = 50
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,37 @@ def rate_in_force(now: datetime) -> Decimal:
     return rate.rate
 
 
-def statement(user_id: int) -> QuerySet[Entry]:
-    """Return every entry on a person's accounts, newest first, ready to be paged."""
-    return Entry.objects.filter(account__user_id=user_id).select_related("transaction", "account").order_by("-id")
+@dataclass(frozen=True)
+class StatementPage:
+    """Entries of one account, newest first; `next_before` asks for the following page, None at the end."""
+
+    entries: list[Entry]
+    next_before: int | None
+
+
+def statement(user_id: int, kind: str, *, before: int | None = None, size: int = PAGE) -> StatementPage:
+    """Return a page of one of a person's accounts with two queries, however long the statement is.
+
+    Args:
+        before: only entries with a smaller id: the last page's `next_before`.
+    """
+    account_id = Account.objects.filter(user_id=user_id, kind=kind, currency="NTC").values_list("id", flat=True).first()
+    found = Entry.objects.filter(account_id=account_id or 0).select_related("transaction").order_by("-id")
+    if before is not None:
+        found = found.filter(id__lt=before)
+    rows = list(found[: size + 1])
+    return StatementPage(rows[:size], rows[size - 1].pk if len(rows) > size else None)
 
 
 def earnings_by_day(user_id: int, *, days: int = 30) -> list[EarningsDay]:
     """Return the last days on which a person earned something, newest first."""
     return list(EarningsDay.objects.filter(user_id=user_id).order_by("-day")[:days])
+
+
+def next_release(user_id: int) -> datetime | None:
+    """Return when the oldest earnings in hold become free, if there are any."""
+    held = HeldEarning.objects.filter(account__user_id=user_id).order_by("effective_at").first()
+    return held.effective_at + timedelta(seconds=settings.EARNINGS_HOLD_SECONDS) if held else None
 
 
 def payments_of(user_id: int) -> QuerySet[Payment]:

@@ -1,1 +1,25 @@
-urlpatterns: list[object] = []
+from django.urls import path
+
+from billing.stripe import webhooks
+from billing.views import ledger, settlement, topups
+
+urlpatterns = [
+    path("buy/", topups.buy_ntc, name="buy_ntc"),
+    path("buy/price/", topups.price_preview, name="price_preview"),
+    path("buy/<uuid:quote_id>/", topups.quote_detail, name="quote_detail"),
+    path("payments/", topups.payments, name="payments"),
+    path("payments/<uuid:payment_id>/", topups.payment_detail, name="payment_detail"),
+    path("payments/<uuid:payment_id>/status/", topups.payment_status, name="payment_status"),
+    path("ledger/", ledger.ledger, name="ledger"),
+    path("ledger/csv/", ledger.ledger_csv, name="ledger_csv"),
+    path("earnings/", ledger.earnings, name="earnings"),
+    path("balance/", ledger.balance, name="balance"),
+    path("settlements/", settlement.settlements, name="settlements"),
+    path("settlements/<int:sequence>/", settlement.settlement_detail, name="settlement_detail"),
+    path("wallet/", settlement.wallet, name="wallet"),
+    path("wallet/status/", settlement.wallet_status, name="wallet_status"),
+    path("wallet/enter/", settlement.wallet_enter, name="wallet_enter"),
+    path("wallet/sign/", settlement.wallet_sign, name="wallet_sign"),
+    path("wallet/<int:wallet_id>/claim/", settlement.wallet_claim, name="wallet_claim"),
+    path("stripe/webhook", webhooks.webhook, name="stripe_webhook"),
+]

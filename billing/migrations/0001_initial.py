@@ -157,9 +157,9 @@ class Migration(migrations.Migration):
                 ("refunded_cents", models.BigIntegerField(default=0, help_text="Refunded so far, as Stripe says.")),
                 ("refunded_units", models.BigIntegerField(default=0, help_text="NTC taken back for refunds so far.")),
                 (
-                    "adjustments",
+                    "version",
                     models.PositiveIntegerField(
-                        default=0, help_text="Refund postings made so far; part of their keys."
+                        default=0, help_text="Grows with each change, so that old news is noticed."
                     ),
                 ),
                 (

@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.urls import reverse
 
 from billing import money
 from billing.models.desk import Quote
@@ -34,7 +35,7 @@ class Payment(models.Model):
     checked_at = models.DateTimeField(null=True, help_text="When Stripe was last asked about it.")
     refunded_cents = models.BigIntegerField(default=0, help_text="Refunded so far, as Stripe says.")
     refunded_units = models.BigIntegerField(default=0, help_text="NTC taken back for refunds so far.")
-    adjustments = models.PositiveIntegerField(default=0, help_text="Refund postings made so far; part of their keys.")
+    version = models.PositiveIntegerField(default=0, help_text="Grows with each change, so that old news is noticed.")
 
     class Meta:
         ordering = ("-created_at",)
@@ -52,6 +53,9 @@ class Payment(models.Model):
 
     def __str__(self) -> str:
         return f"{money.format_usd_cents(self.cents)} for {money.format_ntc(self.units)}, {self.state}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("payment_detail", args=[self.pk])
 
 
 class Dispute(models.Model):

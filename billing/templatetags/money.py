@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django import template
 
 from billing import money
@@ -31,3 +33,10 @@ def nano_usd(nano: int | None) -> str:
 def amount(value: int | None, currency: str) -> str:
     """A ledger amount in its own currency."""
     return money.format_amount(value or 0, currency)
+
+
+@register.filter
+def rate(value: Decimal) -> str:
+    """A rate as people read it: USD, no needless zeros."""
+    whole, _, part = f"{value:f}".partition(".")
+    return f"${whole}.{part.rstrip('0').ljust(2, '0')}"
