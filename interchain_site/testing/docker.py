@@ -17,7 +17,10 @@ def engine_answers() -> bool:
     """Whether a Docker Engine can be used here."""
     if shutil.which("docker") is None:
         return False
-    return subprocess.run(["docker", "version", "-f", "{{.Server.Version}}"], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(["docker", "version", "-f", "{{.Server.Version}}"], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def docker(*arguments: str, input: bytes | None = None) -> str:
@@ -70,7 +73,9 @@ def image(command: str, *changes: str) -> str:
     with tarfile.open(fileobj=context, mode="w") as tar:
         _add(tar, "Dockerfile", "\n".join(lines).encode())
     environment = {"DOCKER_BUILDKIT": "0", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"}
-    done = subprocess.run(["docker", "build", "-q", "-"], input=context.getvalue(), capture_output=True, env=environment, check=False)
+    done = subprocess.run(
+        ["docker", "build", "-q", "-"], input=context.getvalue(), capture_output=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().strip()
 
@@ -90,7 +95,13 @@ def remove_labelled(label: str) -> None:
 
 
 def _add(
-    tar: tarfile.TarFile, name: str, data: bytes = b"", *, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, link: str = ""
+    tar: tarfile.TarFile,
+    name: str,
+    data: bytes = b"",
+    *,
+    kind: bytes = tarfile.REGTYPE,
+    mode: int = 0o644,
+    link: str = "",
 ) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.type, info.linkname = len(data), mode, kind, link

@@ -100,7 +100,7 @@ def status(parsed: argparse.Namespace) -> int:
     engine = Engine(settings.engine)
     images = Images(engine, fetch=lambda image, path, cancelled: None, folder=home.archives)
     _say(f"Device {settings.device_id} of {settings.portal_url}")
-    seen = DockerExecutor(settings, engine=engine, images=images, cgroup_driver="").observe()
+    seen = DockerExecutor(settings, engine=engine, images=images).observe()
     for lease in seen.values():
         state = f"running on port {lease.host_port}" if lease.running else f"not running (exit code {lease.exit_code})"
         _say(f"  lease {lease.lease_id} generation {lease.generation}: {state}")

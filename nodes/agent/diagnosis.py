@@ -91,7 +91,8 @@ class Listening:
 
 def listening(pid: int, proc: Path = Path("/proc")) -> Listening:
     """Return the TCP ports that anything in the process's network listens on."""
-    everywhere, loopback = set(), set()
+    everywhere: set[int] = set()
+    loopback: set[int] = set()
     for name in ("tcp", "tcp6"):
         try:
             lines = (proc / str(pid) / "net" / name).read_text().splitlines()[1:]

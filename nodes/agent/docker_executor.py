@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-from nodes.agent import counters, sandbox, subnets
+from nodes.agent import counters, sandbox
+from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters
 from nodes.agent.errors import Cancelled, LeaseError
-from nodes.agent.images import Images
+from nodes.agent.images import Images, Local
 from nodes.agent.protocol import LOG_TAIL_BYTES, LOG_TAIL_LINES, DesiredLease, Profile, Reason, Workload
 from nodes.agent.reconcile import Seen
 from nodes.agent.sandbox import LABEL
 
 STOP_SECONDS = 10
 PORT_TRIES = 20
+GONE = (404,)
+INIT_PROGRAM = "docker-init"
 
 
 class DockerExecutor:
     """One device's containers on one Engine."""
 
-    def __init__(self, config: Config, *, engine: Engine, images: Images, cgroup_driver: str) -> None:
+    def __init__(self, config: Config, *, engine: Engine, images: Images) -> None:
         self._config, self._engine, self._images = config, engine, images
-        self._cgroup_driver = cgroup_driver
+        self._bridges = Bridges(config, engine)
+        self._cgroup_driver, self._has_init = "", False
         self._mine = f"{LABEL}device={config.device_id}"
 
     def observe(self) -> "dict[str, Seen]":
-        query = {"all": "1", **filters(label=[self._mine])}
         found = {}
-        for network in self._engine.call("GET", "/networks", query=filters(label=[self._mine])):
-            seen = _bare(network["Labels"])
-            found[seen.lease_id] = seen
-        for item in self._engine.call("GET", "/containers/json", query=query):
+        for item in self._containers():
             detail = self._inspect(item["Id"])
             if detail is not None:
                 seen = _seen(detail)
                 found[seen.lease_id] = seen
         return found
+
+    def prepare(self) -> None:
+        self._cgroup_driver = str(self._engine.call("GET", "/info").get("CgroupDriver") or "")
+        self._has_init = shutil.which(INIT_PROGRAM) is not None
+        used = {item["HostConfig"]["NetworkMode"] for item in self._containers()}
+        self._bridges.remove_unused(used)
+        self._bridges.refill()
 
     def start(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:
         try:
@@ -61,42 +68,37 @@ class DockerExecutor:
         return _seen(detail)
 
     def stop(self, lease_id: str) -> None:
-        name = sandbox.container_name(lease_id)
-        with _ignoring(304, 404):
-            self._engine.call("POST", f"/containers/{name}/stop", query={"t": STOP_SECONDS}, timeout=STOP_SECONDS + 50)
+        path = f"/containers/{sandbox.container_name(lease_id)}/stop"
+        self._engine.call("POST", path, query={"t": STOP_SECONDS}, timeout=STOP_SECONDS + 50.0, ignore=GONE)
 
     def remove(self, lease_id: str) -> None:
-        """Remove what `stop` left: the container and its network. Read the last counters before."""
-        with _ignoring(404):
-            self._engine.call(
-                "DELETE", f"/containers/{sandbox.container_name(lease_id)}", query={"force": "1", "v": "1"}
-            )
-        for outbound in (False, True):
-            with _ignoring(404):
-                self._engine.call("DELETE", f"/networks/{sandbox.bridge_name(lease_id, outbound=outbound)}")
+        name = sandbox.container_name(lease_id)
+        detail = self._inspect(name)
+        self._engine.call("DELETE", f"/containers/{name}", query={"force": "1", "v": "1"}, ignore=GONE)
+        if detail is not None:
+            self._bridges.remove(detail["HostConfig"]["NetworkMode"])
 
     def wipe(self, lease: DesiredLease, *, keep_volume: bool) -> int:
         self.stop(lease.lease_id)
         self.remove(lease.lease_id)
-        held = 0
-        if not keep_volume:
-            path = self.volume_path(lease.workload.id)
-            held = counters.folder_bytes(path) if path else 0
-            with _ignoring(404):
-                self._engine.call("DELETE", f"/volumes/{self._volume(lease.workload.id)}")
-            self._images.remove(lease.workload.image)
+        if keep_volume:
+            return 0
+        path = self.volume_path(lease.workload.id)
+        held = counters.folder_bytes(path) if path else 0
+        self._engine.call("DELETE", f"/volumes/{self._volume(lease.workload.id)}", ignore=GONE)
+        self._images.remove(lease.workload.image)
         return held
 
     def log_tail(self, lease_id: str) -> str:
         query = {"stdout": "1", "stderr": "1", "tail": str(LOG_TAIL_LINES)}
-        with _ignoring(404, 409):
+        try:
             return _plain(self._engine.raw(f"/containers/{sandbox.container_name(lease_id)}/logs", query=query))
-        return ""
+        except EngineError:
+            return ""
 
     def volume_path(self, workload_id: str) -> str:
-        with _ignoring(404):
-            return str(self._engine.call("GET", f"/volumes/{self._volume(workload_id)}")["Mountpoint"])
-        return ""
+        volume = self._engine.call("GET", f"/volumes/{self._volume(workload_id)}", ignore=GONE)
+        return str(volume["Mountpoint"]) if volume else ""
 
     def disk_paths(self, seen: Seen) -> "list[str]":
         detail = self._inspect(seen.container_id) or {}
@@ -116,11 +118,19 @@ class DockerExecutor:
         image = self._images.ensure(workload.image, cancelled)
         _stop_if(cancelled)
         outbound = workload.outbound and self._config.allow_outbound
-        subnet, address = self._network(lease, outbound)
         if workload.volume_path and workload.profile is Profile.RESTRICTED:
             self._give_volume(workload, image.user)
+        bridge = self._bridges.take(outbound=outbound)
+        try:
+            self._place(lease, image, bridge, outbound)
+        except BaseException:
+            # With a container on it, it stays until the lease is removed.
+            self._bridges.remove(bridge.name)
+            raise
+        self._bridges.refill_soon()
+
+    def _place(self, lease: DesiredLease, image: Local, bridge: Bridge, outbound: bool) -> None:
         for port in self._free_ports(lease.lease_id):
-            _stop_if(cancelled)
             at = sandbox.Placement(
                 device_id=self._config.device_id,
                 lease_id=lease.lease_id,
@@ -128,15 +138,16 @@ class DockerExecutor:
                 image_id=image.id,
                 host_ip=self._config.publish_address,
                 host_port=port,
-                subnet=subnet,
-                address=address,
+                bridge=bridge.name,
+                address=bridge.address,
                 cgroup_parent=counters.cgroup_parent(lease.lease_id, driver=self._cgroup_driver),
                 user=image.user,
                 runtime=self._config.runtime,
+                init=self._has_init,
                 dns_servers=self._config.dns_servers,
                 outbound=outbound,
             )
-            if self._create_and_start(workload, at):
+            if self._create_and_start(lease.workload, at):
                 return
         raise LeaseError(Reason.DEVICE_ERROR, "This device has no free port left in its range.")
 
@@ -165,26 +176,9 @@ class DockerExecutor:
         self._engine.call("DELETE", f"/containers/{detail['Id']}", query={"force": "1"})
         return False
 
-    def _network(self, lease: DesiredLease, outbound: bool) -> "tuple[str, str]":
-        """Create the lease's bridge, or find the one an earlier attempt made; returns (subnet, container address)."""
-        name = sandbox.bridge_name(lease.lease_id, outbound=outbound)
-        for subnet, address in subnets.candidates(lease.lease_id, self._config.subnet_pool, subnets.routed()):
-            at = sandbox.Placement(
-                self._config.device_id, lease.lease_id, lease.generation, "", "", 0, subnet, address, outbound=outbound
-            )
-            try:
-                self._engine.call("POST", "/networks/create", sandbox.network_arguments(lease.workload, at))
-                return subnet, address
-            except EngineError as error:
-                if error.status == 409 or "already exists" in str(error):
-                    subnet = self._engine.call("GET", f"/networks/{name}")["IPAM"]["Config"][0]["Subnet"]
-                    return subnet, subnets.container_address(subnet)
-                if "overlaps" not in str(error):
-                    raise
-        raise LeaseError(
-            Reason.DEVICE_ERROR,
-            f"No free addresses are left in {self._config.subnet_pool} (subnet_pool in config.json).",
-        )
+    def _containers(self) -> "list[dict[str, Any]]":
+        query = {"all": "1", **filters(label=[self._mine])}
+        return list(self._engine.call("GET", "/containers/json", query=query))
 
     def _give_volume(self, workload: Workload, user: str) -> None:
         """Let a restricted app's user own its volume: it has no capability to take it."""
@@ -197,10 +191,8 @@ class DockerExecutor:
         return sandbox.volume_name(self._config.device_id, workload_id)
 
     def _inspect(self, name: str) -> "dict[str, Any] | None":
-        with _ignoring(404):
-            found: dict[str, Any] = self._engine.call("GET", f"/containers/{name}/json")
-            return found
-        return None
+        found: dict[str, Any] | None = self._engine.call("GET", f"/containers/{name}/json", ignore=GONE)
+        return found
 
     def _free_ports(self, lease_id: str) -> Iterator[int]:
         """Yield ports to try, the same first one each time, so that a restart keeps its address."""
@@ -214,15 +206,6 @@ class DockerExecutor:
                 tried += 1
             if tried == PORT_TRIES:
                 return
-
-
-@contextlib.contextmanager
-def _ignoring(*statuses: int) -> Iterator[None]:
-    try:
-        yield
-    except EngineError as error:
-        if error.status not in statuses:
-            raise
 
 
 def _is_free(address: str, port: int) -> bool:
@@ -250,13 +233,9 @@ def _start_failure(error: EngineError) -> LeaseError:
     return LeaseError(Reason.DEVICE_ERROR, f"Docker could not do it: {text}")
 
 
-def _bare(labels: "dict[str, str]") -> Seen:
-    return Seen(labels[f"{LABEL}lease"], int(labels[f"{LABEL}generation"]), labels[f"{LABEL}workload"])
-
-
 def _seen(detail: "dict[str, Any]") -> Seen:
     labels, state = detail["Config"]["Labels"], detail["State"]
-    networks = detail["NetworkSettings"]["Networks"] or {}
+    networks: dict[str, dict[str, Any]] = detail["NetworkSettings"]["Networks"] or {}
     bridge, network = next(iter(networks.items()), ("", {}))
     return Seen(
         lease_id=labels[f"{LABEL}lease"],
@@ -277,7 +256,8 @@ def _seen(detail: "dict[str, Any]") -> Seen:
 
 
 def _host_port(detail: "dict[str, Any]") -> int:
-    for bindings in ((detail["HostConfig"].get("PortBindings")) or {}).values():
+    published: dict[str, Any] = detail["HostConfig"].get("PortBindings") or {}
+    for bindings in published.values():
         for binding in bindings or []:
             return int(binding["HostPort"] or 0)
     return 0
@@ -297,8 +277,3 @@ def _plain(data: bytes) -> str:
 def _stop_if(cancelled: threading.Event) -> None:
     if cancelled.is_set():
         raise Cancelled("The portal no longer wants this lease to run.")
-
-
-def cgroup_driver(engine: Engine) -> str:
-    """Return how this Engine makes cgroups: `cgroupfs` or `systemd`."""
-    return str(engine.call("GET", "/info").get("CgroupDriver") or "")

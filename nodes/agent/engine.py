@@ -69,13 +69,19 @@ class Engine:
         *,
         query: "Mapping[str, Any] | None" = None,
         timeout: float = CALL_SECONDS,
+        ignore: "tuple[int, ...]" = (),
     ) -> Any:
-        """Return the JSON of the answer, or None where there is none.
+        """Return the JSON of the answer, or None where there is none, or the status is one to ignore.
 
         Raises:
             EngineError, EngineDown
         """
-        answer, connection = self._open(method, path, _json(body), query, timeout)
+        try:
+            answer, connection = self._open(method, path, _json(body), query, timeout)
+        except EngineError as error:
+            if error.status in ignore:
+                return None
+            raise
         try:
             data = answer.read(ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:

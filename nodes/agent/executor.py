@@ -2,10 +2,10 @@
 
 The states of a lease here are read from the Engine each time; nothing is remembered between calls:
 
-    ABSENT    no container, no network. The workload's volume may exist.
+    ABSENT    no container. The workload's volume may exist.
     RUNNING   one container with the lease's labels, its process is alive.
     EXITED    the container is there, its process is not; its logs and exit code can be read.
-    PARTIAL   a network or a container that was never started: what a crash in the middle of `start` or `stop` leaves.
+    PARTIAL   a container that was never started: what a crash in the middle of `start` leaves.
 
 | verb   | allowed before | after it returned                         | after it raised          |
 |--------|----------------|-------------------------------------------|--------------------------|
@@ -30,6 +30,9 @@ from nodes.agent.reconcile import Seen
 
 class Executor(Protocol):
     """Runs leases. Errors are `LeaseError` (this lease cannot run) or `SetupError` (nothing can run here)."""
+
+    def prepare(self) -> None:
+        """Tidy what earlier runs of the agent left half done. Called once, before anything else."""
 
     def observe(self) -> "dict[str, Seen]":
         """Return every lease of this device that has anything but a volume, by lease id."""

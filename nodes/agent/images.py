@@ -60,19 +60,12 @@ class Images:
         name = _tag(image) if image.archive_sha256 else image.reference
         if name.startswith("sha256:"):
             return  # it was here before us
-        try:
-            self._engine.call("DELETE", f"/images/{name}")
-        except EngineError as error:
-            if error.status not in (404, 409):  # gone already, or a container uses it
-                raise
+        self._engine.call("DELETE", f"/images/{name}", ignore=(404, 409))  # gone already, or a container uses it
 
     def _inspect(self, name: str) -> "Local | None":
-        try:
-            found = self._engine.call("GET", f"/images/{name}/json")
-        except EngineError as error:
-            if error.status == 404:
-                return None
-            raise
+        found = self._engine.call("GET", f"/images/{name}/json", ignore=(404,))
+        if found is None:
+            return None
         return Local(found["Id"], (found.get("Config") or {}).get("User") or "")
 
     def _known(self, image: Image) -> "Local | None":

@@ -56,13 +56,13 @@ class Metering(threading.Thread):
         self._disk_due: dict[str, float] = {}
 
     def run(self) -> None:
-        due = 0.0
+        taken = float("-inf")
         while not self._stopping.is_set():
             interval = max(1, self._view().desired.reading_interval_seconds)
             try:
                 self._look_at_disks()
-                if time.monotonic() >= due:
-                    due = time.monotonic() + interval
+                if time.monotonic() - taken >= interval:
+                    taken = time.monotonic()
                     self.take()
             except (AgentError, OSError) as error:
                 log.warning("Readings could not be taken (%s); trying again.", error)

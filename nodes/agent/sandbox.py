@@ -35,11 +35,12 @@ class Placement:
     image_id: str
     host_ip: str
     host_port: int
-    subnet: str  # "10.231.4.8/29"
-    address: str  # the container's, "10.231.4.10"
+    bridge: str  # its own; the prefix of the name is the firewall policy
+    address: str  # the container's on it, "10.231.4.10"
     cgroup_parent: str = ""
     user: str = ""  # what the image itself asks to run as
     runtime: str = ""
+    init: bool = False  # whether this Engine has docker-init
     dns_servers: tuple[str, ...] = ()
     outbound: bool = False  # asked for by the release and allowed by the owner
 
@@ -53,11 +54,6 @@ def volume_name(device_id: str, workload_id: str) -> str:
     return f"interchain-{_short(device_id)}-{workload_id}"
 
 
-def bridge_name(lease_id: str, *, outbound: bool) -> str:
-    """Return the interface name of a lease's own bridge: at most 15 characters, its prefix is its firewall policy."""
-    return (OUTBOUND_PREFIX if outbound else CLOSED_PREFIX) + _short(lease_id)
-
-
 def labels(device_id: str, lease_id: str, generation: int, workload_id: str) -> dict[str, str]:
     """Return the labels all state is derived from; a person removes everything of ours by them."""
     return {
@@ -68,18 +64,17 @@ def labels(device_id: str, lease_id: str, generation: int, workload_id: str) -> 
     }
 
 
-def network_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
-    """Return the body of `POST /networks/create`."""
-    bridge = bridge_name(at.lease_id, outbound=at.outbound)
+def network_arguments(name: str, subnet: str, device_id: str) -> dict[str, Any]:
+    """Return the body of `POST /networks/create`. The interface is named as the network is."""
     return {
-        "Name": bridge,
+        "Name": name,
         "CheckDuplicate": True,
         "Driver": "bridge",
         "EnableIPv6": False,  # one address family, one set of firewall rules
-        "IPAM": {"Driver": "default", "Config": [{"Subnet": at.subnet}]},
-        "Labels": labels(at.device_id, at.lease_id, at.generation, workload.id),
+        "IPAM": {"Driver": "default", "Config": [{"Subnet": subnet}]},
+        "Labels": {f"{LABEL}device": device_id},
         "Options": {
-            "com.docker.network.bridge.name": bridge,
+            "com.docker.network.bridge.name": name,
             # Nobody else is on this bridge; this keeps it so even if somebody is put there by hand.
             "com.docker.network.bridge.enable_icc": "false",
         },
@@ -89,7 +84,6 @@ def network_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
 def container_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
     """Return the body of `POST /containers/create`."""
     port = f"{workload.port}/tcp"
-    bridge = bridge_name(at.lease_id, outbound=at.outbound)
     arguments: dict[str, Any] = {
         "Image": at.image_id,  # by id: a tag may be moved between the check and the start
         "Labels": labels(at.device_id, at.lease_id, at.generation, workload.id),
@@ -97,7 +91,7 @@ def container_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
         "ExposedPorts": {port: {}},
         "Hostname": workload.name,
         "HostConfig": _host_config(workload, at, port),
-        "NetworkingConfig": {"EndpointsConfig": {bridge: {"IPAMConfig": {"IPv4Address": at.address}}}},
+        "NetworkingConfig": {"EndpointsConfig": {at.bridge: {"IPAMConfig": {"IPv4Address": at.address}}}},
         # The image's own health check would run a second, unmetered probe with the app's money.
         "Healthcheck": {"Test": ["NONE"]},
     }
@@ -109,7 +103,7 @@ def container_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
 def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]:
     restricted = workload.profile is Profile.RESTRICTED
     config: dict[str, Any] = {
-        "NetworkMode": bridge_name(at.lease_id, outbound=at.outbound),  # its own bridge: no neighbour to listen to
+        "NetworkMode": at.bridge,  # its own bridge: no neighbour to listen to
         "PortBindings": {port: [{"HostIp": at.host_ip, "HostPort": str(at.host_port)}]},  # exactly one published port
         "PublishAllPorts": False,  # ports the image declares beyond that stay inside
         "CapDrop": ["ALL"],  # Docker's default set can forge packets and make device nodes
@@ -118,6 +112,7 @@ def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]
             "no-new-privileges"
         ],  # set-uid programs in the image gain nothing; seccomp stays at the default
         "Privileged": False,
+        "Init": at.init,  # the app is not process 1, so SIGTERM ends it at once and its orphans are reaped
         "ReadonlyRootfs": restricted,  # nothing written outlives the process, nothing of the image is changed
         "Memory": workload.memory_bytes,  # the kernel kills inside this cgroup instead of on the owner's desktop
         "MemorySwap": workload.memory_bytes,  # equal to memory: no swap, which would wear the owner's disk

@@ -9,21 +9,24 @@ from pathlib import Path
 
 from nodes.agent import config as configuration
 from nodes.agent import doctor, keys
+from nodes.agent.board import Board
 from nodes.agent.config import Config, Home
 from nodes.agent.counters import Counters
 from nodes.agent.courier import Courier
-from nodes.agent.docker_executor import DockerExecutor, cgroup_driver
+from nodes.agent.docker_executor import DockerExecutor
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
 from nodes.agent.firewall import Firewall
 from nodes.agent.images import Images
 from nodes.agent.link import Link
-from nodes.agent.loop import Agent
+from nodes.agent.loop import Agent, stored_desired
 from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.protocol import Image
 from nodes.agent.server_api import Portal, patiently
+from nodes.agent.steps import Steps
+from nodes.agent.watch import Watch
 
 log = logging.getLogger(__name__)
 GOODBYE_SECONDS = 3.0
@@ -42,19 +45,45 @@ class Node:
         counters = Counters()
         self._portal = _portal(settings, key)
         images = Images(engine, fetch=self._fetch, folder=home.archives)
-        executor = DockerExecutor(settings, engine=engine, images=images, cgroup_driver=cgroup_driver(engine))
+        executor = DockerExecutor(settings, engine=engine, images=images)
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
         outbox, receipts = Outbox(home.outbox, key=key, device_id=settings.device_id), Receipts(home.receipts)
+        executor.prepare()
         self._settings, self._key, self._executor = settings, key, executor
-        self.agent = agent = Agent(
-            home,
-            device_id=settings.device_id,
-            key=key,
-            executor=executor,
-            firewall=firewall,
+        self._wake = threading.Event()
+        board = Board(stored_desired(home), executor)
+        watch = Watch(board, meters, wake=self._wake.set)
+        self._metering = Metering(
             meters=meters,
             counters=counters,
+            outbox=outbox,
+            executor=executor,
+            view=lambda: self.agent.view(),
+            overfull=lambda lease, held: self.agent.overfull(lease, held),
+            arrived=lambda: self._courier.arrived(),
+        )
+        steps = Steps(
+            board,
+            watch,
+            executor,
+            counters=counters,
             receipts=receipts,
+            key=key,
+            device_id=settings.device_id,
+            wake=self._wake.set,
+            take_last=self._metering.take_last,
+            arrived=lambda: self._courier.arrived(),
+        )
+        self.agent = agent = Agent(
+            home,
+            board,
+            executor=executor,
+            firewall=firewall,
+            watch=watch,
+            steps=steps,
+            meters=meters,
+            receipts=receipts,
+            wake=self._wake,
         )
         self._courier = Courier(
             self._portal,
@@ -64,18 +93,8 @@ class Node:
             desired=agent.want,
             revoked=agent.revoked,
         )
-        self._metering = Metering(
-            meters=meters,
-            counters=counters,
-            outbox=outbox,
-            executor=executor,
-            view=agent.view,
-            overfull=agent.overfull,
-            arrived=self._courier.arrived,
-        )
+        board.on_news = self._courier.changed
         self._link = Link(settings.link_url, token=self._portal.token, look=self._courier.look)
-        agent.changed, agent.arrived = self._courier.changed, self._courier.arrived
-        agent.take_last = self._metering.take_last
 
     def run(self) -> None:
         """Work until `stop` is called; then say goodbye. Containers go on running."""
@@ -94,7 +113,7 @@ class Node:
 
     def stop(self) -> None:
         self.agent.stopping.set()
-        self.agent.wake()
+        self._wake.set()
 
     def _goodbye(self) -> None:
         """Last readings, last report, a closed link: in that order, each within its time."""
@@ -111,10 +130,10 @@ class Node:
         while not self.agent.stopping.is_set():
             try:
                 self._executor.wait_for_change(self.agent.stopping)
-                self.agent.wake()
+                self._wake.set()
             except AgentError:
                 self.agent.stopping.wait(EVENTS_PAUSE_SECONDS)
-                self.agent.wake()
+                self._wake.set()
 
     def _fetch(self, image: Image, path: Path, cancelled: threading.Event) -> None:
         """Download an archive over a connection of its own, so that reports do not wait for it."""

@@ -66,10 +66,22 @@ class AgentProcess:
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "nodes.agent", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=self.home.parent, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, env=self.environment, cwd=self.home.parent, check=False
+        )
 
     def enrol(self) -> None:
-        done = self.cli("enrol", "--home", str(self.home), "--portal", self.portal.url, "--token", "good", "--endpoint-host", "127.0.0.1")
+        done = self.cli(
+            "enrol",
+            "--home",
+            str(self.home),
+            "--portal",
+            self.portal.url,
+            "--token",
+            "good",
+            "--endpoint-host",
+            "127.0.0.1",
+        )
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:

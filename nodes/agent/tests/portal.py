@@ -98,7 +98,9 @@ class FakePortal:
                 left = until - time.monotonic()
                 if left <= 0:
                     last = self.reports[-1][1].statuses if self.reports else None
-                    raise AssertionError(f"not in {seconds:g} s: {what}; last report: {last}; rejected: {self.rejected}")
+                    raise AssertionError(
+                        f"not in {seconds:g} s: {what}; last report: {last}; rejected: {self.rejected}"
+                    )
                 self.changed.wait(min(left, 0.2))
 
     def wait_for(self, lease_id: str, observed: protocol.Observed, seconds: float = 30) -> Status:

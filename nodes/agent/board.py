@@ -1,0 +1,67 @@
+"""What is wanted, what is there and what is remembered of every lease, under one lock that all threads take."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+
+from nodes.agent import reconcile
+from nodes.agent.diagnosis import Finding
+from nodes.agent.errors import AgentError
+from nodes.agent.executor import Executor
+from nodes.agent.protocol import Desired, DesiredLease, Status
+from nodes.agent.reconcile import Note, Seen
+
+
+class Board:
+    """Shared by the loop, its steps and its health monitors."""
+
+    def __init__(self, desired: Desired, executor: Executor) -> None:
+        self.lock = threading.RLock()
+        self.desired = desired
+        self.seen: dict[str, Seen] = {}
+        self.notes: dict[str, Note] = {}
+        self.on_news: Callable[[], None] = lambda: None  # the portal should hear
+        self._executor = executor
+        self._told: "tuple[Status, ...] | None" = None
+
+    def lease(self, lease_id: str) -> "DesiredLease | None":
+        return next((lease for lease in self.desired.leases if lease.lease_id == lease_id), None)
+
+    def note(self, lease_id: str) -> Note:
+        return self.notes.get(lease_id) or Note()
+
+    def change(self, lease_id: str, **changes: object) -> None:
+        with self.lock:
+            self.notes[lease_id] = dataclasses.replace(self.note(lease_id), **changes)  # type: ignore[arg-type]
+
+    def fail(self, lease_id: str, finding: Finding, *, permanent: bool = False) -> None:
+        """Note that an attempt failed, with what the container wrote last."""
+        try:
+            tail = self._executor.log_tail(lease_id)
+        except AgentError:
+            tail = ""
+        with self.lock:
+            self.notes[lease_id] = reconcile.after_failure(
+                self.note(lease_id),
+                time.monotonic(),
+                reason=finding.reason,
+                message=finding.message,
+                log_tail=tail,
+                permanent=permanent,
+            )
+
+    def statuses(self) -> "tuple[Status, ...]":
+        with self.lock:
+            return reconcile.statuses(self.desired, self.seen, self.notes)
+
+    def tell(self) -> None:
+        """Let the portal hear of it if anything it would see has changed."""
+        with self.lock:
+            statuses = self.statuses()
+            news = statuses != self._told
+            self._told = statuses
+        if news:
+            self.on_news()

@@ -1,0 +1,52 @@
+"""The agent as one file a device can install: a wheel made from these very sources. `install.sh` installs it.
+
+Used by the portal. A wheel needs no build tool on the device: pip checks it, fetches what it needs, and makes `interchain-node`.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+
+from nodes.agent import __version__
+
+HERE = Path(__file__).resolve().parent
+NAME = "interchain_node"
+ARCHIVE_NAME = f"{NAME}-{__version__}-py3-none-any.whl"
+INFO = f"{NAME}-{__version__}.dist-info"
+_FIXED_TIME = (2020, 1, 1, 0, 0, 0)  # the same sources give the same bytes
+
+
+@functools.cache
+def build_archive() -> bytes:
+    """Return the wheel. Its file name must stay `ARCHIVE_NAME`: pip reads the version from it."""
+    contents = {"nodes/__init__.py": b'"""Holds the agent."""\n'}
+    for path in sorted(HERE.glob("*.py")):
+        contents[f"nodes/agent/{path.name}"] = path.read_bytes()
+    contents[f"{INFO}/METADATA"] = _metadata()
+    contents[f"{INFO}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: interchain\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    contents[f"{INFO}/entry_points.txt"] = b"[console_scripts]\ninterchain-node = nodes.agent.cli:main\n"
+    lines = [f"{name},{_digest(data)},{len(data)}" for name, data in contents.items()]
+    contents[f"{INFO}/RECORD"] = "\n".join([*lines, f"{INFO}/RECORD,,", ""]).encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in contents.items():
+            item = zipfile.ZipInfo(name, _FIXED_TIME)
+            item.compress_type, item.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(item, data)
+    return out.getvalue()
+
+
+def _metadata() -> bytes:
+    lines = (HERE / "requirements.txt").read_text().splitlines()
+    needed = [f"Requires-Dist: {line}" for line in lines if line and not line.startswith("#")]
+    head = ["Metadata-Version: 2.1", "Name: interchain-node", f"Version: {__version__}", "Requires-Python: >=3.9"]
+    return "\n".join([*head, *needed, ""]).encode()
+
+
+def _digest(data: bytes) -> str:
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()

@@ -1,0 +1,146 @@
+"""Takes the steps the plan names, each in a thread of its own: a download of minutes delays no other lease."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from nodes.agent import diagnosis, reconcile
+from nodes.agent.board import Board
+from nodes.agent.counters import Counters
+from nodes.agent.diagnosis import Finding
+from nodes.agent.errors import AgentError, Cancelled, LeaseError
+from nodes.agent.executor import Executor
+from nodes.agent.keys import DeviceKey
+from nodes.agent.outbox import Receipts
+from nodes.agent.protocol import DesiredLease, Reason, WipeReceipt, to_json
+from nodes.agent.reconcile import Seen, Step, Verb
+from nodes.agent.watch import Watch
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 5.0  # after a stop or wipe that did not succeed
+
+
+class Steps:
+    """Runs steps; whatever goes wrong in one concerns its lease alone."""
+
+    def __init__(
+        self,
+        board: Board,
+        watch: Watch,
+        executor: Executor,
+        *,
+        counters: Counters,
+        receipts: Receipts,
+        key: DeviceKey,
+        device_id: str,
+        wake: "Callable[[], None]",
+        take_last: "Callable[[Seen], None]",
+        arrived: "Callable[[], None]",
+    ) -> None:
+        """Args: take_last: reads the last counters of a stopped lease. arrived: told when a receipt waits."""
+        self._board, self._watch, self._executor = board, watch, executor
+        self._counters, self._receipts, self._key, self._device_id = counters, receipts, key, device_id
+        self._wake, self._take_last, self._arrived = wake, take_last, arrived
+        self._cancels: dict[str, threading.Event] = {}
+        self.unsafe = False  # set while the firewall does not stand: nothing is started
+
+    def launch(self, step: Step) -> None:
+        """Begin a step and return at once."""
+        cancel = threading.Event()
+        with self._board.lock:
+            self._cancels[step.lease_id] = cancel
+            self._board.change(step.lease_id, busy=True)
+        name = f"step-{step.verb.value}-{step.lease_id[:8]}"
+        threading.Thread(target=self._take, args=(step, cancel), name=name, daemon=True).start()
+
+    def cancel(self, lease_id: str) -> None:
+        """Cut the lease's step short if one is under way and can be."""
+        cancel = self._cancels.get(lease_id)
+        if cancel is not None:
+            cancel.set()
+
+    def _take(self, step: Step, cancel: threading.Event) -> None:
+        log.info("%s lease %s", step.verb.value, step.lease_id)
+        try:
+            self._dispatch(step, cancel)
+        except Cancelled as error:
+            log.info("lease %s: %s", step.lease_id, error)
+        except LeaseError as error:
+            self._failed(step, error)
+        except AgentError as error:
+            self._failed(step, LeaseError(Reason.DEVICE_ERROR, str(error)))
+        except Exception as error:
+            log.exception("lease %s: a fault of the agent", step.lease_id)
+            self._failed(
+                step, LeaseError(Reason.DEVICE_ERROR, f"The agent has a fault of its own: {type(error).__name__}")
+            )
+        finally:
+            with self._board.lock:
+                self._cancels.pop(step.lease_id, None)
+                self._board.change(step.lease_id, busy=False)
+            self._wake()
+
+    def _dispatch(self, step: Step, cancel: threading.Event) -> None:
+        if step.verb is Verb.STOP or step.lease is None:
+            self._stop(step.lease_id)
+        elif step.verb is Verb.START:
+            self._start(step.lease, cancel)
+        elif step.verb is Verb.RESTART:
+            self._restart(step.lease)
+        else:
+            self._wipe(step.lease)
+
+    def _start(self, lease: DesiredLease, cancel: threading.Event) -> None:
+        if self.unsafe:
+            message = "The device's firewall rules are not in place; nothing is started meanwhile."
+            raise LeaseError(Reason.DEVICE_ERROR, message)
+        seen = self._executor.start(lease, cancelled=cancel)
+        with self._board.lock:
+            self._board.seen[lease.lease_id] = seen
+            if seen.running and not cancel.is_set():
+                self._watch.add(seen, lease)
+            else:
+                self._board.change(lease.lease_id, running_since=time.monotonic())
+
+    def _restart(self, lease: DesiredLease) -> None:
+        """End what is not healthy, saying why; a later round starts it again or leaves it."""
+        with self._board.lock:
+            seen, note = self._board.seen[lease.lease_id], self._board.note(lease.lease_id)
+            self._watch.drop(lease.lease_id)
+        found = diagnosis.silent(seen, lease.workload)
+        self._board.fail(lease.lease_id, found, permanent=not note.was_healthy)
+        self._executor.stop(lease.lease_id)
+
+    def _stop(self, lease_id: str) -> None:
+        self._watch.drop(lease_id)
+        self._executor.stop(lease_id)
+        with self._board.lock:
+            seen = self._board.seen.get(lease_id)
+        if seen is not None:
+            self._take_last(dataclasses.replace(seen, pid=0))
+        self._executor.remove(lease_id)
+        self._counters.remove_cgroup(lease_id)
+
+    def _wipe(self, lease: DesiredLease) -> None:
+        self._stop(lease.lease_id)
+        if not self._receipts.has(lease.lease_id):
+            with self._board.lock:
+                newest = reconcile.newest_generations(self._board.desired)[lease.workload.id]
+            held = self._executor.wipe(lease, keep_volume=newest > lease.generation)
+            at = datetime.now(timezone.utc).isoformat()
+            receipt = WipeReceipt(lease.lease_id, lease.generation, lease.workload.id, self._device_id, at, held)
+            self._receipts.put(lease.lease_id, self._key.sign(to_json(receipt)))
+        self._board.change(lease.lease_id, wiped=True)
+        self._arrived()
+
+    def _failed(self, step: Step, error: LeaseError) -> None:
+        log.warning("lease %s: %s", step.lease_id, error)
+        if step.verb in (Verb.STOP, Verb.WIPE):
+            self._board.change(step.lease_id, retry_at=time.monotonic() + RETRY_SECONDS)
+        else:
+            self._board.fail(step.lease_id, Finding(error.reason, str(error)), permanent=error.permanent)
