@@ -15,6 +15,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     """Answer a `DomainError` or a DRF error as `{code, message, fields}`; anything else stays a 500."""
     if isinstance(error, DomainError):
         return Response(error.as_dict(), status=error.status)
+    if isinstance(error, RecursionError):  # a body of nothing but brackets
+        return Response({"code": "malformed", "message": "The body is nested too deeply.", "fields": {}}, status=400)
     response = drf_handler(error, context)
     if response is None:
         return None

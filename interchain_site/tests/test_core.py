@@ -47,3 +47,14 @@ def test_domain_error_has_one_shape():
         "message": "No.",
         "fields": {"port": "Too big."},
     }
+
+
+def test_deeply_nested_json_is_an_error_not_a_crash():
+    import json
+    import sys
+
+    import web3  # noqa: F401  (brings a library that raises the limit)
+
+    assert sys.getrecursionlimit() <= 10_000
+    with pytest.raises(RecursionError):
+        json.loads("[" * 100_000)
