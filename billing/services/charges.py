@@ -59,7 +59,7 @@ def charge_usage(*, charges: Sequence[UsageCharge], now: datetime) -> list[Charg
         IdempotencyConflict: a key was used before for other amounts or people.
         LedgerBusy: try the same call again.
     """
-    charges = [*dict.fromkeys(charges)]
+    asked, charges = charges, [*dict.fromkeys(charges)]
     if len({charge.key for charge in charges}) != len(charges):
         raise IdempotencyConflict("A key stands twice in one call, for different charges.")
     with transaction.atomic():
@@ -74,7 +74,7 @@ def charge_usage(*, charges: Sequence[UsageCharge], now: datetime) -> list[Charg
                 postings.append(Posting(charge.key, KIND, lines, charge.effective_at, charge.memo, charge.reference))
         ledger.post(postings=postings, now=now)
         _remember_earnings(fresh, book)
-    return [results[charge.key] for charge in charges]
+    return [results[charge.key] for charge in asked]
 
 
 def release_matured_earnings(*, now: datetime) -> int:
