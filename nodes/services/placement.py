@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -23,6 +24,7 @@ from nodes.signals import lease_changed
 from nodes.states import DeviceState, LeaseState
 
 MOST_CANDIDATES = 50
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 
 def open_lease(*, workload: protocol.Workload, owner_filter: None = None, by: User | None) -> Lease:
@@ -31,9 +33,11 @@ def open_lease(*, workload: protocol.Workload, owner_filter: None = None, by: Us
     An earlier generation that is lost or still stopping is superseded.
 
     Raises:
+        Invalid: it is not a workload, e.g. its name is no host label.
         NoDevice: none can take it; the message says why in words.
         Conflict: it runs already (use `replace_workload`), its data is being deleted, or its name is taken.
     """
+    _check(workload)
     with transaction.atomic():
         last = _last_of(workload)
         if last is not None and last.action == protocol.Action.RUN.value and last.state != LeaseState.LOST:
@@ -51,6 +55,7 @@ def replace_workload(*, lease_id: UUID, workload: protocol.Workload, by: User | 
         NoDevice: none can take the changed workload; the old one goes on.
         Conflict: the lease is not the newest of this workload.
     """
+    _check(workload)
     with transaction.atomic():
         lease = leases.get(lease_id)
         if str(lease.workload_id) != str(UUID(workload.id)) or not lease.is_newest:
@@ -59,12 +64,36 @@ def replace_workload(*, lease_id: UUID, workload: protocol.Workload, by: User | 
 
 
 def can_place(*, workload: protocol.Workload) -> str:
-    """Return "" when a device could take it now, or the reason in words. Promises nothing."""
+    """Return "" when a device could take it now, or the reason in words. Promises nothing.
+
+    Raises:
+        Invalid: it is not a workload.
+    """
+    _check(workload)
     try:
         _offers(workload)
     except NoDevice as error:
         return error.message
     return ""
+
+
+def _check(workload: protocol.Workload) -> None:
+    fields = {}
+    try:
+        UUID(workload.id)
+    except ValueError:
+        fields["id"] = "Not a UUID."
+    if not _LABEL.match(workload.name):
+        fields["name"] = "Not a label of a host name: a–z, 0–9 and - inside, at most 63."
+    if not 1 <= workload.port <= 65535:
+        fields["port"] = "Not a port from 1 to 65535."
+    for name, least in (("cpu_millis", 1), ("memory_bytes", 1), ("disk_bytes", 0)):
+        if not least <= getattr(workload, name) < 2**62:
+            fields[name] = "Out of range."
+    if not 1 <= len(_image_key(workload)) <= 300:
+        fields["image"] = "Neither a reference nor an archive."
+    if fields:
+        raise Invalid(fields=fields)
 
 
 def _place(workload: protocol.Workload, last: Lease | None, *, by: User | None) -> Lease:
@@ -135,11 +164,7 @@ def _create(device: Device, workload: protocol.Workload, generation: int) -> Lea
 
 
 def _last_of(workload: protocol.Workload) -> Lease | None:
-    try:
-        workload_id = UUID(workload.id)
-    except ValueError:
-        raise Invalid("The workload's id is not a UUID.") from None
-    newest = Lease.objects.filter(workload_id=workload_id, is_newest=True).select_related("device")
+    newest = Lease.objects.filter(workload_id=UUID(workload.id), is_newest=True).select_related("device")
     return newest.select_for_update(of=("self",)).first()
 
 
