@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
+from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from interchain_site.testing.servers import free_port, running, valkey
+from interchain_site.testing.stripe import WEBHOOK_SECRET, stand_in
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCREENSHOTS = ROOT / "var" / "screenshots"
@@ -72,7 +74,7 @@ def site(data: Path) -> Iterator[Site]:
     """Run a portal with the cast and sample content until the block ends."""
     port = free_port()
     url = f"http://localhost:{port}"
-    with valkey() as redis_url:
+    with valkey() as redis_url, stand_in(data / "stripe.sqlite3") as stripe:
         environment = {
             **os.environ,
             "DEBUG": "1",
@@ -81,6 +83,10 @@ def site(data: Path) -> Iterator[Site]:
             "DATABASE_URL": f"sqlite:///{data / 'db.sqlite3'}",
             "REDIS_URL": redis_url,
             "PORTAL_URL": url,
+            "FIELD_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+            "STRIPE_API_BASE": stripe.url,
+            "STRIPE_SECRET_KEY": "sk_test_tests",
+            "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
             "LOG_LEVEL": "WARNING",
         }
         python = [sys.executable, "-W", "ignore"]
@@ -96,6 +102,7 @@ def site(data: Path) -> Iterator[Site]:
 class Watch:
     """What went wrong in a page while a test looked at it: script errors, blocked content, failed requests."""
 
+    allowed: str = ""
     complaints: list[str] = field(default_factory=list)
 
     def listen(self, page: Page) -> None:
@@ -105,14 +112,25 @@ class Watch:
     def _console(self, message: ConsoleMessage) -> None:
         # Chromium drops connections whenever Docker adds or removes an interface on this machine.
         if message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text:
+            if self.allowed and self.allowed in message.text:
+                return
             self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
 
 
 @contextmanager
 def visitor(
-    browser: Browser, portal: Site, *, person: str | None = None, width: int = 1280, scheme: Any = "light"
+    browser: Browser,
+    portal: Site,
+    *,
+    person: str | None = None,
+    width: int = 1280,
+    scheme: Any = "light",
+    allowed: str = "",
 ) -> Iterator[Page]:
-    """Yield a page of a fresh browser, signed in as one of the cast; fails at the end on any console error."""
+    """Yield a page of a fresh browser, signed in as one of the cast.
+
+    Fails at the end on any error in the console, except those that contain `allowed`, e.g. a status the test asks for.
+    """
     context: BrowserContext = browser.new_context(
         base_url=portal.url,
         viewport={"width": width, "height": 844 if width < 600 else 800},
@@ -123,7 +141,7 @@ def visitor(
     if person:
         context.add_cookies([{"name": "sessionid", "value": portal.sessions[person], "url": portal.url}])
     page = context.new_page()
-    watch = Watch()
+    watch = Watch(allowed)
     watch.listen(page)
     try:
         yield page

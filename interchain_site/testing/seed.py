@@ -9,25 +9,144 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import fields
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import django
+
+if TYPE_CHECKING:
+    from interchain_site.testing.cast import Cast
+
+NTC = 10**9
+DIGEST = "registry.example/{name}@sha256:" + "a1b2c3d4" * 8
+WALLET = "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720"
+HASH = "0x" + "5f" * 32
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "interchain_site.settings")
     django.setup()
     from django.test import Client
+    from django.utils import timezone
 
     from interchain_site.testing.cast import make_cast
 
-    cast = make_cast()
+    cast, now = make_cast(), timezone.now()
+    money(cast, now)
+    arguments = {**purchases(cast, now), **apps_and_devices(cast, now), **settlement(cast, now)}
     sessions = {}
-    for name in asdict(cast):
+    for field in fields(cast):
         client = Client()
-        client.force_login(getattr(cast, name))
-        sessions[name] = client.cookies["sessionid"].value
-    sys.stdout.write(json.dumps({"sessions": sessions, "arguments": {}}))
+        client.force_login(getattr(cast, field.name))
+        sessions[field.name] = client.cookies["sessionid"].value
+    sys.stdout.write(json.dumps({"sessions": sessions, "arguments": arguments}))
+
+
+def money(cast: Cast, now: datetime) -> None:
+    """A rate, a stocked desk, and 10,000 NTC for the publisher."""
+    from billing.services import accounts, desk, ledger
+
+    escrow, publisher = accounts.platform_account("escrow"), accounts.user_account(cast.publisher.pk, "available")
+    stock = (ledger.Line(escrow, -50_000 * NTC), ledger.Line(accounts.platform_account("desk_inventory"), 50_000 * NTC))
+    deposit = (ledger.Line(escrow, -10_000 * NTC), ledger.Line(publisher, 10_000 * NTC))
+    postings = [
+        ledger.Posting("genesis", "genesis", stock, now),
+        ledger.Posting("deposit", "deposit", deposit, now, memo="Deposit"),
+    ]
+    ledger.post(postings=postings, now=now)
+    desk.set_rate(rate=Decimal("0.50"), by=cast.staff, now=now - timedelta(days=1))
+
+
+def purchases(cast: Cast, now: datetime) -> dict[str, list[str]]:
+    """The buyer has a quote, a payment that was credited, and one that waits for the card."""
+    import httpx
+
+    from billing.services import desk, topups
+
+    card = {"number": "4242424242424242", "expiry": "12 / 40", "cvc": "123", "name": "A Person"}
+    paid = topups.start_checkout(
+        quote_id=desk.quote(user=cast.buyer, cents=5_000, now=now).pk, user=cast.buyer, now=now
+    )
+    httpx.post(paid.session_url, data=card, timeout=10)
+    topups.sync_payment(payment_id=paid.pk, now=now)
+    topups.start_checkout(quote_id=desk.quote(user=cast.buyer, cents=900, now=now).pk, user=cast.buyer, now=now)
+    quote = str(desk.quote(user=cast.buyer, cents=2_000, now=now).pk)
+    payment = [str(paid.pk)]
+    return {"quote_detail": [quote], "payment_detail": payment, "payment_status": payment}
+
+
+def apps_and_devices(cast: Cast, now: datetime) -> dict[str, list[str]]:
+    """The owner's device runs the publisher's website, which was measured and charged; other apps are in other states."""
+    from interchain_site.testing.devices import make_device
+    from marketplace.services import charging, deployments, publishing
+    from nodes.agent import protocol
+    from nodes.models import Lease
+    from nodes.services import enrolment
+
+    box = make_device(cast.owner, "Study PC")
+    enrolment.create_device(owner=cast.owner, name="Old laptop", region="us")
+    for name, slug in (("Harbour Café", "harbour-cafe"), ("Night batch", "night-batch"), ("Guest book", "guest-book")):
+        app = publishing.register_app(name=name, slug=slug, by=cast.publisher)
+        publishing.add_release(
+            app=app,
+            spec=publishing.ReleaseSpec(
+                image_reference=DIGEST.format(name=slug), environment={"COLOUR": "teal"}, secrets={"API_KEY": "s3cret"}
+            ),
+            by=cast.publisher,
+        )
+        if slug == "guest-book":
+            break
+        lease = Lease.objects.get(pk=deployments.deploy(app=app, by=cast.publisher).lease_id)
+        if slug == "harbour-cafe":
+            box.runs(lease)
+            box.measures(lease, uptime=7_200_000, transfer=120_000_000, compute=9_000_000, storage=200_000_000 * 7_200)
+        else:
+            failed = {"reason": protocol.Reason.EXITED, "message": "The program ended with code 1."}
+            box.says(lease, protocol.Observed.PREPARING)
+            box.says(lease, protocol.Observed.FAILED, log_tail="Traceback: no module named report\n", **failed)
+    publishing.register_app(name="Draft", slug="draft", by=cast.publisher)
+    charging.charge_new_readings()
+    website = ["harbour-cafe"]
+    return {"app_detail": website, "release_new": website, "app_deploy": ["guest-book"], "device_detail": [box.id]}
+
+
+def settlement(cast: Cast, now: datetime) -> dict[str, list[str]]:
+    """One epoch is final on the chain, the owner's wallet holds its leaf."""
+    from billing.chain.states import EpochState, TransactionState
+    from billing.models import ChainSender, ChainTransaction, Epoch
+    from billing.services import charges, wallets
+    from billing.services import settlement as epochs
+
+    wallets.link_confirmed(address=WALLET, by=cast.owner, now=now)
+    later = now + timedelta(days=2)
+    epochs.open_epoch(now=now - timedelta(hours=1))
+    charges.release_matured_earnings(now=later)
+    epoch = epochs.close_epoch(now=later)
+    if epoch is None:
+        raise AssertionError("Nothing was earned, so there is no epoch to show.")
+    sender = ChainSender.objects.create(chain_id=31337, address=WALLET, next_nonce=1)
+    sent = ChainTransaction.objects.create(
+        key="epoch:1:1",
+        sender=sender,
+        nonce=0,
+        to=WALLET,
+        data=b"",
+        gas_limit=100_000,
+        state=TransactionState.FINAL,
+        created_at=now,
+        mined_hash=HASH,
+        block_number=42,
+        gas_used=51_234,
+        gas_price=10**9,
+        mined_at=now,
+        final_at=now,
+    )
+    Epoch.objects.filter(pk=epoch.pk).update(
+        state=EpochState.FINAL, posting=sent, contract=WALLET, mined_at=now, claimable_at=now, final_at=now
+    )
+    return {"settlement_detail": [str(epoch.sequence)]}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
-"""Every page, as the people who may see it: opens, no console error, nothing axe objects to, no sideways scrolling."""
+"""Every page, as each person: opens, no console error, nothing axe objects to, no sideways scrolling, light and dark."""
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
-from playwright.sync_api import Browser
+from django.urls import reverse
+from playwright.sync_api import Browser, Page
 
 from interchain_site.testing.browser import SCHEMES, WIDTHS, Site, assert_accessible, keep_screenshot, visitor
+from interchain_site.tests.browser.named_pages import EVERYBODY, OF_EVERYBODY, OF_ONE, OTHER, names
 
+LOOKS = list(product(WIDTHS, SCHEMES))
 VISITOR_PAGES = {
     "landing": "/",
     "login": "/accounts/login/",
@@ -18,12 +23,43 @@ VISITOR_PAGES = {
 }
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+def look_at(page: Page, path: str, picture: str) -> None:
+    answer = page.goto(path)
+    assert answer.status == 200, f"{path}: {answer.status}"
+    keep_screenshot(page, picture)
+    assert_accessible(page)
+
+
+def test_no_name_is_forgotten():
+    listed = {*OF_ONE, *OF_EVERYBODY, *OTHER}
+    assert names() == listed, f"not listed: {names() - listed}; not there: {listed - names()}"
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_visitor_pages(browser: Browser, portal: Site, width: int, scheme: str):
     with visitor(browser, portal, width=width, scheme=scheme) as page:
         for name, path in VISITOR_PAGES.items():
-            answer = page.goto(path)
-            assert answer.status == 200, f"{path}: {answer.status}"
-            keep_screenshot(page, f"{name}-{width}-{scheme}")
-            assert_accessible(page)
+            look_at(page, path, f"visitor/{name}-{width}-{scheme}")
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+@pytest.mark.parametrize("person", EVERYBODY)
+def test_pages_of_everybody(browser: Browser, portal: Site, person: str, width: int, scheme: str):
+    with visitor(browser, portal, person=person, width=width, scheme=scheme) as page:
+        for name in OF_EVERYBODY:
+            path = reverse(name, args=portal.arguments.get(name, []))
+            look_at(page, path, f"{person}/{name}-{width}-{scheme}")
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_pages_of_one_person(browser: Browser, portal: Site, width: int, scheme: str):
+    for name, person in OF_ONE.items():
+        with visitor(browser, portal, person=person, width=width, scheme=scheme) as page:
+            look_at(page, reverse(name, args=portal.arguments[name]), f"{person}/{name}-{width}-{scheme}")
+
+
+@pytest.mark.parametrize("name", sorted(OF_ONE))
+def test_a_stranger_sees_nothing_of_anybodys(browser: Browser, portal: Site, name: str):
+    with visitor(browser, portal, person="stranger", allowed="404") as page:
+        answer = page.goto(reverse(name, args=portal.arguments[name]))
+        assert answer.status == 404

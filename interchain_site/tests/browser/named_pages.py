@@ -1,0 +1,58 @@
+"""Which named addresses are pages, and who is at home there; the test asks for a line about every name there is."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern
+
+import billing.urls
+import interchain_site.core.urls
+import marketplace.urls
+import nodes.urls
+
+EVERYBODY = ("publisher", "owner", "buyer", "staff", "stranger")
+# Pages that belong to one person; the others are told there is nothing there.
+OF_ONE = {
+    "app_detail": "publisher",
+    "app_deploy": "publisher",
+    "release_new": "publisher",
+    "device_detail": "owner",
+    "quote_detail": "buyer",
+    "payment_detail": "buyer",
+}
+# Pages everybody has, each with their own content.
+OF_EVERYBODY = (
+    "account_home", "apps", "app_new", "api_token", "prices", "buy_ntc", "payments", "ledger", "earnings", "devices",
+    "device_new", "settlements", "settlement_detail", "wallet",
+)  # fmt: skip
+# Not pages: fragments, orders, files, answers to machines, redirects.
+OTHER = {
+    "home": "redirects to the apps",
+    "healthz": "for load balancers",
+    "app_status": "fragment",
+    "app_estimate": "fragment",
+    "app_action": "takes orders",
+    "price_preview": "fragment",
+    "payment_status": "fragment",
+    "balance": "fragment",
+    "ledger_csv": "file",
+    "stripe_webhook": "for Stripe",
+    "wallet_status": "fragment",
+    "wallet_sign": "takes orders",
+    "wallet_enter": "takes orders",
+    "wallet_claim": "takes orders",
+    "device_status": "fragment",
+    "device_token": "takes orders",
+    "device_pause": "takes orders",
+    "device_resume": "takes orders",
+    "device_revoke": "takes orders",
+    "agent_archive": "file",
+    "install_script": "file",
+    "gateway_ask": "for the gateway",
+}
+
+
+def names() -> set[str]:
+    """Return every name in the urlconfs of the site's own apps."""
+    modules = (interchain_site.core.urls, marketplace.urls, billing.urls, nodes.urls)
+    patterns = [pattern for module in modules for pattern in module.urlpatterns if isinstance(pattern, URLPattern)]
+    return {pattern.name for pattern in patterns if pattern.name}
