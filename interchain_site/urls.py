@@ -1,10 +1,11 @@
 """The product's table of contents."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from interchain_site import pages
+from interchain_site.core.api import not_found
 
 urlpatterns = [
     path("", pages.landing, name="landing"),
@@ -19,5 +20,6 @@ urlpatterns = [
     path("api/v1/", include("billing.api.urls")),
     path("api/v1/", include("nodes.api.people_urls")),
     path("api/node/v1/", include("nodes.api.urls")),
+    re_path("^api/", not_found, name="api_not_found"),
     path("metrics/", include("django_prometheus.urls")),
 ]

@@ -32,13 +32,9 @@ class ExpectedUse:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ExpectedUse:
-        return cls(
-            **{
-                name: int(value) if name == "monthly_active_users" else Decimal(value)
-                for name, value in stored.items()
-                if name in cls.__dataclass_fields__
-            }
-        )
+        known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
+        users = int(known.pop("monthly_active_users", 0))
+        return cls(monthly_active_users=users, **{name: Decimal(value) for name, value in known.items()})
 
 
 @dataclass(frozen=True)

@@ -156,4 +156,4 @@ class DeployForm(ExpectedUseForm):
         field = self.fields["release"]
         assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
         field.queryset = app.releases.select_related("app").order_by("-number")
-        field.label_from_instance = lambda release: f"Release {release.number}: {release.image_label[:60]}"  # type: ignore[method-assign]
+        field.label_from_instance = lambda release: f"Release {release.number}: {release.image_label[:60]}"  # type: ignore[method-assign,assignment]

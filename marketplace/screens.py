@@ -187,9 +187,11 @@ def estimate_screen(*, use: ExpectedUse, publisher_id: int, now: datetime, regio
     )
 
 
-def chart(charges: list[Charge]) -> dict[str, list[str | int]]:
+def chart(charges: list[Charge]) -> dict[str, list[int] | list[str]]:
     """Return times (epoch seconds) and dollars spent up to each, for the drawing; text keeps floats out until the browser."""
-    spent, times, dollars = 0, [], []
+    spent = 0
+    times: list[int] = []
+    dollars: list[str] = []
     for charge in charges:
         spent += charge.nano_usd
         times.append(int(charge.at.timestamp()))

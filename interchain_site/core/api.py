@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_handler
 
-from interchain_site.core.errors import DomainError
+from interchain_site.core.errors import DomainError, NotFound
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -33,6 +35,12 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             "fields": {},
         }
     return response
+
+
+@csrf_exempt
+def not_found(request: HttpRequest) -> JsonResponse:
+    """Answer an address of the API that does not exist as the API answers, not with a page."""
+    return JsonResponse(NotFound().as_dict(), status=NotFound.status)
 
 
 def _first(value: Any) -> str:

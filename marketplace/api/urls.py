@@ -1,1 +1,18 @@
-urlpatterns: list[object] = []
+from django.urls import path
+
+from marketplace.api import apps, deployments
+
+urlpatterns = [
+    path("apps", apps.AppsView.as_view(), name="api_apps"),
+    path("apps/<slug:slug>", apps.OneAppView.as_view(), name="api_app"),
+    path("apps/<slug:slug>/releases", apps.ReleasesView.as_view(), name="api_releases"),
+    path("apps/<slug:slug>/releases/<int:number>", apps.ReleaseView.as_view(), name="api_release"),
+    path("apps/<slug:slug>/estimate", deployments.EstimateView.as_view(), name="api_estimate"),
+    path("apps/<slug:slug>/deployment", deployments.DeploymentView.as_view(), name="api_deployment"),
+    path("apps/<slug:slug>/deployment/start", deployments.StartView.as_view(), name="api_start"),
+    path("apps/<slug:slug>/deployment/stop", deployments.StopView.as_view(), name="api_stop"),
+    path("apps/<slug:slug>/deployment/redeploy", deployments.RedeployView.as_view(), name="api_redeploy"),
+    path("apps/<slug:slug>/usage", deployments.UsageView.as_view(), name="api_usage"),
+    path("apps/<slug:slug>/events", deployments.EventsView.as_view(), name="api_events"),
+    path("price-lists", deployments.PriceListsView.as_view(), name="api_price_lists"),
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -194,7 +195,7 @@ def delete(*, app: App, by: User, now: datetime | None = None) -> Deployment:
     return deployment
 
 
-def grace_period(now: datetime, seconds: int) -> dict[str, datetime]:
+def grace_period(now: datetime, seconds: int) -> dict[str, Any]:
     """Return the columns that begin a grace period."""
     return {"grace_started_at": now, "grace_ends_at": now + timedelta(seconds=seconds)}
 

@@ -52,7 +52,7 @@ def stop_for_balance(deployment_id: UUID, now: datetime) -> None:
     deployment = deployments.lock(deployment_id)
     if deployment is None or deployment.state not in ASKED_TO_RUN or deployment.grace_started_at is not None:
         return
-    grace = deployments.grace_period(now, settings.GRACE_SECONDS)
+    grace: dict[str, Any] = deployments.grace_period(now, settings.GRACE_SECONDS)
     words = f"The balance is used up. The app is stopped and its data kept until {grace['grace_ends_at']:%Y-%m-%d %H:%M} UTC."
     if deployment.state == _S.WAITING:
         deployments.close_unfinished(deployment, by=None)

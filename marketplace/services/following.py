@@ -106,7 +106,7 @@ def place_or_wait(deployment: Deployment, *, now: datetime) -> None:
 def _to(deployment: Deployment, to: DeploymentState, lease: LeaseSummary, words: str, now: datetime) -> None:
     """Move unless nothing changed or the table has no such move (then a later look decides)."""
     bad = to in (_S.FAILED, _S.UNHEALTHY, _S.WAITING)
-    changes = {
+    changes: dict[str, Any] = {
         "reason": (lease.reason or ("device_silent" if to == _S.WAITING else "")) if bad else "",
         "message": words if bad else "",
         "log_tail": lease.log_tail if bad else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from marketplace.models import ChargePeriod, Deployment, DeploymentEvent, PriceList
 from marketplace.services import periods
@@ -58,7 +59,7 @@ def _next(period: ChargePeriod, price_list: PriceList, now: datetime) -> ChargeP
     )
 
 
-def _tell(deployment_ids: set[object], price_list: PriceList, now: datetime) -> None:
+def _tell(deployment_ids: set[UUID], price_list: PriceList, now: datetime) -> None:
     changed = Deployment.objects.filter(pk__in=deployment_ids).exclude(price_list=price_list)
     message = f"The notice period is over: prices are those of {price_list} from now on."
     events = [

@@ -1,0 +1,61 @@
+"""The whole REST API against its own schema: nothing sent may break it, and what it answers is what it says it answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
+from drf_spectacular.generators import SchemaGenerator
+from hypothesis import HealthCheck, Phase, given, settings
+from rest_framework.authtoken.models import Token
+from rest_framework.views import APIView
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+
+from interchain_site.testing.cast import Cast
+
+CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
+EXAMPLES = 10
+
+
+@pytest.fixture
+def operations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    monkeypatch.setattr(APIView, "throttle_classes", [])
+    document = SchemaGenerator().get_schema(request=None, public=True)
+    schema = schemathesis.openapi.from_dict(document).include(path_regex="^/api/v1/")
+    schema.app = get_wsgi_application()
+    return [result.ok() for result in schema.get_all_operations()]
+
+
+def test_the_api_keeps_its_word(operations: list[Any], cast: Cast) -> None:
+    token = Token.objects.create(user=cast.publisher)
+    headers = {"Authorization": f"Token {token.key}"}
+    broken = []
+    for operation in operations:
+
+        @given(case=operation.as_strategy())
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=(Phase.explicit, Phase.generate),
+            suppress_health_check=list(HealthCheck),
+        )
+        def ask(case: Any) -> None:
+            case.call_and_validate(headers=headers, checks=CHECKS)
+
+        try:
+            ask()
+        except (Exception, BaseExceptionGroup) as error:
+            broken.append(f"{operation.label}: {error}")
+    assert not broken, "\n\n".join(broken)
+    assert len(operations) > 20
+
+
+def test_the_schema_is_sound(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("spectacular", "--validate", "--fail-on-warn")
+    assert "openapi:" in capsys.readouterr().out
