@@ -57,6 +57,10 @@ class Interface:
                 return name, decode(get_abi_input_types(part), data[4:])
         raise LookupError(data[:4].hex())
 
+    def part(self, kind: str, name: str) -> Any:
+        """Return one function's, event's or error's description."""
+        return self._parts[kind, name]
+
     def topic(self, event: str) -> bytes:
         return event_abi_to_log_topic(self._parts["event", event])
 

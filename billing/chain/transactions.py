@@ -99,8 +99,8 @@ def send(*, row: ChainTransaction, chain: Chain, now: datetime) -> None:
         ChainTransaction.objects.filter(pk=row.pk).update(error=error.message[:300])
         raise
     ChainAttempt.objects.filter(pk=attempt.pk).update(sent_at=now)
-    ChainTransaction.objects.filter(pk=row.pk).update(error="")
-    ChainTransaction.objects.filter(pk=row.pk, state=TransactionState.BUILT).update(state=TransactionState.SENT)
+    unsent = ChainTransaction.objects.filter(pk=row.pk, state=TransactionState.BUILT)
+    unsent.update(state=TransactionState.SENT, error="")
     row.refresh_from_db()
 
 

@@ -139,12 +139,13 @@ def _done(*, key: str, call: Call, chain: Chain, now: datetime) -> ChainTransact
         row = transactions.build(key=key, plan=transactions.plan(call=call, chain=chain), now=now)
     give_up_at = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < give_up_at:
-        transactions.follow(chain=chain, now=timezone.now())
+        moved = transactions.follow(chain=chain, now=timezone.now()).moved
         row.refresh_from_db()
         if row.state in ON_CHAIN:
             return row
         if row.state == TransactionState.REVERTED:
             raise Reverted
-        time.sleep(POLL_MILLISECONDS / 1000)
+        if not moved:
+            time.sleep(POLL_MILLISECONDS / 1000)
     why = row.error or "No block took it yet."
     raise ChainUnavailable(f"The transaction {row.hash} ({key}) is in no block: {why} Run this again to go on waiting.")
