@@ -19,6 +19,10 @@ def main() -> int:
             from interchain_site.local import suites
 
             return suites.main(arguments)
+        if door == "run":
+            from interchain_site.local import run
+
+            return run.main(arguments)
     except Stop as stop:
         print(f"\nStopped: {stop}", file=sys.stderr)
         return 1

@@ -15,19 +15,25 @@ FILE = "accounts.json"  # logins and API tokens of the demo accounts, for tools;
 ONLINE_SECONDS = 30
 
 
-def operator(site: Site, steps: Steps) -> None:
-    """Make the staff account; every site has it."""
-    steps.do("Operator's account and NTC rate", lambda: _remember(site, [_seed(site, "operator")]))
+def remember_operator(site: Site, said: str) -> None:
+    """Keep the staff account that `prepare_site` printed; every site has it."""
+    remember(site, json.loads(said.splitlines()[-1])["operator"])
 
 
 def fill(site: Site, steps: Steps) -> None:
-    """Make the demo accounts, enrol this machine, buy NTC, register the apps and deploy one; what exists is left alone."""
-    steps.do("Demo accounts", lambda: _remember(site, _seed(site, "people")))
+    """Make the demo accounts, enrol this machine, buy NTC, register the apps and deploy one, once per data folder."""
+    done = site.data / "demo.done"
+    if done.exists():
+        return
+    made: dict[str, Any] = {}
+    wanted = ("people", *(() if site.enrolled else ("device",)))
+    steps.do("Demo accounts", lambda: made.update(_seed(site, *wanted)))
+    remember(site, made["people"])
     if not site.enrolled:
-        steps.do("This machine as the owner's device", lambda: site.enrol_agent(_seed(site, "device")))
+        steps.do("This machine as the owner's device", lambda: site.enrol_agent(made["device"]))
         steps.do("Node agent", site.start_agent)
-    steps.do("NTC bought by card", lambda: _seed(site, "balance"))
-    steps.do("Demo apps, the website deployed", lambda: _deploy(site))
+    steps.do("NTC bought by card, demo apps, the website deployed", lambda: _deploy(site))
+    done.touch()
 
 
 def people(site: Site) -> list[DemoPerson]:
@@ -35,8 +41,8 @@ def people(site: Site) -> list[DemoPerson]:
     return [DemoPerson(**row) for row in json.loads((site.data / FILE).read_text())]
 
 
-def _seed(site: Site, part: str) -> Any:
-    return json.loads(site.manage("seed_demo", part).splitlines()[-1])[part]
+def _seed(site: Site, *parts: str) -> dict[str, Any]:
+    return dict(json.loads(site.manage("seed_demo", *parts).splitlines()[-1]))
 
 
 def _deploy(site: Site) -> None:
@@ -44,7 +50,7 @@ def _deploy(site: Site) -> None:
     give_up_at = time.monotonic() + ONLINE_SECONDS
     while True:
         try:
-            _seed(site, "apps")
+            _seed(site, "balance", "apps")
             return
         except Stop:
             if time.monotonic() > give_up_at:
@@ -52,7 +58,8 @@ def _deploy(site: Site) -> None:
             time.sleep(1)
 
 
-def _remember(site: Site, rows: list[dict[str, str]]) -> None:
+def remember(site: Site, rows: list[dict[str, str]]) -> None:
+    """Add accounts to the file of logins."""
     path = site.data / FILE
     known = {row["role"]: row for row in json.loads(path.read_text())} if path.exists() else {}
     known |= {row["role"]: row for row in rows}

@@ -16,6 +16,7 @@ from billing import queries as money
 from billing.errors import NoRate
 from billing.models import Wallet
 from billing.services import desk, topups, wallets
+from interchain_site.core.errors import NotAllowed
 from interchain_site.core.models import User
 from interchain_site.local.images import APPS, WEBSITE, DemoApp
 from interchain_site.local.seed_people import PASSWORDS, DemoPerson, email_of
@@ -37,7 +38,9 @@ NAMES = {"website": "Harbour Café", "messaging": "Chat", "simulation": "Simulat
 
 
 def operator() -> dict[str, str]:
-    """Make the staff account and set a first rate; return the account."""
+    """Make the staff account and set a first rate; return the account. Only under DEBUG: its password is well known."""
+    if not settings.DEBUG:
+        raise NotAllowed("The local operator's account works only with DEBUG=1. Use manage.py createsuperuser.")
     staff = _person("staff")
     now = timezone.now()
     try:

@@ -82,14 +82,15 @@ class Site:
         failure = f"manage.py {arguments[0]} failed"
         return command([PYTHON, str(ROOT / "manage.py"), *arguments], failure=failure, env=self.env, stdin=stdin)
 
-    def start(self, steps: Steps) -> None:
-        """Start everything but the agent: stores, database, contracts, then the portal."""
+    def start(self, steps: Steps) -> str:
+        """Start everything but the agent: stores, database, contracts, then the portal. Returns the operator's account, as JSON."""
+        said: list[str] = []
         steps.do(
             "Valkey, Ethereum node, gateway, Stripe stand-in", lambda: self.supervisor.start(programs.servers(self))
         )
-        steps.do("Database", lambda: self._quietly("migrate", "--no-input", "-v", "0"))
-        steps.do("Contracts", lambda: self._quietly("deploy_contracts"))
+        steps.do("Database and contracts", lambda: said.append(self.manage("prepare_site")))
         steps.do("Web, workers, beat, gateway syncer", lambda: self.supervisor.start(programs.portal(self)))
+        return said[0]
 
     def start_agent(self) -> None:
         """Start the local node agent; it must be enrolled."""
@@ -102,6 +103,7 @@ class Site:
     def enrol_agent(self, token: str) -> None:
         """Enrol this machine with a token of the device page."""
         arguments = [PYTHON, "-m", "nodes.agent", "enrol", "--portal", self.url, "--home", str(self.agent_home)]
+        arguments += ["--endpoint-host", "127.0.0.1"]  # gateway and device are one machine: apps need no open port
         command([*arguments, "--token", token], failure="This machine cannot be enrolled as a device", env=self.env)
 
     def close(self) -> None:
@@ -139,9 +141,6 @@ class Site:
         }
         (self.data / "run.json").write_text(json.dumps({**about, "env_file": str(self.env_file), **more}, indent=1))
 
-    def _quietly(self, *arguments: str) -> None:
-        self.manage(*arguments)
-
 
 def _remove(listing: list[str], removal: list[str]) -> None:
     with contextlib.suppress(FileNotFoundError):
@@ -156,7 +155,7 @@ def running_site(
     *,
     settings: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda line: None,
-    quiet: bool = True,
+    steps: Steps | None = None,
 ) -> Iterator[Site]:
     """Run a site on free ports until the block ends, in a folder of its own that is removed after, unless `data` names one.
 
@@ -167,7 +166,7 @@ def running_site(
         try:
             site.open()
             npm.install()
-            site.start(Steps(quiet=quiet))
+            site.start(steps or Steps(quiet=True))
             yield site
         finally:
             site.close()

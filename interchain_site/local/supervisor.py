@@ -1,4 +1,4 @@
-"""The one process manager: starts programs in order, restarts what dies, stops all of it.
+"""The one process manager: starts programs, restarts what dies, stops all of it.
 
 All starting happens in one thread that lives as long as the manager, because on Linux each program asks the kernel to be
 ended when the thread that started it ends (`setpriv --pdeathsig`): nothing outlives a killed manager.
@@ -70,16 +70,16 @@ class Supervisor:
         logs.mkdir(parents=True, exist_ok=True)
 
     def start(self, programs: Sequence[Program]) -> None:
-        """Start programs one after the other, each once the one before is ready.
+        """Start programs side by side and return once every one is ready.
 
         Raises:
             Stop: one does not become ready in time; the message has its last line.
         """
         if not self._thread.is_alive():
             self._thread.start()
+        with self._lock:
+            self._items |= {program.name: _Running(program) for program in programs}
         for program in programs:
-            with self._lock:
-                self._items[program.name] = _Running(program)
             self.wait_ready(program.name)
 
     def wait_ready(self, name: str) -> None:

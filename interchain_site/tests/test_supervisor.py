@@ -1,4 +1,4 @@
-"""The process manager: starts in order, restarts what dies, leaves nothing behind."""
+"""The process manager: starts, restarts what dies, leaves nothing behind."""
 
 from __future__ import annotations
 

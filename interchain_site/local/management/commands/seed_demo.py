@@ -13,7 +13,7 @@ from interchain_site.core.errors import DomainError
 from interchain_site.local import seed
 from interchain_site.local.web import PageError
 
-PARTS = ("operator", "people", "device", "balance", "apps")
+PARTS = ("people", "device", "balance", "apps")
 
 
 class Command(BaseCommand):
