@@ -70,6 +70,7 @@ class Courier(threading.Thread):
                 log.exception("Unexpected; trying again.")
                 self._slow_down("")
             self._wait()
+        self._farewell()
 
     def round(self) -> None:
         """Do whatever is due, the wishes of the portal first."""
@@ -119,6 +120,15 @@ class Courier(threading.Thread):
         self._stopping = True
         self._wake.set()
         self.join(seconds)
+
+    def _farewell(self) -> None:
+        """Say what is left to say; what does not arrive waits on disk for the next start."""
+        try:
+            self._portal.report(self._report())
+            self.deliver()
+        except (AgentError, ProtocolError) as error:
+            log.info("The portal could not be told goodbye: %s", error)
+        self._portal.close()
 
     def _fetch(self) -> None:
         try:

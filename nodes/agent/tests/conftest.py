@@ -85,11 +85,14 @@ class AgentProcess:
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
+        self.start_without_portal()
+        self.portal.wait(lambda: self.portal.linked, 20, "the agent's link")
+
+    def start_without_portal(self) -> None:
         log = (self.home.parent / "agent.log").open("ab")
         command = [sys.executable, "-m", "nodes.agent", "run", "--home", str(self.home)]
         self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment, cwd=self.home.parent)
         log.close()
-        self.portal.wait(lambda: self.portal.linked, 20, "the agent's link")
 
     def kill(self, number: int = signal.SIGKILL) -> int:
         assert self.process is not None

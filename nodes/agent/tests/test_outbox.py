@@ -1,0 +1,122 @@
+"""Readings wait on disk until the portal has them: through crashes, and however long it takes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nodes.agent import keys
+from nodes.agent.outbox import Outbox, Receipts, _payload
+from nodes.agent.protocol import MAX_READINGS_PER_BATCH, Meter, Method, Reading
+from nodes.agent.tests.conftest import ROOT
+
+
+def reading(total: int, lease_id: str = "a", meter: Meter = Meter.TRANSFER) -> Reading:
+    return Reading(lease_id, 1, meter, total, "2026-01-01T00:00:00+00:00", Method.INTERFACE)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    return Outbox(tmp_path / "out", key=keys.create(tmp_path / "key"), device_id="d", most=8)
+
+
+def drain(outbox: Outbox) -> list[Reading]:
+    found: list[Reading] = []
+    while (item := outbox.oldest()) is not None:
+        found += _payload(item[1]).readings
+        outbox.confirmed(item[0])
+    return found
+
+
+def test_oldest_first_until_confirmed(outbox: Outbox) -> None:
+    outbox.put([reading(1)])
+    outbox.put([reading(2)])
+    assert outbox.oldest() == outbox.oldest()
+    assert [item.total for item in drain(outbox)] == [1, 2]
+    assert outbox.oldest() is None
+
+
+def test_a_new_process_goes_on_where_the_old_one_left(outbox: Outbox, tmp_path: Path) -> None:
+    outbox.put([reading(1)])
+    again = Outbox(tmp_path / "out", key=keys.load(tmp_path / "key"), device_id="d")
+    again.put([reading(2)])
+    assert [item.total for item in drain(again)] == [1, 2]
+
+
+def test_large_batches_are_split(outbox: Outbox) -> None:
+    outbox.put([reading(number, lease_id=str(number)) for number in range(MAX_READINGS_PER_BATCH + 1)])
+    assert len(outbox) == 2
+
+
+def test_too_many_are_merged_and_none_is_dropped(outbox: Outbox) -> None:
+    for total in range(1, 101):
+        outbox.put([reading(total), reading(1000 + total, meter=Meter.UPTIME), reading(5, lease_id=f"old-{total}")])
+    assert len(outbox) <= 8 + 3, "bounded: the merged ones hold one reading for each counter"
+    found = drain(outbox)
+    assert max(item.total for item in found if item.meter is Meter.TRANSFER and item.lease_id == "a") == 100
+    assert {item.lease_id for item in found} == {"a", *(f"old-{total}" for total in range(1, 101))}
+
+
+def test_a_refused_batch_steps_aside(outbox: Outbox) -> None:
+    outbox.put([reading(1)])
+    outbox.put([reading(2)])
+    outbox.refused(outbox.oldest()[0])
+    assert [item.total for item in drain(outbox)] == [2]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from nodes.agent import keys
+from nodes.agent.outbox import Outbox
+from nodes.agent.protocol import Meter, Method, Reading
+folder = Path(sys.argv[1])
+outbox = Outbox(folder / "out", key=keys.create(folder / "key"), device_id="d", most=6)
+total = int(sys.argv[2])
+while True:
+    total += 1
+    outbox.put([Reading("a", 1, Meter.TRANSFER, total, "2026-01-01T00:00:00+00:00", Method.INTERFACE)])
+    print(total, flush=True)
+"""
+
+
+def test_killed_at_any_moment_it_has_all_it_said_it_has(tmp_path: Path) -> None:
+    """A real process is killed with SIGKILL again and again; whatever it had said is written can be read."""
+    said = 0
+    for _ in range(8):
+        command = [sys.executable, "-c", WRITER, str(tmp_path), str(said)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+            said = int(process.stdout.readline())
+            time.sleep(random.uniform(0.0, 0.15))
+            process.send_signal(signal.SIGKILL)
+            rest = process.stdout.read().split()
+            said = int(rest[-1]) if rest else said
+        outbox = Outbox(tmp_path / "out", key=keys.load(tmp_path / "key"), device_id="d", most=6)
+        totals = [
+            item.total
+            for path in sorted((tmp_path / "out").glob("*.jws"))
+            for item in _payload(path.read_text()).readings
+        ]
+        assert max(totals) >= said, "what was said to be on disk is on disk, whole and signed"
+        assert len(outbox) <= 8
+        assert not list((tmp_path / "out").glob(".*.tmp"))
+
+
+def test_receipts_stay_until_confirmed_and_stay_known(tmp_path: Path) -> None:
+    receipts = Receipts(tmp_path / "receipts")
+    receipts.put("a", "jws")
+    assert Receipts(tmp_path / "receipts").waiting() == [("a", "jws")]
+    receipts.confirmed("a")
+    assert receipts.waiting() == []
+    assert receipts.has("a")
+    receipts.forget(lambda lease_id: True)
+    assert receipts.has("a")
+    receipts.forget(lambda lease_id: False)
+    assert not receipts.has("a")

@@ -1,0 +1,113 @@
+"""What a container gets, line by line: a change here is a change of what strangers may do on people's computers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nodes.agent import sandbox
+from nodes.agent.protocol import Profile
+from nodes.agent.sandbox import Placement, container_arguments
+from nodes.agent.tests.conftest import workload
+
+AT = Placement("dev", "lease", 3, "sha256:abc", "127.0.0.1", 20_007, "icn-0123456789", "10.231.0.2")
+WORK = workload(id="w", environment={"B": "2", "A": "1"}, memory_bytes=100, cpu_millis=250, disk_bytes=1000)
+
+BASELINE = {
+    "Image": "sha256:abc",
+    "Labels": {
+        "io.interchain.device": "dev",
+        "io.interchain.lease": "lease",
+        "io.interchain.generation": "3",
+        "io.interchain.workload": "w",
+    },
+    "Env": ["A=1", "B=2"],
+    "ExposedPorts": {"8080/tcp": {}},
+    "Hostname": "blog",
+    "Healthcheck": {"Test": ["NONE"]},
+    "NetworkingConfig": {"EndpointsConfig": {"icn-0123456789": {"IPAMConfig": {"IPv4Address": "10.231.0.2"}}}},
+    "HostConfig": {
+        "NetworkMode": "icn-0123456789",
+        "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "20007"}]},
+        "PublishAllPorts": False,
+        "CapDrop": ["ALL"],
+        "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Privileged": False,
+        "Init": False,
+        "ReadonlyRootfs": False,
+        "Memory": 100,
+        "MemorySwap": 100,
+        "CpuPeriod": 100_000,
+        "CpuQuota": 25_000,
+        "PidsLimit": 512,
+        "Ulimits": [
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "fsize", "Soft": 1000, "Hard": 1000},
+            {"Name": "nofile", "Soft": 16_384, "Hard": 16_384},
+        ],
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+        "CgroupnsMode": "private",
+        "IpcMode": "private",
+        "RestartPolicy": {"Name": "no"},
+        "Dns": ["127.0.0.1"],
+        "DnsOptions": ["timeout:1", "attempts:1"],
+    },
+}
+
+
+def test_baseline() -> None:
+    assert container_arguments(WORK, AT) == BASELINE
+
+
+def test_restricted_is_baseline_with_less() -> None:
+    found = container_arguments(replace(WORK, profile=Profile.RESTRICTED), AT)
+    tmpfs = "rw,noexec,nosuid,nodev,size=67108864,mode=1777"
+    host = {**BASELINE["HostConfig"], "CapAdd": [], "ReadonlyRootfs": True, "Tmpfs": {"/tmp": tmpfs, "/run": tmpfs}}
+    assert found == {**BASELINE, "User": "65532:65532", "HostConfig": host}
+
+
+@pytest.mark.parametrize(
+    ("image_user", "runs_as"),
+    [
+        ("", "65532:65532"),
+        ("root", "65532:65532"),
+        ("0", "65532:65532"),
+        ("0:1000", "65532:65532"),
+        ("app", "65532:65532"),
+        ("1000", "1000:1000"),
+        ("1000:2000", "1000:2000"),
+        ("1000:0", "1000:1000"),
+        ("1000:wheel", "1000:1000"),
+        ("00", "65532:65532"),
+    ],
+)
+def test_restricted_is_never_root(image_user: str, runs_as: str) -> None:
+    assert sandbox.unprivileged(image_user) == runs_as
+
+
+def test_a_volume_is_the_workloads_and_the_devices_own() -> None:
+    found = container_arguments(replace(WORK, volume_path="/data"), AT)["HostConfig"]["Mounts"]
+    assert found == [
+        {
+            "Type": "volume",
+            "Source": sandbox.volume_name("dev", "w"),
+            "Target": "/data",
+            "VolumeOptions": {"Labels": {"io.interchain.device": "dev", "io.interchain.workload": "w"}},
+        }
+    ]
+    assert sandbox.volume_name("dev", "w") != sandbox.volume_name("other", "w")
+
+
+def test_outbound_asks_public_name_servers() -> None:
+    host = container_arguments(WORK, replace(AT, outbound=True, dns_servers=("9.9.9.9",)))["HostConfig"]
+    assert host["Dns"] == ["9.9.9.9"]
+    assert "DnsOptions" not in host
+
+
+def test_a_bridge_is_named_by_its_policy_and_fits_the_kernel() -> None:
+    found = sandbox.network_arguments("icn-0123456789", "10.231.0.0/29", "dev")
+    assert found["Options"]["com.docker.network.bridge.name"] == found["Name"]
+    assert len(found["Name"]) <= 15
+    assert found["Options"]["com.docker.network.bridge.enable_icc"] == "false"

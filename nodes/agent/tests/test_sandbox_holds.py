@@ -1,0 +1,209 @@
+"""What a stranger's program can do on a device, tried from inside a real container."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from interchain_site.testing import docker as engine
+from nodes.agent import config as configuration
+from nodes.agent.config import Home
+from nodes.agent.firewall import Firewall
+from nodes.agent.protocol import Image, Observed, Profile, Status
+from nodes.agent.tests.conftest import AgentProcess, lease, workload
+from nodes.agent.tests.portal import FakePortal
+
+pytestmark = pytest.mark.docker
+SERVE = "httpd -f -p 8080 -h /www"
+
+
+def run(portal: FakePortal, *others: object, **changes: object) -> tuple[str, Status]:
+    """Start a lease; returns its container's name and its status."""
+    wanted = lease(workload(**{"image": Image(reference=engine.image(SERVE)), **changes}))
+    portal.want(*others, wanted)  # type: ignore[arg-type]
+    return f"interchain-{wanted.lease_id}", portal.wait_for(wanted.lease_id, Observed.RUNNING)
+
+
+def inside(container: str, command: str) -> tuple[int, str]:
+    """Run a command in the container, as its own user and with its own rights."""
+    done = subprocess.run(
+        ["docker", "exec", container, "/bin/sh", "-c", command], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def process_1(container: str) -> dict[str, str]:
+    pid = engine.docker("inspect", "-f", "{{.State.Pid}}", container)
+    with open(f"/proc/{pid}/status") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def test_baseline_has_six_capabilities_and_cannot_gain_more(agent: AgentProcess, portal: FakePortal) -> None:
+    container, _ = run(portal)
+    status = process_1(container)
+    six = sum(1 << bit for bit in (0, 1, 3, 6, 7, 10))  # CHOWN DAC_OVERRIDE FOWNER SETGID SETUID NET_BIND_SERVICE
+    assert int(status["CapBnd"], 16) == six
+    assert int(status["CapEff"], 16) == six
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    assert inside(container, "ping -c1 -W1 127.0.0.1")[0] != 0, "no raw sockets"
+    assert inside(container, "mknod /tmp/disk b 8 0")[0] != 0, "no device nodes"
+    assert inside(container, "mount -t tmpfs none /tmp")[0] != 0
+    assert inside(container, "echo ok > /www/new")[0] == 0, "ordinary images may write"
+
+
+def test_restricted_writes_nowhere_but_tmp_and_its_volume(agent: AgentProcess, portal: FakePortal) -> None:
+    container, _ = run(portal, profile=Profile.RESTRICTED, volume_path="/data")
+    status = process_1(container)
+    assert int(status["CapBnd"], 16) == 0
+    assert status["Uid"].split()[0] == "65532"
+    assert inside(container, "echo x > /www/new")[0] != 0
+    assert inside(container, "echo x > /tmp/new")[0] == 0
+    assert inside(container, "echo x > /data/new")[0] == 0
+    assert inside(container, "printf '#!/bin/sh' > /tmp/run; chmod +x /tmp/run; /tmp/run")[0] != 0, "tmp is noexec"
+
+
+def test_memory_processes_and_files_have_a_cap(agent: AgentProcess, portal: FakePortal) -> None:
+    container, _ = run(portal, memory_bytes=32 * 2**20)
+    found = engine.docker(
+        "inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.PidsLimit}}", container
+    )
+    assert found == f"{32 * 2**20} {32 * 2**20} 512"
+    code, _ = inside(container, "head -c 100m /dev/zero | tail > /dev/null")
+    assert code != 0
+    code, output = inside(container, "head -c 100000000 /dev/zero > /tmp/large; ls -l /tmp/large")
+    assert "67108864" in output, "no file passes the disk limit"
+    code, output = inside(container, "i=0; while [ $i -lt 600 ]; do sleep 5 & i=$((i+1)); done; wait")
+    assert "an't fork" in output
+
+
+@pytest.fixture
+def device_service() -> Iterator[int]:
+    """Something that listens on every address of this device."""
+    server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def reaches(container: str, host: str, port: int) -> bool:
+    return inside(container, f"nc -w 2 {host} {port} < /dev/null")[0] == 0
+
+
+def own_address() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "172.17.0.1"
+
+
+@pytest.mark.parametrize("outbound", [False, True])
+def test_the_device_its_network_and_its_neighbours_are_out_of_reach(
+    agent: AgentProcess, portal: FakePortal, device_service: int, outbound: bool
+) -> None:
+    if outbound:
+        allow_outbound(agent)
+    other = lease(workload(image=Image(reference=engine.image(SERVE))))
+    container, status = run(portal, other, outbound=outbound)
+    neighbour = portal.wait_for(other.lease_id, Observed.RUNNING)
+    gateway = engine.docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", container)
+    theirs = engine.docker(
+        "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", f"interchain-{other.lease_id}"
+    )
+    bridge = engine.docker("inspect", "-f", "{{.HostConfig.NetworkMode}}", container)
+    assert bridge.startswith("ico-" if outbound else "icn-")
+    for host, port in (
+        (gateway, device_service),
+        (own_address(), device_service),
+        ("172.17.0.1", device_service),
+        (theirs, 8080),
+        (own_address(), neighbour.host_port),
+        (gateway, neighbour.host_port),
+    ):
+        assert not reaches(container, host, port), f"{host}:{port} must be out of reach"
+    assert urllib.request.urlopen(f"http://127.0.0.1:{status.host_port}/", timeout=5).status == 200
+
+
+def allow_outbound(agent: AgentProcess) -> None:
+    home = Home(agent.home)
+    configuration.save(home, replace(configuration.load(home), allow_outbound=True))
+    agent.kill()
+    agent.start()
+
+
+@pytest.fixture
+def far_away() -> Iterator[tuple[str, str, int]]:
+    """A host behind this device that is not its own address: a network namespace, reached by routing. (public, LAN, port)."""
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    ip("netns", "add", "icfar")
+    try:
+        ip("link", "add", "icfar0", "type", "veth", "peer", "name", "eth0", "netns", "icfar")
+        ip("link", "set", "icfar0", "up")
+        for net in ("203.0.113", "192.168.77"):
+            ip("addr", "add", f"{net}.1/24", "dev", "icfar0")
+            ip("-n", "icfar", "addr", "add", f"{net}.2/24", "dev", "eth0")
+        ip("-n", "icfar", "link", "set", "eth0", "up")
+        ip("-n", "icfar", "link", "set", "lo", "up")
+        ip("-n", "icfar", "route", "add", "default", "via", "203.0.113.1")
+        server = subprocess.Popen(["ip", "netns", "exec", "icfar", "busybox", "httpd", "-f", "-p", "8099"])
+        time.sleep(0.3)
+        yield "203.0.113.2", "192.168.77.2", 8099
+        server.kill()
+        server.wait()
+    finally:
+        subprocess.run(["ip", "link", "del", "icfar0"], check=False, capture_output=True)
+        subprocess.run(["ip", "netns", "del", "icfar"], check=False, capture_output=True)
+
+
+def test_outbound_is_off_unless_asked_and_allowed(
+    agent: AgentProcess, portal: FakePortal, far_away: tuple[str, str, int]
+) -> None:
+    public, lan, port = far_away
+    container, _ = run(portal, outbound=True)
+    assert not reaches(container, public, port), "the release asks, but the owner has not allowed it"
+    portal.want()
+    allow_outbound(agent)
+    container, _ = run(portal, outbound=False)
+    assert not reaches(container, public, port), "the owner allows it, but the release does not ask"
+    container, _ = run(portal, outbound=True)
+    assert reaches(container, public, port), "asked and allowed"
+    assert not reaches(container, lan, port), "never the owner's own network"
+
+
+def test_no_name_is_looked_up_from_a_closed_app(agent: AgentProcess, portal: FakePortal) -> None:
+    container, _ = run(portal)
+    began = time.monotonic()
+    code, _ = inside(container, "nslookup exfiltrated.example.com")
+    assert code != 0
+    assert time.monotonic() - began < 5
+
+
+def test_rules_that_somebody_removed_come_back(agent: AgentProcess, portal: FakePortal, device_service: int) -> None:
+    container, _ = run(portal)
+    gateway = engine.docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", container)
+    subprocess.run(["iptables", "-F", "INTERCHAIN-INPUT"], check=True)
+    assert reaches(container, gateway, device_service)
+    assert Firewall().ensure()
+    assert not reaches(container, gateway, device_service)
+    subprocess.run(["iptables", "-D", "DOCKER-USER", "-j", "INTERCHAIN-FORWARD"], check=True)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        rules = subprocess.run(["iptables", "-S", "DOCKER-USER"], check=True, capture_output=True, text=True).stdout
+        if "INTERCHAIN-FORWARD" in rules:
+            return
+        time.sleep(0.3)
+    pytest.fail("the agent did not put its rules back")
