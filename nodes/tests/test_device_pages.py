@@ -52,7 +52,7 @@ def test_a_device_page_shows_what_runs_but_not_which_app(owner_page, box):
     box.runs(lease)
     box.measures(lease, uptime=1_000, transfer=5_000_000)
     page = owner_page.get(f"/devices/{box.id}/").text
-    assert "running" in page
+    assert "Running" in page
     assert "0.005 GB" in page
     assert "secretname" not in page
     assert str(lease.workload_id) not in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from django import forms, template
@@ -15,11 +16,12 @@ from django.utils.safestring import SafeString
 register = template.Library()
 
 TONES = {
-    "good": "running online active open settled confirmed claimed claimable paid succeeded completed published available verified ready",
-    "busy": "offered preparing pending draining starting deploying stopping placing queued new draft held submitted sent processing uploading building waiting",
+    "good": "running online active settled confirmed claimed claimable paid succeeded completed published available verified ready final",
+    "busy": "open closed posted mined built created requested offered preparing pending draining starting deploying stopping placing queued new draft held submitted sent processing uploading building waiting",
     "warn": "unhealthy grace warned disputed frozen expiring delayed degraded no_device",
-    "bad": "failed lost rejected refused declined forfeited vetoed error",
+    "bad": "reverted failed lost rejected refused declined forfeited vetoed error",
 }
+_DECIMALS = re.compile(r"([\d,]+)\.(\d{3,})")
 _TONE_OF = {state: tone for tone, states in TONES.items() for state in states.split()}
 
 
@@ -34,6 +36,20 @@ def words(name: object) -> str:
     """Return `wiped_by_owner` as "Wiped by owner"."""
     text = str(name).replace("_", " ").strip()
     return text[:1].upper() + text[1:]
+
+
+@register.filter
+def short(text: object) -> str:
+    """Cut the decimals of an amount for a headline: two from one upwards, two significant digits below. Never rounds up."""
+    return _DECIMALS.sub(_cut, str(text))
+
+
+def _cut(found: re.Match[str]) -> str:
+    whole, part = found.groups()
+    if whole.strip("0,"):
+        return f"{whole}.{part[:2]}"
+    zeros = len(part) - len(part.lstrip("0"))
+    return f"{whole}.{part[: max(2, zeros + 2)]}"
 
 
 @register.filter
@@ -109,8 +125,9 @@ def field(bound: BoundField) -> dict[str, object]:
     attrs = dict(widget.attrs)
     css = attrs.get("class", "")
     if isinstance(widget, forms.RadioSelect | forms.CheckboxSelectMultiple):
-        kind, css = "group", f"{css} form-check-input"
-    elif isinstance(widget, forms.CheckboxInput):
+        widget.attrs["class"] = f"{css} form-check-input".strip()
+        return {"bound": bound, "kind": "group"}
+    if isinstance(widget, forms.CheckboxInput):
         kind, css = "check", f"{css} form-check-input"
     else:
         kind, css = "control", f"{css} {'form-select' if isinstance(widget, forms.Select) else 'form-control'}"
