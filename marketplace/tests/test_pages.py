@@ -147,7 +147,7 @@ def test_costs_burn_and_time_left_are_shown(browse, running, device):
     device.measures(lease_of(running), uptime=1)
     charging.charge_new_readings(now=timezone.now())
     page = browse.get(reverse("app_detail", args=["blog"])).text
-    for words in ("Cost so far", "Burn rate", "Time left", "usage-chart", "What happened", "Release 1"):
+    for words in ("Cost so far", "Burn rate", "Time left", "What it spent lately", "What happened", "Release 1"):
         assert words in page
 
 
