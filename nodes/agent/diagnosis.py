@@ -10,12 +10,14 @@ from nodes.agent.reconcile import Seen
 
 LISTENING = "0A"
 FILE_TOO_LARGE = 25  # SIGXFSZ
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
 
 
 @dataclass(frozen=True)
 class Finding:
     reason: Reason
     message: str
+    permanent: bool = False  # trying again would end the same way
 
 
 def exited(seen: Seen, workload: Workload) -> Finding:
@@ -33,6 +35,12 @@ def exited(seen: Seen, workload: Workload) -> Finding:
         )
     if seen.error:
         return Finding(Reason.START_FAILED, f"The container did not start: {seen.error}")
+    if seen.exit_code in (NOT_EXECUTABLE, NOT_FOUND):
+        what = "is not in the image" if seen.exit_code == NOT_FOUND else "may not be executed"
+        message = (
+            f"The app's command, or a program it calls, {what} (exit code {seen.exit_code}). See its last lines below."
+        )
+        return Finding(Reason.START_FAILED, message, permanent=True)
     if seen.exit_code == 0:
         return Finding(
             Reason.EXITED,

@@ -13,9 +13,14 @@ Published ports keep working: what comes in is not new on its way out. If the ru
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import shutil
 import subprocess
+import tempfile
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 from nodes.agent.errors import SetupError
 from nodes.agent.sandbox import CLOSED_PREFIX, OUTBOUND_PREFIX
@@ -61,7 +66,7 @@ class Firewall:
         Raises:
             SetupError: they cannot be set; nothing may run.
         """
-        with self._lock:
+        with self._lock, _one_agent_at_a_time():
             if self._expected and self._standing() == self._expected:
                 return False
             self._apply()
@@ -95,6 +100,20 @@ class Firewall:
 
     def _list(self) -> "list[str]":
         return _run("iptables", "-w", WAIT_SECONDS, "-S").splitlines()
+
+
+@contextlib.contextmanager
+def _one_agent_at_a_time() -> "Iterator[None]":
+    """Agents sharing a machine take turns: a rule's position is only good until somebody else changes the chain."""
+    folder = Path("/run/lock") if Path("/run/lock").is_dir() else Path(tempfile.gettempdir())
+    try:
+        file = (folder / "interchain-firewall").open("a")
+    except OSError:  # not root: setting the rules says so in better words
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _last_position(lines: "list[str]", parent: str, ending: str) -> int:

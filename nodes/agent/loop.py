@@ -154,7 +154,7 @@ class Agent:
         self._watch.drop(lease.lease_id)
         found = diagnosis.exited(seen, lease.workload)
         log.warning("lease %s: %s", lease.lease_id, found.message)
-        self._board.fail(lease.lease_id, found)
+        self._board.fail(lease.lease_id, found, permanent=found.permanent)
 
     def _check_firewall(self) -> None:
         if not self._unsafe_rounds and time.monotonic() < self._firewall_due:

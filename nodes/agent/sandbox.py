@@ -156,7 +156,11 @@ def _volume(workload: Workload, at: Placement) -> dict[str, Any]:
         "Type": "volume",
         "Source": volume_name(at.device_id, workload.id),
         "Target": workload.volume_path,
-        "VolumeOptions": {"Labels": volume_labels(at.device_id, workload.id)},
+        "VolumeOptions": {
+            "Labels": volume_labels(at.device_id, workload.id),
+            # Copying the image's folder would also copy its owner, root, whom a restricted app is not.
+            "NoCopy": workload.profile is Profile.RESTRICTED,
+        },
     }
 
 

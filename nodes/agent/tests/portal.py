@@ -15,6 +15,7 @@ from typing import Any
 
 from joserfc import jws
 from joserfc.jwk import OKPKey
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from nodes.agent import protocol
@@ -201,6 +202,8 @@ class FakePortal:
         try:
             for _ in link:
                 pass
+        except ConnectionClosed:
+            pass  # the agent was killed
         finally:
             self._links.discard(link)
             with self.changed:

@@ -94,7 +94,10 @@ def test_a_volume_is_the_workloads_and_the_devices_own() -> None:
             "Type": "volume",
             "Source": sandbox.volume_name("dev", "w"),
             "Target": "/data",
-            "VolumeOptions": {"Labels": {"io.interchain.device": "dev", "io.interchain.workload": "w"}},
+            "VolumeOptions": {
+                "Labels": {"io.interchain.device": "dev", "io.interchain.workload": "w"},
+                "NoCopy": False,
+            },
         }
     ]
     assert sandbox.volume_name("dev", "w") != sandbox.volume_name("other", "w")

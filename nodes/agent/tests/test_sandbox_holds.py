@@ -79,8 +79,10 @@ def test_memory_processes_and_files_have_a_cap(agent: AgentProcess, portal: Fake
     assert found == f"{32 * 2**20} {32 * 2**20} 512"
     code, _ = inside(container, "head -c 100m /dev/zero | tail > /dev/null")
     assert code != 0
-    code, output = inside(container, "head -c 100000000 /dev/zero > /tmp/large; ls -l /tmp/large")
-    assert "67108864" in output, "no file passes the disk limit"
+    _, output = inside(container, "ulimit -f -c -n")
+    assert [line.split()[-1] for line in output.splitlines()] == ["131072", "0", "16384"], (
+        "512-byte blocks, no core files"
+    )
     code, output = inside(container, "i=0; while [ $i -lt 600 ]; do sleep 5 & i=$((i+1)); done; wait")
     assert "an't fork" in output
 
@@ -185,11 +187,14 @@ def test_outbound_is_off_unless_asked_and_allowed(
 
 
 def test_no_name_is_looked_up_from_a_closed_app(agent: AgentProcess, portal: FakePortal) -> None:
-    container, _ = run(portal)
-    began = time.monotonic()
-    code, _ = inside(container, "nslookup exfiltrated.example.com")
-    assert code != 0
-    assert time.monotonic() - began < 5
+    """Docker's own resolver would ask the device's, and so carry data out in names."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:
+        resolver.bind(("127.0.0.1", 53))
+        resolver.settimeout(0.1)
+        container, _ = run(portal)
+        assert inside(container, "nslookup exfiltrated.example.com")[0] != 0
+        with pytest.raises(TimeoutError):
+            resolver.recv(512)
 
 
 def test_rules_that_somebody_removed_come_back(agent: AgentProcess, portal: FakePortal, device_service: int) -> None:

@@ -66,7 +66,8 @@ def test_does_not_start(agent: AgentProcess, portal: FakePortal) -> None:
     image = engine.import_image("interchain-test/nothing:1", engine.busybox_root(), 'CMD ["/bin/no-such-program"]')
     status = failure(portal, workload(image=Image(reference=image)))
     assert status.reason is Reason.START_FAILED
-    assert "no-such-program" in status.message
+    assert "is not in the image" in status.message
+    assert "no-such-program" in status.log_tail
 
 
 def test_exits(agent: AgentProcess, portal: FakePortal) -> None:
