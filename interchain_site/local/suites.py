@@ -51,6 +51,7 @@ def suites() -> dict[str, Suite]:
         Suite("docker", "a real Docker Engine, and killing each process of a site", system.DOCKER, docker, True, True),
         Suite("browser", "headless Chromium", (*system.BROWSER, *system.DOCKER), browser, True, True),
         Suite("contracts", "Solidity, by Forge", (), contracts, packages=True),
+        Suite("smoke", "bin/run --smoke", system.DOCKER, smoke, True, True),
     ]
     return {suite.name: suite for suite in rows}
 
