@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from interchain_site.core import redis
 from interchain_site.testing.devices import make_workload
+from interchain_site.testing.servers import free_port, valkey
 from nodes.agent.protocol import Observed
 from nodes.conftest import eventually, in_thread, serving
 from nodes.gateway import config
 from nodes.gateway.syncer import Syncer
 from nodes.services import leases, placement, routes
+
+GATEWAY_SETTINGS = (
+    "REDIS_URL",
+    "DATA_DIR",
+    "SECRET_KEY",
+    "GATEWAY_ACCESS_LOG",
+    "GATEWAY_ADMIN_URL",
+    "GATEWAY_DOMAIN",
+    "GATEWAY_LISTEN",
+    "GATEWAY_PUBLIC_URL",
+)
 
 
 @pytest.fixture
@@ -112,6 +128,30 @@ def test_an_older_document_never_replaces_a_newer_one(box):
     box.runs(lease)
     routes._write("blog", old)
     assert '"status": "live"' in redis.connection().hget(routes.ROUTES_KEY, "blog")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command_serves_through_a_redis_restart_and_ends_on_sigterm(box, gateway, settings):
+    port = free_port()
+    settings.REDIS_URL = f"redis://127.0.0.1:{port}/0"
+    env = {name: str(getattr(settings, name)) for name in GATEWAY_SETTINGS} | {"DEBUG": "1", "PATH": os.environ["PATH"]}
+    with serving("hello") as app, gateway.caddy(), ExitStack() as processes:
+        with valkey(port):
+            command = [sys.executable, "manage.py", "gateway"]
+            process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            processes.callback(process.kill)
+            lease = placement.open_lease(workload=make_workload("blog"), by=None)
+            box.runs(lease, host_port=app)
+            routes.republish_all()
+            eventually(lambda: gateway.status("blog") == 200, seconds=30)
+        time.sleep(1)
+        assert gateway.status("blog") == 200
+        with valkey(port):
+            leases.close_lease(lease_id=lease.pk, by=None)
+            routes.republish_all()
+            eventually(lambda: gateway.status("blog") == 503)
+            process.terminate()
+            assert process.wait(10) == 0
 
 
 def test_the_first_of_a_succession_serves_and_the_next_takes_over(gateway, settings):
