@@ -39,8 +39,8 @@ class PriceListState(models.TextChoices):
 
 _S = DeploymentState
 DEPLOYMENT_MOVES: Mapping[str, frozenset[str]] = {
-    _S.WAITING: frozenset({_S.STARTING, _S.RUNNING, _S.UNHEALTHY, _S.STOPPED, _S.FAILED, _S.GRACE, _S.DELETING}),
     _S.STARTING: frozenset({_S.RUNNING, _S.UNHEALTHY, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.GRACE, _S.DELETING}),
+    _S.WAITING: frozenset({_S.STARTING, _S.RUNNING, _S.UNHEALTHY, _S.STOPPED, _S.FAILED, _S.GRACE, _S.DELETING}),
     _S.RUNNING: frozenset({_S.STARTING, _S.UNHEALTHY, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.GRACE, _S.DELETING}),
     _S.UNHEALTHY: frozenset({_S.STARTING, _S.RUNNING, _S.STOPPING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.GRACE, _S.DELETING}),
     _S.STOPPING: frozenset({_S.STARTING, _S.STOPPED, _S.FAILED, _S.WAITING, _S.GRACE, _S.DELETING}),
@@ -58,11 +58,6 @@ PRICE_LIST_MOVES: Mapping[str, frozenset[str]] = {
 LIVE = tuple(state for state in DeploymentState if state != DeploymentState.DELETED)
 ON_DEVICE = (_S.STARTING, _S.RUNNING, _S.UNHEALTHY, _S.STOPPING)  # a container may exist
 ASKED_TO_RUN = (_S.WAITING, _S.STARTING, _S.RUNNING, _S.UNHEALTHY)
-
-TABLES: Mapping[str, tuple[str, Mapping[str, frozenset[str]]]] = {
-    "Deployment": (DeploymentState.STARTING, DEPLOYMENT_MOVES),
-    "Price list": (PriceListState.DRAFT, PRICE_LIST_MOVES),
-}
 
 
 def can_move(current: str, to: str) -> bool:
