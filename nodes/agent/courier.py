@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from nodes.agent.errors import AgentError, PortalRefused, PortalUnreachable
 from nodes.agent.outbox import Outbox, Receipts
-from nodes.agent.protocol import Desired, ProtocolError, Report
+from nodes.agent.protocol import Desired, Report
 from nodes.agent.server_api import Portal
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Courier(threading.Thread):
                 self._pause = 0.0
             except PortalRefused as error:
                 self._refused(error)
-            except (PortalUnreachable, ProtocolError) as error:
+            except PortalUnreachable as error:
                 self._slow_down(f"The portal cannot be used now ({error}). Apps go on; trying again.")
             except Exception:  # a fault of ours must not silence the device
                 log.exception("Unexpected; trying again.")
@@ -126,7 +126,7 @@ class Courier(threading.Thread):
         try:
             self._portal.report(self._report())
             self.deliver()
-        except (AgentError, ProtocolError) as error:
+        except AgentError as error:
             log.info("The portal could not be told goodbye: %s", error)
         self._portal.close()
 

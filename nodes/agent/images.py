@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import archives
 from nodes.agent.engine import Engine, EngineError
 from nodes.agent.errors import Cancelled, LeaseError
 from nodes.agent.protocol import Image, Reason
@@ -73,6 +72,8 @@ class Images:
         return self._inspect(image.image_id) if image.image_id else None
 
     def _load(self, image: Image, cancelled: threading.Event) -> Local:
+        from nodes.agent import archives  # tar and its compressors: a megabyte an idle agent can do without
+
         path = self._folder / f"{image.archive_sha256}.tar"
         try:
             self._fetch(image, path, cancelled)

@@ -13,9 +13,9 @@ import random
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nodes.agent import protocol
 from nodes.agent.errors import AgentError, Cancelled, PortalRefused, PortalUnreachable
@@ -56,14 +56,14 @@ class Portal:
 
     def enrol(self, enrolment: protocol.Enrolment) -> protocol.Enrolled:
         answer = self._call("POST", protocol.ENROL_PATH, protocol.to_json(enrolment), signed=False)
-        return protocol.from_json(protocol.Enrolled, _body(answer))
+        return _understood(protocol.Enrolled, answer)
 
     def desired(self) -> "protocol.Desired | None":
         """Return what the portal wants, or None if that did not change since the last call."""
         answer = self._call("GET", protocol.DESIRED_PATH, headers={"If-None-Match": self._etag} if self._etag else {})
         if answer.status == 304:
             return None
-        desired = protocol.from_json(protocol.Desired, _body(answer))
+        desired = _understood(protocol.Desired, answer)
         self._etag = answer.etag
         return desired
 
@@ -72,7 +72,7 @@ class Portal:
 
     def readings(self, jws: str) -> protocol.Accepted:
         answer = self._call("POST", protocol.READINGS_PATH, jws.encode(), kind="application/jose")
-        return protocol.from_json(protocol.Accepted, _body(answer))
+        return _understood(protocol.Accepted, answer)
 
     def receipt(self, jws: str) -> None:
         self._call("POST", protocol.RECEIPTS_PATH, jws.encode(), kind="application/jose")
@@ -182,7 +182,7 @@ class _Answer:
             raise http.client.HTTPException("the answer is too long")
 
 
-def patiently(call: Any, *, attempts: int = ATTEMPTS, first_pause_seconds: float = 0.5) -> Any:
+def patiently(call: "Callable[[], T]", *, attempts: int = ATTEMPTS, first_pause_seconds: float = 0.5) -> T:
     """Return what `call()` returns; try again, each time after a longer and slightly random pause, while that may help."""
     for attempt in range(1, attempts + 1):
         try:
@@ -201,8 +201,11 @@ def _send(
     return connection.getresponse()
 
 
-def _body(answer: _Answer) -> bytes:
-    return answer.data
+def _understood(kind: "type[T]", answer: _Answer) -> T:
+    try:
+        return protocol.from_json(kind, answer.data)
+    except protocol.ProtocolError as error:
+        raise PortalUnreachable(f"The portal's answer cannot be understood ({error}). Is the address right?") from error
 
 
 def _chunks(answer: http.client.HTTPResponse, most: int) -> Iterator[bytes]:

@@ -1,0 +1,78 @@
+"""Archives: exactly the one that was released, and no name of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from nodes.agent import archives
+from nodes.agent.errors import LeaseError
+from nodes.agent.protocol import Image
+
+CONFIG = b'{"architecture":"amd64"}'
+CONFIG_ID = hashlib.sha256(CONFIG).hexdigest()
+
+
+def archive(path: Path, *, images: int = 1, names: list[str] | None = None) -> Path:
+    manifest = [
+        {"Config": f"{CONFIG_ID}.json", "RepoTags": names or ["postgres:16"], "Layers": ["x/layer.tar"]}
+    ] * images
+    index = {
+        "schemaVersion": 2,
+        "manifests": [{"digest": "sha256:1", "annotations": {"io.containerd.image.name": "postgres:16"}}],
+    }
+    with tarfile.open(path, "w") as tar:
+        for name, data in (
+            (f"{CONFIG_ID}.json", CONFIG),
+            ("x/layer.tar", b"L" * 5000),
+            ("manifest.json", json.dumps(manifest).encode()),
+            ("index.json", json.dumps(index).encode()),
+            ("repositories", b'{"postgres":{"16":"x"}}'),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("y/layer.tar")
+        link.type, link.linkname = tarfile.SYMTYPE, "../x/layer.tar"
+        tar.addfile(link)
+    return path
+
+
+def test_the_released_archive_passes(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tar")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    archives.check(path, Image(archive_sha256=digest, image_id=f"sha256:{CONFIG_ID}"))
+    with pytest.raises(LeaseError, match="not the one that was released"):
+        archives.check(path, Image(archive_sha256="0" * 64, image_id=f"sha256:{CONFIG_ID}"))
+    with pytest.raises(LeaseError, match="The archive holds image"):
+        archives.check(path, Image(archive_sha256=digest, image_id="sha256:" + "0" * 64))
+
+
+@pytest.mark.parametrize("images", [0, 2])
+def test_one_archive_one_image(tmp_path: Path, images: int) -> None:
+    with pytest.raises(LeaseError, match="exactly one image"):
+        archives.image_id(archive(tmp_path / "a.tar", images=images))
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"\0" * 20_000])
+def test_not_an_archive(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(LeaseError, match="docker save"):
+        archives.image_id(tmp_path / "a.tar")
+
+
+def test_names_stay_outside(tmp_path: Path) -> None:
+    stream = b"".join(archives.nameless(archive(tmp_path / "a.tar")))
+    assert b"postgres" not in stream
+    with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
+        assert tar.getnames() == [f"{CONFIG_ID}.json", "x/layer.tar", "manifest.json", "index.json", "y/layer.tar"]
+        assert tar.extractfile("x/layer.tar").read() == b"L" * 5000
+        assert tar.getmember("y/layer.tar").linkname == "../x/layer.tar"
+        assert json.load(tar.extractfile("manifest.json"))[0]["RepoTags"] is None
+    (tmp_path / "b.tar").write_bytes(stream)
+    assert archives.image_id(tmp_path / "b.tar") == f"sha256:{CONFIG_ID}"
