@@ -54,6 +54,7 @@ class Migration(migrations.Migration):
                 (
                     "user",
                     models.ForeignKey(
+                        db_index=False,
                         blank=True,
                         null=True,
                         on_delete=django.db.models.deletion.PROTECT,
@@ -233,9 +234,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 (
                     "key",
-                    models.CharField(
-                        help_text="Idempotency key: one key, one transaction.", max_length=200, unique=True
-                    ),
+                    models.CharField(help_text="Idempotency key: one key, one transaction.", max_length=200),
                 ),
                 ("kind", models.CharField(max_length=40)),
                 (
@@ -248,6 +247,7 @@ class Migration(migrations.Migration):
                 (
                     "by",
                     models.ForeignKey(
+                        db_index=False,
                         null=True,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -256,10 +256,11 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "reverses",
-                    models.OneToOneField(
+                    models.ForeignKey(
+                        db_index=False,
                         null=True,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="reversed_by",
+                        related_name="reversals",
                         to="billing.transaction",
                     ),
                 ),
@@ -296,6 +297,18 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name_plural": "entries",
             },
+        ),
+        migrations.AddConstraint(
+            model_name="transaction",
+            constraint=models.UniqueConstraint(fields=("key",), name="billing_transaction_key"),
+        ),
+        migrations.AddConstraint(
+            model_name="transaction",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("reverses__isnull", False)),
+                fields=("reverses",),
+                name="billing_transaction_reversed_once",
+            ),
         ),
         migrations.AddConstraint(
             model_name="account",

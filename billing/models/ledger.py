@@ -25,7 +25,12 @@ class Account(models.Model):
     """
 
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="ledger_accounts"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="ledger_accounts",
+        db_index=False,  # the unique constraint below begins with it
     )
     kind = models.CharField(max_length=40)
     currency = models.CharField(max_length=3, choices=Currency.choices, default=Currency.NTC)
@@ -51,16 +56,32 @@ class Account(models.Model):
 
 
 class Transaction(models.Model):
-    """One event that moved money; its entries sum to zero per currency."""
+    """One event that moved money; its entries sum to zero per currency.
 
-    key = models.CharField(max_length=200, unique=True, help_text="Idempotency key: one key, one transaction.")
+    It carries no index that nothing reads: every one costs each posting (`bench/ledger`). So `key` is unique by a constraint
+    (`unique=True` would add a second index for LIKE), and `reverses` is indexed only where it is set.
+    """
+
+    key = models.CharField(max_length=200, help_text="Idempotency key: one key, one transaction.")
     kind = models.CharField(max_length=40)
     effective_at = models.DateTimeField(help_text="When it happened; `created_at` is when it was written down.")
     created_at = models.DateTimeField()
     memo = models.CharField(max_length=200, blank=True)
     reference = models.CharField(max_length=120, blank=True, help_text="kind:id of what caused it.")
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
-    reverses = models.OneToOneField("self", null=True, on_delete=models.PROTECT, related_name="reversed_by")
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+    reverses = models.ForeignKey(
+        "self", null=True, on_delete=models.PROTECT, related_name="reversals", db_index=False
+    )
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["key"], name="billing_transaction_key"),
+            models.UniqueConstraint(
+                fields=["reverses"], condition=Q(reverses__isnull=False), name="billing_transaction_reversed_once"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.key}"
