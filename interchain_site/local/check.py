@@ -13,6 +13,7 @@ from interchain_site.local import npm
 from interchain_site.local.steps import ROOT
 
 BIN = ROOT / ".venv" / "bin"
+MOST_LINES = 80  # of what a failing check said
 ABI_PROOF = ROOT / "billing" / "contracts" / "verify_artifacts.py"
 
 
@@ -76,7 +77,9 @@ def passes(check: Check) -> bool:
     ok = done.returncode == 0
     print(f"{'ok    ' if ok else 'FAILED'}  {check.name:<18} {time.monotonic() - began:6.1f} s", flush=True)
     if not ok:
-        print("\n".join(f"        {line}" for line in (done.stdout + done.stderr).strip().splitlines()))
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        more = [f"… and {len(lines) - MOST_LINES} lines more"] if len(lines) > MOST_LINES else []
+        print("\n".join(f"        {line}" for line in [*lines[:MOST_LINES], *more]))
         print(f"        → {check.mend}", flush=True)
     return ok
 

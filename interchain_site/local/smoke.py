@@ -111,10 +111,10 @@ def _used(site: Site, publisher: Person, slug: str) -> str:
     check(second == first + 1, f"The visitor counter went from {first} to {second}.")
 
     def all_five() -> bool:
-        found = journey.quantities(journey.usage(publisher, slug))
-        return all(found.get(meter, 0) > 0 for meter in METERS)
+        priced = {row["meter"]: Decimal(row["usd"]) for row in journey.usage(publisher, slug)["meters"]}
+        return all(priced.get(meter, 0) > 0 for meter in METERS)  # a few kilobytes stored cost nothing for some seconds
 
-    until("All five meters above zero", all_five, seconds=90)
+    until("All five meters above zero, and priced", all_five, seconds=120)
     return ""
 
 
