@@ -19,7 +19,17 @@ from interchain_site.core.models import User
 
 @admin.register(Epoch)
 class EpochAdmin(ReadOnlyAdmin):
-    list_display = ("sequence", "state", "closed_at", "earned", "accounts", "statements_count", "gas", "error", "reviewed_at")
+    list_display = (
+        "sequence",
+        "state",
+        "closed_at",
+        "earned",
+        "accounts",
+        "statements_count",
+        "gas",
+        "error",
+        "reviewed_at",
+    )
     list_filter = ("state",)
     list_select_related = ("posting",)
     actions = ("let_settlement_go_on",)

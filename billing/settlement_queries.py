@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Max, Q, QuerySet, Sum
 
 from billing.chain import deployments
 from billing.chain.merkle import MerkleTree, payout_leaf, statement_leaf
@@ -103,6 +103,13 @@ def paid_by_wallet(wallet_ids: Collection[int]) -> dict[int, int]:
     """Return what each wallet was paid, as far as the chain has confirmed it; base units."""
     claims = Claim.objects.filter(wallet_id__in=wallet_ids, state=ClaimState.FINAL)
     return dict(claims.values_list("wallet_id").annotate(units=Max("cumulative_units")))
+
+
+def settled_units() -> int:
+    """Return everything ever settled to wallets, by the ledger: what is owed on the chain and what was paid there."""
+    owed = Account.objects.filter(kind="earnings_settled", currency="NTC").aggregate(sum=Sum("balance"))["sum"] or 0
+    paid = Claim.objects.filter(state=ClaimState.FINAL).aggregate(sum=Sum("units"))["sum"] or 0
+    return int(owed + paid)
 
 
 def _newest_sequence() -> int:

@@ -41,7 +41,9 @@ def check_chain(**_: Any) -> list[CheckMessage]:
             hint = "Run: python manage.py deploy_contracts"
             return [Error("The contracts are not deployed.", hint=hint, id="interchain.E024")]
         if not deployment.contract.has_operator(chain, operator.address):
-            hint = f"Let the contract's admin grant OPERATOR_ROLE to {operator.address}, or use the operator's keystore."
+            hint = (
+                f"Let the contract's admin grant OPERATOR_ROLE to {operator.address}, or use the operator's keystore."
+            )
             return [Error("The key is not the contract's operator.", hint=hint, id="interchain.E025")]
         if is_foreign(deployment, chain):
             hint = "Restore the database that belongs to the contract in ETHEREUM_DEPLOYMENTS_FILE."

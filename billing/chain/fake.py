@@ -11,7 +11,7 @@ from typing import Any
 
 from eth_abi.abi import encode
 from eth_account import Account
-from eth_account.typed_transactions import TypedTransaction
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.abi import get_abi_output_types
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
@@ -191,7 +191,11 @@ class FakeChain:
 
     def _claimed(self, event: tuple[Any, ...], hash_: str) -> Log:
         account, epoch, amount, cumulative = event
-        topics = (interface("Settlement").topic("Claimed"), encode(["address"], [account]), encode(["uint256"], [epoch]))
+        topics = (
+            interface("Settlement").topic("Claimed"),
+            encode(["address"], [account]),
+            encode(["uint256"], [epoch]),
+        )
         return Log(self._address, topics, encode(["uint256", "uint256"], [amount, cumulative]), self._number, hash_)
 
     def _maybe_break(self, method: str) -> None:
@@ -225,7 +229,11 @@ def _answer(settlement: FakeSettlement, name: str, arguments: tuple[Any, ...]) -
 
 def _copy(settlement: FakeSettlement) -> FakeSettlement:
     return FakeSettlement(
-        settlement.claim_delay, settlement.deposited, settlement.next_epoch, dict(settlement.epochs), dict(settlement.paid)
+        settlement.claim_delay,
+        settlement.deposited,
+        settlement.next_epoch,
+        dict(settlement.epochs),
+        dict(settlement.paid),
     )
 
 

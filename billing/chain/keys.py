@@ -75,7 +75,6 @@ def operator() -> Signer:
     return _from_keystore(settings.ETHEREUM_KEYSTORE_FILE, settings.ETHEREUM_KEYSTORE_PASSWORD_FILE)
 
 
-@lru_cache(maxsize=16)
 def development_signer(index: int) -> Signer:
     """Return one of Anvil's funded development accounts.
 
@@ -84,6 +83,11 @@ def development_signer(index: int) -> Signer:
     """
     if not embedded():
         raise KeyUnavailable
+    return _development_signer(index)
+
+
+@lru_cache(maxsize=16)
+def _development_signer(index: int) -> Signer:
     Account.enable_unaudited_hdwallet_features()
     return Signer(Account.from_mnemonic(DEVELOPMENT_MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}"))
 
@@ -105,7 +109,9 @@ def checksummed(address: str) -> str | None:
     text = address.strip()
     if not text.startswith("0x") or not is_address(text):
         return None
-    return str(to_checksum_address(text))
+    right = str(to_checksum_address(text))
+    has_no_checksum = text[2:] in (text[2:].lower(), text[2:].upper())
+    return right if has_no_checksum or text == right else None
 
 
 def signer_of(message: str, signature: str) -> str | None:

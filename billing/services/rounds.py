@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -42,19 +43,19 @@ def run(*, now: datetime, chain: Chain | None = None) -> list[str]:
             log.exception("settlement_step_broke", step=name)
 
     if settlement.is_due(settlement.open_epoch(now=now), now=now):
-        attempt("close epoch", lambda: settlement.close_epoch(now=now))
+        attempt("close epoch", partial(settlement.close_epoch, now=now))
     try:
         node = chain or client.connect()
     except DomainError as error:
         log.warning("settlement_waits", code=error.code, message=error.message)
         return [*troubles, error.message]
-    attempt("follow transactions", lambda: _follow(node, now))
-    attempt("confirm epochs", lambda: settlement.confirm(chain=node, now=now))
-    attempt("confirm claims", lambda: claims.confirm(chain=node, now=now))
+    attempt("follow transactions", partial(_follow, node, now))
+    attempt("confirm epochs", partial(settlement.confirm, chain=node, now=now))
+    attempt("confirm claims", partial(claims.confirm, chain=node, now=now))
     for pk in Epoch.objects.filter(state=EpochState.CLOSED).order_by("sequence").values_list("pk", flat=True):
-        attempt("post epoch", lambda pk=pk: settlement.post_epoch(epoch_id=pk, chain=node, now=now))
+        attempt("post epoch", partial(settlement.post_epoch, epoch_id=pk, chain=node, now=now))
     for pk in Claim.objects.filter(state=ClaimState.REQUESTED).order_by("pk").values_list("pk", flat=True):
-        attempt("send claim", lambda pk=pk: claims.send_claim(claim_id=pk, chain=node, now=now))
+        attempt("send claim", partial(claims.send_claim, claim_id=pk, chain=node, now=now))
     if bugs:
         raise bugs[0]
     return troubles

@@ -28,10 +28,15 @@ from billing.chain.types import Chain
 from billing.models import Account, Epoch, PayoutLeaf, UsageStatement, Wallet
 from billing.services import accounts, ledger, vetoes
 from interchain_site.core import audit
+from interchain_site.core.errors import DomainError
 from interchain_site.core.models import User
 
 UNDER_WAY = (EpochState.CLOSED, EpochState.POSTED)
 NOT_IN_A_BLOCK = (TransactionState.BUILT, TransactionState.SENT)
+
+
+class TreeMismatch(DomainError):
+    code, status = "tree_mismatch", 500
 
 
 def open_epoch(*, now: datetime) -> Epoch:
@@ -60,6 +65,10 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     2. Move what each owner with a wallet has in `earnings_available` to `earnings_settled`.
     3. Write their cumulative leaves, and give the waiting statements this epoch.
     4. Compute both roots, and open the next epoch.
+    5. Refuse all of it unless what the tree promises is what the ledger owes.
+
+    Raises:
+        TreeMismatch: a bug; nothing is changed and nothing is posted.
     """
     epoch = Epoch.objects.select_for_update().get(pk=open_epoch(now=now).pk)
     if epoch.state != EpochState.OPEN or Epoch.objects.filter(state__in=UNDER_WAY).exists() or vetoes.pending():
@@ -71,6 +80,9 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
         return None
     transition(epoch, EPOCH_MOVES, EpochState.CLOSED, closed_at=now, statements_count=used, **roots(epoch))
     Epoch.objects.create(sequence=epoch.sequence + 1, opened_at=now)
+    owed = queries.settled_units()
+    if epoch.cumulative_units != owed:
+        raise TreeMismatch(f"The payout tree promises {epoch.cumulative_units} base units, the ledger owes {owed}.")
     audit.record(
         "epoch_closed",
         subject=f"epoch:{epoch.sequence}",
@@ -107,7 +119,7 @@ def _move_earnings(epoch: Epoch, *, now: datetime) -> dict[Wallet, int]:
 
 
 def _write_leaves(epoch: Epoch, earned: dict[Wallet, int]) -> None:
-    before = queries.cumulative_by_wallet(epoch.sequence - 1)
+    before = queries.cumulative_by_wallet(epoch.sequence)  # its own leaves do not exist yet
     PayoutLeaf.objects.bulk_create(
         PayoutLeaf(epoch=epoch, wallet=wallet, earned_units=units, cumulative_units=before.get(wallet.pk, 0) + units)
         for wallet, units in earned.items()

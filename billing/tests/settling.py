@@ -85,7 +85,10 @@ class World:
 
         proof = payout_proof(epoch, address=wallet.address, cumulative=cumulative)
         self.as_account(
-            3, self.deployment.contract.claim(epoch=epoch.sequence, account=wallet.address, cumulative=cumulative, proof=proof)
+            3,
+            self.deployment.contract.claim(
+                epoch=epoch.sequence, account=wallet.address, cumulative=cumulative, proof=proof
+            ),
         )
 
     def as_account(self, index: int, call: Call) -> None:
@@ -99,7 +102,8 @@ class World:
         self.chain.send(signed.raw)
         self.node.mine()
         receipt = self.chain.receipt(signed.hash)
-        assert receipt is not None and receipt.succeeded
+        assert receipt is not None
+        assert receipt.succeeded
 
     def automine(self, on: bool) -> None:
         if self.real:

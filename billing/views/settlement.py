@@ -33,14 +33,16 @@ def settlement_detail(request: HttpRequest, sequence: int) -> HttpResponse:
     if epoch is None:
         raise Http404
     leaves = queries.leaves_of_person(epoch, request.user.pk) if request.user.is_authenticated else []
-    return render(request, "billing/settlement_detail.html", {"epoch": epoch, "number": str(sequence), "leaves": leaves})
+    return render(
+        request, "billing/settlement_detail.html", {"epoch": epoch, "number": str(sequence), "leaves": leaves}
+    )
 
 
 @login_required
 @require_GET
 def wallet(request: HttpRequest) -> HttpResponse:
     """Where earnings are paid, what can be claimed, and what was."""
-    return _wallet_page(request, AddressForm(), SignatureForm(initial={"message": wallets.challenge(user=person(request))}))
+    return _wallet_page(request, AddressForm(), SignatureForm())
 
 
 @login_required
@@ -55,9 +57,8 @@ def wallet_status(request: HttpRequest) -> HttpResponse:
 def wallet_enter(request: HttpRequest) -> HttpResponse:
     """Link an entered address: first shown again for confirmation, then linked."""
     form = AddressForm(request.POST)
-    fresh = SignatureForm(initial={"message": wallets.challenge(user=person(request))})
     if not form.is_valid():
-        return _wallet_page(request, form, fresh, status=400)
+        return _wallet_page(request, form, SignatureForm(), status=400)
     try:
         address = wallets.read_address(form.cleaned_data["address"])
         if not form.cleaned_data["confirmed"]:
@@ -65,7 +66,7 @@ def wallet_enter(request: HttpRequest) -> HttpResponse:
         wallets.link_confirmed(address=address, by=person(request), now=timezone.now())
     except DomainError as error:
         form.add_error("address", error.message)
-        return _wallet_page(request, form, fresh, status=error.status)
+        return _wallet_page(request, form, SignatureForm(), status=error.status)
     messages.success(request, f"Earnings are paid to {address} from the next settlement on.")
     return redirect("wallet")
 
@@ -108,8 +109,10 @@ def _status(request: HttpRequest) -> dict[str, object]:
 def _wallet_page(
     request: HttpRequest, address_form: AddressForm, signature_form: SignatureForm, status: int = 200
 ) -> HttpResponse:
-    if signature_form.is_bound:  # the text that failed may be too old; show a fresh one beside the error
-        signature_form.data = signature_form.data.copy()
-        signature_form.data["message"] = wallets.challenge(user=person(request))
-    context = {"address_form": address_form, "signature_form": signature_form, **_status(request)}
+    context = {
+        "address_form": address_form,
+        "signature_form": signature_form,
+        "challenge": wallets.challenge(user=person(request)),  # a fresh one each time: the last may be too old by now
+        **_status(request),
+    }
     return render(request, "billing/wallet.html", context, status=status)
