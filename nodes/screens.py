@@ -18,7 +18,7 @@ MOST_LEASES = 50
 
 def install_command(token: str) -> str:
     """Return the one command that makes a computer this device."""
-    return f"curl -fsSL {settings.PORTAL_URL}/install/{token} | sh"
+    return f"curl -fsSL {settings.PORTAL_URL}/install/{token} | sudo sh"
 
 
 def device(device: Device) -> dict[str, Any]:

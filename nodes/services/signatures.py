@@ -11,27 +11,10 @@ from typing import Any
 
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwa import EdDSAAlgorithm
 from joserfc.jwk import OKPKey
-from joserfc.jws import JWSRegistry
 
+from nodes.agent.protocol import SIGNATURE_ALGORITHM
 from nodes.errors import BadSignature
-
-
-class _EdDSA(EdDSAAlgorithm):
-    # RFC 9864 prefers the name Ed25519 because EdDSA leaves the curve open; here the key settles the curve.
-    security_warning = ""
-
-
-class _Registry(JWSRegistry):
-    algorithms = {  # noqa: RUF012  (joserfc declares it so)
-        "EdDSA": _EdDSA(),
-        "Ed25519": JWSRegistry.algorithms["Ed25519"],
-    }
-
-
-_ALGORITHMS = ["EdDSA", "Ed25519"]
-_REGISTRY = _Registry(algorithms=_ALGORITHMS)
 
 
 def verified_payload(token: str | bytes, public_key: str) -> bytes:
@@ -45,7 +28,7 @@ def verified_payload(token: str | bytes, public_key: str) -> bytes:
     """
     try:
         key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": public_key})
-        found = jws.deserialize_compact(token, key, algorithms=_ALGORITHMS, registry=_REGISTRY)
+        found = jws.deserialize_compact(token, key, algorithms=[SIGNATURE_ALGORITHM])
     # What joserfc does not foresee (a header that is no object, bytes that are no text) is a bad signature all the same.
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
         raise BadSignature from None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
+import subprocess
+import zipfile
 
 import pytest
 from rest_framework.test import APIClient
@@ -27,7 +30,7 @@ def test_an_empty_list_says_what_to_do(owner_page):
 def test_adding_a_device_shows_one_command_once(owner_page, cast, settings):
     page = owner_page.post("/devices/new/", {"name": "Attic", "region": "us"}, follow=True)
     device = Device.objects.get(owner=cast.owner)
-    command = re.search(rf"curl -fsSL {settings.PORTAL_URL}/install/([\w-]+) \| sh", page.text)
+    command = re.search(rf"curl -fsSL {settings.PORTAL_URL}/install/([\w-]+) \| sudo sh", page.text)
     assert command
     assert "Waiting for your device" in page.text
     assert command[1] not in str(EnrolmentToken.objects.values())
@@ -121,13 +124,20 @@ def test_the_api_creates_lists_and_removes(cast):
     assert APIClient().get("/api/v1/devices").status_code == 401
 
 
-def test_the_install_script_is_for_good_tokens_only(client, cast, owner_page, monkeypatch, tmp_path):
-    script = tmp_path / "install.sh"
-    script.write_text("portal=__PORTAL_URL__ token=__TOKEN__\n")
-    monkeypatch.setattr("nodes.views.install.SCRIPT", script)
+def test_the_install_script_is_for_good_tokens_only(client, cast, settings):
     _, token = enrolment.create_device(owner=cast.owner, name="Attic", region="us")
-    assert f"token={token}" in client.get(f"/install/{token}").text
-    assert "exit 1" in client.get("/install/nonsense").text
+    script = client.get(f"/install/{token}").text
+    assert f"PORTAL='{settings.PORTAL_URL}'" in script
+    assert f"TOKEN='{token}'" in script
+    bad = client.get("/install/nonsense").text
+    ran = subprocess.run(["sh"], input=bad, capture_output=True, text=True, check=False)
+    assert (ran.returncode, "Copy the command" in ran.stderr) == (1, True)
+
+
+def test_the_agent_is_served_as_a_wheel_without_the_portal(client, db):
+    wheel = zipfile.ZipFile(io.BytesIO(client.get("/install/agent.whl").content))
+    assert "nodes/agent/protocol.py" in wheel.namelist()
+    assert not [name for name in wheel.namelist() if name.startswith(("nodes/services", "interchain_site"))]
 
 
 def test_the_gateway_may_ask_for_certificates_of_apps_only(client, box):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
@@ -12,6 +11,7 @@ from django.views.decorators.http import require_GET
 
 import nodes.agent
 from interchain_site.core.errors import DomainError
+from nodes.agent import packaging
 from nodes.models import Lease
 from nodes.services import enrolment
 from nodes.states import LeaseState
@@ -33,7 +33,8 @@ def install_script(request: HttpRequest, token: str) -> HttpResponse:
 @require_GET
 def agent_archive(request: HttpRequest) -> HttpResponse:
     """The agent as a wheel: its own source, nothing of the portal."""
-    return HttpResponse(_archive(), content_type="application/zip")
+    headers = {"Content-Disposition": f'attachment; filename="{packaging.ARCHIVE_NAME}"'}
+    return HttpResponse(packaging.build_archive(), content_type="application/zip", headers=headers)
 
 
 @require_GET
@@ -48,10 +49,3 @@ def gateway_ask(request: HttpRequest) -> HttpResponse:
 
 def _script(text: str) -> HttpResponse:
     return HttpResponse(text, content_type="text/x-shellscript; charset=utf-8", headers={"Cache-Control": "no-store"})
-
-
-@lru_cache(maxsize=1)
-def _archive() -> bytes:
-    from nodes.agent import packaging  # only this page needs it, and the agent's tests build it too
-
-    return packaging.build_archive()
