@@ -38,6 +38,7 @@ def enrol(parsed: argparse.Namespace) -> int:
     from nodes.agent import benchmark, capacity, doctor, keys, protocol
     from nodes.agent.engine import Engine
     from nodes.agent.firewall import Firewall
+    from nodes.agent.perf import Perf
     from nodes.agent.server_api import Portal, patiently
 
     home = Home(Path(parsed.home)).create()
@@ -53,6 +54,7 @@ def enrol(parsed: argparse.Namespace) -> int:
         cpu_millis=parsed.cpu_millis,
         memory_bytes=parsed.memory_mib * 2**20,
         disk_bytes=parsed.disk_gib * 2**30,
+        perf_counters=Perf().available,
     )
     key = keys.create(home.key)
     request = protocol.Enrolment(

@@ -45,18 +45,26 @@ class Meters:
         self._lock = threading.Lock()
         stored = files.read_json(path) or {}
         self._leases: dict[str, dict[str, Any]] = stored.get("leases", {})
+        self._methods: dict[str, Method] = {}
         self._totals: dict[tuple[str, str], Total] = {
             (lease_id, name): Total(**value)
             for lease_id, lease in self._leases.items()
             for name, value in lease["totals"].items()
         }
 
-    def cpu(self, lease_id: str, raw: Raw) -> None:
-        """Take processor time in nanoseconds and turn it into instructions at the device's calibrated rate."""
+    def cpu(self, lease_id: str, raw: Raw, instructions: "Raw | None" = None) -> None:
+        """Take processor time in nanoseconds, and what the hardware counted in the same time where it did.
+
+        Without a hardware count the time becomes instructions at the device's calibrated rate.
+        """
         with self._lock:
-            grown = self._total(lease_id, "cpu").absorb(raw)
+            grown = self._total(lease_id, "cpu").absorb(raw) * self._rate
+            self._methods[lease_id] = Method.CALIBRATED
+            if instructions is not None:
+                grown = self._total(lease_id, "perf").absorb(instructions) * NANO
+                self._methods[lease_id] = Method.PERF
             # In instructions × 10⁹, so that nothing is rounded away and a new rate changes only what comes after.
-            self._total(lease_id, "compute").total += grown * self._rate
+            self._total(lease_id, "compute").total += grown
 
     def transfer(self, lease_id: str, raw: Raw) -> None:
         """Take bytes in + out."""
@@ -96,7 +104,7 @@ class Meters:
         with self._lock:
             found = []
             for meter, method, unit in (
-                (Meter.COMPUTE, Method.CALIBRATED, NANO),
+                (Meter.COMPUTE, self._methods.get(lease_id, Method.CALIBRATED), NANO),
                 (Meter.TRANSFER, Method.INTERFACE, 1),
                 (Meter.UPTIME, Method.CLOCK, 1),
                 (Meter.STORAGE, Method.VOLUME, 1000),

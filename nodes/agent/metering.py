@@ -15,6 +15,7 @@ from nodes.agent.errors import AgentError
 from nodes.agent.executor import Executor
 from nodes.agent.meter import Meters, now_ms
 from nodes.agent.outbox import Outbox
+from nodes.agent.perf import Perf
 from nodes.agent.protocol import Action, Desired, DesiredLease, Reading
 from nodes.agent.reconcile import Seen
 
@@ -40,6 +41,7 @@ class Metering(threading.Thread):
         *,
         meters: Meters,
         counters: Counters,
+        perf: Perf,
         outbox: Outbox,
         executor: Executor,
         view: "Callable[[], View]",
@@ -49,6 +51,7 @@ class Metering(threading.Thread):
         """Args: overfull: told when a lease holds more than it may. arrived: told when the outbox has something new."""
         super().__init__(name="metering", daemon=True)
         self._meters, self._counters, self._outbox, self._executor = meters, counters, outbox, executor
+        self._perf = perf
         self._view, self._overfull, self._arrived = view, overfull, arrived
         self._stopping = threading.Event()
         self._one_at_a_time = threading.Lock()
@@ -88,13 +91,17 @@ class Metering(threading.Thread):
         """Read the counters of a lease that is about to be removed."""
         with self._one_at_a_time:
             self._read(seen)
+            self._perf.forget(seen.lease_id)
             self._meters.unhealthy(seen.lease_id)
             self._meters.save()
 
     def _read(self, seen: Seen) -> None:
         cpu = self._counters.cpu_nanoseconds(seen.lease_id, seen.pid)
         if cpu is not None:
-            self._meters.cpu(seen.lease_id, cpu)
+            # The hardware counts from when it is told to; the time before that is turned into instructions by the rate.
+            self._meters.cpu(seen.lease_id, cpu, self._perf.read(seen.lease_id))
+            if seen.running and self._perf.available:
+                self._perf.watch(seen.lease_id)
         transfer = self._counters.interface_bytes(seen.bridge, seen.pid)
         if transfer is not None:
             self._meters.transfer(seen.lease_id, transfer)

@@ -23,6 +23,7 @@ from nodes.agent.loop import Agent, stored_desired
 from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
+from nodes.agent.perf import Perf
 from nodes.agent.protocol import Image
 from nodes.agent.server_api import Portal, patiently
 from nodes.agent.steps import Steps
@@ -56,6 +57,7 @@ class Node:
         self._metering = Metering(
             meters=meters,
             counters=counters,
+            perf=Perf(),
             outbox=outbox,
             executor=executor,
             view=lambda: self.agent.view(),
