@@ -10,8 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from billing import chain_admin  # noqa: F401  (registers the pages of settlement)
-from billing import money
+from billing import chain_admin, money  # noqa: F401  (chain_admin registers the pages of settlement)
 from billing.models import Account, DeskRate, Dispute, Entry, Payment, Quote, StripeEvent, Transaction
 from billing.services import desk, topups
 from interchain_site.core.admin import ReadOnlyAdmin
