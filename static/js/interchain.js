@@ -49,5 +49,23 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) for (const button of document.querySelectorAll("button[disabled]")) button.disabled = false;
 });
 
+// A table wider than its box scrolls inside it, so a keyboard must be able to reach the box.
+function armScrolling() {
+  for (const box of document.querySelectorAll(".table-box")) {
+    if (box.scrollWidth <= box.clientWidth) {
+      box.removeAttribute("tabindex");
+      continue;
+    }
+    box.tabIndex = 0;
+    box.setAttribute("role", "region");
+    box.setAttribute("aria-label", box.querySelector("caption")?.textContent.trim() || "Table");
+  }
+}
+
 armCopyButtons(document);
-document.addEventListener("htmx:load", (event) => armCopyButtons(event.target));
+armScrolling();
+window.addEventListener("resize", armScrolling);
+document.addEventListener("htmx:load", (event) => {
+  armCopyButtons(event.target);
+  armScrolling();
+});

@@ -7,26 +7,12 @@ import re
 from playwright.sync_api import Browser, Page, expect
 
 from interchain_site.testing.browser import Site, assert_accessible, keep_screenshot, visitor
+from interchain_site.tests.browser.steps import confirm, sign_in, sign_out, sign_up
 
-PASSWORD = "correct horse"
+CAST_PASSWORD = "correct horse"
 REFUSING_DEVICE = """() => {
     navigator.credentials.get = () => Promise.reject(new DOMException('no', 'NotAllowedError'));
 }"""
-
-
-def sign_in(page: Page, email: str) -> None:
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in", exact=True).click()
-    page.wait_for_url(re.compile("/(apps|home)/"))
-
-
-def sign_out(page: Page) -> None:
-    page.goto("/account/")
-    page.locator("details.menu > summary").click()
-    page.get_by_role("button", name="Sign out").click()
-    expect(page.get_by_role("link", name="Sign in").first).to_be_visible()
 
 
 def plug_in_a_passkey_device(page: Page) -> None:
@@ -40,42 +26,33 @@ def plug_in_a_passkey_device(page: Page) -> None:
 
 def test_sign_up_confirm_and_sign_in(browser: Browser, portal: Site):
     with visitor(browser, portal, width=390) as page:
-        page.goto("/")
-        page.get_by_role("link", name="Sign up").click()
-        page.get_by_label("Email").fill("fresh@example.com")
-        page.get_by_label("Password", exact=True).fill(PASSWORD)
-        page.get_by_label("Password (again)").fill(PASSWORD)
-        page.get_by_role("button", name="Create account").click()
-        expect(page.get_by_role("heading", name="Check your e-mail")).to_be_visible()
-
-        page.goto(portal.link_in_newest_mail())
-        keep_screenshot(page, "confirm-390-light")
-        page.get_by_role("button", name="Yes, confirm").click()
+        sign_up(page, "fresh@example.com")
+        confirm(page, portal.link_in_newest_mail())
         sign_in(page, "fresh@example.com")
 
 
 def test_register_a_passkey_and_sign_in_with_it(browser: Browser, portal: Site):
     with visitor(browser, portal) as page:
         plug_in_a_passkey_device(page)
-        sign_in(page, "stranger@example.com")
+        sign_in(page, "stranger@example.com", CAST_PASSWORD)
         page.goto("/accounts/2fa/webauthn/add/")
-        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_label("Password").fill(CAST_PASSWORD)
         page.get_by_role("button", name="Confirm").click()
         page.get_by_label("Name").fill("My phone")
         page.get_by_label("Passwordless").check()
-        keep_screenshot(page, "passkey_add-1280-light")
+        keep_screenshot(page, "passkeys/add-1280-light")
         assert_accessible(page)
         page.get_by_role("button", name="Add", exact=True).click()
         page.wait_for_url(lambda address: "/add/" not in address)
         page.goto("/accounts/2fa/webauthn/")
         expect(page.get_by_role("rowheader", name="My phone")).to_be_visible()
-        keep_screenshot(page, "passkeys-1280-light")
+        keep_screenshot(page, "passkeys/list-1280-light")
         assert_accessible(page)
 
         sign_out(page)
         page.goto("/accounts/login/")
         page.get_by_role("button", name="Sign in with a passkey").click()
-        page.wait_for_url(re.compile("/(apps|home)/"))
+        page.wait_for_url(re.compile("/apps/"))
 
 
 def test_a_refused_passkey_says_what_to_do(browser: Browser, portal: Site):
