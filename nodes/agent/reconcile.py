@@ -193,9 +193,13 @@ def after_failure(
 
 def statuses(desired: Desired, seen: Mapping[str, Seen], notes: Mapping[str, Note]) -> tuple[Status, ...]:
     """Return what to report of each listed lease."""
-    return tuple(
-        _status(lease, seen.get(lease.lease_id), notes.get(lease.lease_id, Note())) for lease in desired.leases
-    )
+    newest = newest_generations(desired)
+    found = []
+    for lease in desired.leases:
+        superseded = lease.action is Action.RUN and lease.generation < newest[lease.workload.id]
+        told = replace(lease, action=Action.STOP) if superseded else lease  # as `plan` takes it
+        found.append(_status(told, seen.get(lease.lease_id), notes.get(lease.lease_id, Note())))
+    return tuple(found)
 
 
 def _status(lease: DesiredLease, mine: "Seen | None", note: Note) -> Status:

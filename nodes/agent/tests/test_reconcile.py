@@ -131,6 +131,12 @@ def test_what_is_reported() -> None:
     assert status(Action.WIPE, None, Note())[0] is Observed.STOPPED
 
 
+def test_a_superseded_generation_is_reported_stopped() -> None:
+    old, new = lease(WORK, lease_id="a"), lease(WORK, lease_id="b", generation=2)
+    found = statuses(Desired((old, new)), {}, {"a": Note(was_healthy=True)})
+    assert [status.observed for status in found] == [Observed.STOPPED, Observed.PREPARING]
+
+
 # --- any mixture --------------------------------------------------------------------------------------------------
 
 NAMES = ("a", "b", "c", "d")
