@@ -41,6 +41,11 @@ def portal(site: Site) -> list[Program]:
                 "interchain_site.asgi:application",
                 *bind,
                 "--no-access-log",
+                # A device whose computer vanished is noticed by its link's pings (nodes/link.py).
+                "--ws-ping-interval",
+                "5",
+                "--ws-ping-timeout",
+                "10",
                 "--timeout-graceful-shutdown",
                 "3",
             ),

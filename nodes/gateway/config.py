@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -99,8 +100,13 @@ def _page(name: str, status: int | str, headers: Mapping[str, list[str]] | None 
         "handler": "static_response",
         "status_code": status,
         "headers": {"Content-Type": ["text/html; charset=utf-8"], "Cache-Control": ["no-store"], **(headers or {})},
-        "body": render_to_string(f"nodes/gateway/{name}.html", {"portal_url": settings.PORTAL_URL}),
+        "body": _body(name, settings.PORTAL_URL),
     }
+
+
+@lru_cache
+def _body(name: str, portal_url: str) -> str:
+    return render_to_string(f"nodes/gateway/{name}.html", {"portal_url": portal_url})
 
 
 def _mark(key: str, value: str) -> dict[str, Any]:
