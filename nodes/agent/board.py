@@ -18,9 +18,11 @@ from nodes.agent.reconcile import Note, Seen
 class Board:
     """Shared by the loop, its steps and its health monitors."""
 
-    def __init__(self, desired: Desired, executor: Executor) -> None:
+    def __init__(self, desired: "Desired | None", executor: Executor) -> None:
+        """Args: desired: what the portal wanted last; None: nobody has told us yet, so nothing may be stopped for not being named."""
         self.lock = threading.RLock()
-        self.desired = desired
+        self.informed = desired is not None
+        self.desired = desired or Desired()
         self.seen: dict[str, Seen] = {}
         self.notes: dict[str, Note] = {}
         self.on_news: Callable[[], None] = lambda: None  # the portal should hear

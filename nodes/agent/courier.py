@@ -78,7 +78,7 @@ class Courier(threading.Thread):
         if self._look or now >= self._poll_due:
             self._look = False
             self._fetch()
-            self._poll_due = now + self._times.poll_interval_seconds * _jitter()
+            self._poll_due = now + max(1, self._times.poll_interval_seconds) * _jitter()
         if self._changed or now >= self._report_due:
             self._changed = False
             try:
@@ -86,7 +86,7 @@ class Courier(threading.Thread):
             except AgentError:
                 self._changed = True
                 raise
-            self._report_due = now + self._times.report_interval_seconds
+            self._report_due = now + max(1, self._times.report_interval_seconds)
         self.deliver()
 
     def deliver(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -49,6 +50,21 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, document: Any) -> None:
     write_atomic(path, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+
+
+def lock(path: Path) -> IO[bytes]:
+    """Hold a lock on the file until what is returned is closed or this process ends, however it ends.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    return file
 
 
 def private_folder(path: Path) -> Path:

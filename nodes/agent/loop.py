@@ -98,8 +98,9 @@ class Agent:
             for lease in board.desired.leases:
                 self._notice_exit(lease)
             self._watch.keep()
-            for step in reconcile.plan(board.desired, seen, board.notes, time.monotonic()):
-                self._steps.launch(step)
+            if board.informed:
+                for step in reconcile.plan(board.desired, seen, board.notes, time.monotonic()):
+                    self._steps.launch(step)
             board.tell()
 
     # --- what other threads call -------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ class Agent:
         with self._board.lock:
             before = {lease.lease_id: lease for lease in self._board.desired.leases}
             listed = {lease.lease_id for lease in desired.leases}
-            self._board.desired = desired
+            self._board.desired, self._board.informed = desired, True
             for lease_id in before.keys() - listed:
                 self._steps.cancel(lease_id)
             for lease in desired.leases:
@@ -177,9 +178,12 @@ class Agent:
                 self._board.fail(lease.lease_id, finding, permanent=True)
 
 
-def stored_desired(home: Home) -> Desired:
-    """Return the desired state the portal gave last, so that a portal out of reach stops nothing."""
+def stored_desired(home: Home) -> "Desired | None":
+    """Return the desired state the portal gave last, so that a portal out of reach stops nothing; None if there is none."""
     try:
         return from_json(Desired, home.desired.read_bytes())
-    except (FileNotFoundError, ProtocolError):
-        return Desired()
+    except FileNotFoundError:
+        return None
+    except ProtocolError as error:
+        log.error("%s is damaged (%s). What runs is left alone until the portal answers.", home.desired, error)
+        return None

@@ -81,19 +81,16 @@ class Metering(threading.Thread):
             for seen in view.seen.values():
                 self._read(seen)
             self._meters.save()
-            grown = self._grown(view.desired)
-            if grown:
-                self._outbox.put(grown)
-                self._sent.update({(item.lease_id, item.meter.value): item.total for item in grown})
-                self._arrived()
+            self._send({lease.lease_id: lease.generation for lease in view.desired.leases})
 
     def take_last(self, seen: Seen) -> None:
-        """Read the counters of a lease that is about to be removed."""
+        """Read the counters of a lease that is about to be removed, and send them: the portal may soon stop naming it."""
         with self._one_at_a_time:
             self._read(seen)
             self._perf.forget(seen.lease_id)
             self._meters.unhealthy(seen.lease_id)
             self._meters.save()
+            self._send({seen.lease_id: seen.generation})
 
     def _read(self, seen: Seen) -> None:
         cpu = self._counters.cpu_nanoseconds(seen.lease_id, seen.pid)
@@ -106,14 +103,19 @@ class Metering(threading.Thread):
         if transfer is not None:
             self._meters.transfer(seen.lease_id, transfer)
 
-    def _grown(self, desired: Desired) -> "list[Reading]":
+    def _send(self, generations: "dict[str, int]") -> None:
+        """Put what grew since it was last put there into the outbox. The totals are on disk already."""
         at = datetime.now(timezone.utc).isoformat()
-        return [
+        grown: "list[Reading]" = [
             reading
-            for lease in desired.leases
-            for reading in self._meters.readings(lease.lease_id, lease.generation, at)
-            if reading.total > self._sent.get((reading.lease_id, reading.meter.value), -1)
+            for lease_id, generation in generations.items()
+            for reading in self._meters.readings(lease_id, generation, at)
+            if reading.total > self._sent.get((lease_id, reading.meter.value), -1)
         ]
+        if grown:
+            self._outbox.put(grown)
+            self._sent.update({(item.lease_id, item.meter.value): item.total for item in grown})
+            self._arrived()
 
     def _look_at_disks(self) -> None:
         """Measure what each lease holds, as often as its size allows. A workload's volume counts once, for its newest lease."""

@@ -8,14 +8,14 @@ import threading
 from pathlib import Path
 
 from nodes.agent import config as configuration
-from nodes.agent import doctor, keys
+from nodes.agent import doctor, files, keys
 from nodes.agent.board import Board
 from nodes.agent.config import Config, Home
 from nodes.agent.counters import Counters
 from nodes.agent.courier import Courier
 from nodes.agent.docker_executor import DockerExecutor
 from nodes.agent.engine import Engine
-from nodes.agent.errors import AgentError
+from nodes.agent.errors import AgentError, SetupError
 from nodes.agent.firewall import Firewall
 from nodes.agent.images import Images
 from nodes.agent.link import Link
@@ -41,6 +41,10 @@ class Node:
         """Raises: SetupError: the device may not run strangers' programs, or is not enrolled."""
         settings, key = configuration.load(home), keys.load(home.key)
         home.create()
+        try:
+            self._lock = files.lock(home.root / "lock")
+        except BlockingIOError:
+            raise SetupError(f"Another agent is at work in {home.root} already.") from None
         engine, firewall = Engine(settings.engine), Firewall()
         doctor.require(doctor.examine(engine, firewall))
         counters = Counters()

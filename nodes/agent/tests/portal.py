@@ -18,7 +18,7 @@ from joserfc.jwk import OKPKey
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from nodes.agent import protocol
+from nodes.agent import packaging, protocol
 from nodes.agent.protocol import Desired, Enrolled, Enrolment, Meter, Reading, ReadingBatch, Report, Status, WipeReceipt
 
 
@@ -130,6 +130,8 @@ class FakePortal:
             return self.fail_with, b"", {}
         if (method, path) == ("POST", protocol.ENROL_PATH):
             return self._enrol(protocol.from_json(Enrolment, body))
+        if path == "/install/agent.whl":
+            return 200, packaging.build_archive(), {}
         refusal = self._refuse(headers.get("Authorization", "").removeprefix("Bearer "))
         if refusal:
             self.rejected.append(refusal)

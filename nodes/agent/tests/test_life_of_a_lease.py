@@ -127,6 +127,42 @@ def test_the_portal_may_be_gone_for_a_while(agent: AgentProcess, portal: FakePor
     portal.wait(lambda: not list((agent.home / "outbox").glob("*.jws")), 60, "the outbox is empty")
 
 
+def test_what_a_stopped_lease_used_last_is_reported(agent: AgentProcess, portal: FakePortal) -> None:
+    portal.want(reading_interval_seconds=600)
+    wanted = lease(workload(image=Image(reference=engine.image(SERVE))))
+    portal.want(wanted)
+    status = portal.wait_for(wanted.lease_id, Observed.RUNNING)
+    for _ in range(20):
+        get(status.host_port)
+    portal.want()  # not even asked to stop: simply not named any more
+    last = portal.wait(lambda: portal.totals(wanted.lease_id), what="the last readings")
+    assert last[Meter.TRANSFER] > 20 * 200
+    assert last[Meter.COMPUTE] > 0
+
+
+def test_a_damaged_memory_stops_nothing(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = lease(workload(image=Image(reference=engine.image(SERVE))))
+    portal.want(wanted)
+    status = portal.wait_for(wanted.lease_id, Observed.RUNNING)
+    agent.kill(signal.SIGKILL)
+    (agent.home / "desired.json").write_text("{")
+    portal.fail_with = 503
+    agent.start_without_portal()
+    time.sleep(4)
+    assert "hello" in get(status.host_port)
+    portal.fail_with = None
+    before = len(portal.reports)
+    portal.wait(
+        lambda: len(portal.reports) > before and portal.status(wanted.lease_id).observed is Observed.RUNNING, 60
+    )
+
+
+def test_a_second_agent_in_the_same_folder_is_refused(agent: AgentProcess) -> None:
+    done = agent.cli("run", "--home", str(agent.home))
+    assert done.returncode == 1
+    assert "Another agent is at work" in done.stderr
+
+
 def test_a_wake_up_acts_at_once(agent: AgentProcess, portal: FakePortal) -> None:
     portal.want(poll_interval_seconds=600)
     wanted = lease(workload(image=Image(reference="sha256:" + "1" * 64)))
