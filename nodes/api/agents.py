@@ -74,7 +74,7 @@ class Enrol(AgentView):
 
     def post(self, request: Request) -> HttpResponse:
         message = self.message(request, protocol.Enrolment)
-        device = enrolment.enrol(enrolment=message, seen_address=request.META.get("REMOTE_ADDR", ""))
+        device = enrolment.enrol(enrolment=message, seen_address=EnrolmentThrottle().get_ident(request))
         liveness.heard([device.pk])
         answer = protocol.Enrolled(
             device_id=str(device.pk),

@@ -124,9 +124,9 @@ def enrolling(client, cast):
     key = OKPKey.generate_key("Ed25519").as_dict(private=False)["x"]
     message = protocol.Enrolment(token, key, "1.0", CAPACITY, BENCHMARK, "10.0.0.7")
 
-    def send(**changes):
+    def send(headers=None, **changes):
         body = protocol.to_json(dataclasses.replace(message, **changes))
-        return client.post(API + "enrol", body, content_type="application/json")
+        return client.post(API + "enrol", body, content_type="application/json", headers=headers or {})
 
     send.device = device
     return send
@@ -139,6 +139,19 @@ def test_a_token_makes_a_device_once_and_a_resend_is_the_same_device(enrolling):
     assert first.json()["link_url"].startswith("ws://")
     enrolling.device.refresh_from_db()
     assert (enrolling.device.state, enrolling.device.endpoint_host) == ("online", "10.0.0.7")
+
+
+def test_a_device_that_names_no_host_is_reached_where_the_trusted_proxy_saw_it(enrolling, monkeypatch):
+    monkeypatch.setattr("rest_framework.settings.api_settings.NUM_PROXIES", 1, raising=False)
+    enrolling(endpoint_host="", headers={"X-Forwarded-For": "203.0.113.66, 198.51.100.7"})
+    enrolling.device.refresh_from_db()
+    assert enrolling.device.endpoint_host == "198.51.100.7"
+
+
+def test_without_a_proxy_nobody_is_believed_about_his_address(enrolling):
+    enrolling(endpoint_host="", headers={"X-Forwarded-For": "203.0.113.66"})
+    enrolling.device.refresh_from_db()
+    assert enrolling.device.endpoint_host == "127.0.0.1"
 
 
 def test_a_used_token_does_not_make_a_second_device(enrolling):
