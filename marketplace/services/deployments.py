@@ -50,24 +50,22 @@ def deploy(
         raise NoRelease
     price_list = queries.price_list_in_force(now=now)
     hour = expected_nano_usd_per_hour(use, price_list)
-    try:
-        with transaction.atomic():
-            deployment = Deployment.objects.create(
-                app=app,
-                release=release,
-                price_list=price_list,
-                state_changed_at=now,
-                created_at=now,
-                created_by=by,
-                expected_use=use.as_json(),
-                expected_nano_usd_per_hour=hour,
-            )
-            _place(deployment, by=by, now=now)
-            check_hour_is_covered(publisher_id=app.publisher_id, nano_usd_per_hour=hour, now=now)
-            note(deployment, kind="deployed", words=f"Release {release.number} was deployed.", now=now, by=by)
-            audit.record("app_deployed", subject=f"deployment:{deployment.pk}", by=by, release=release.number)
-    except IntegrityError:
-        raise AlreadyDeployed from None
+    with transaction.atomic():
+        deployment = Deployment(
+            app=app,
+            release=release,
+            price_list=price_list,
+            state_changed_at=now,
+            created_at=now,
+            created_by=by,
+            expected_use=use.as_json(),
+            expected_nano_usd_per_hour=hour,
+        )
+        _insert(deployment)
+        _place(deployment, by=by, now=now)
+        check_hour_is_covered(publisher_id=app.publisher_id, nano_usd_per_hour=hour, now=now)
+        note(deployment, kind="deployed", words=f"Release {release.number} was deployed.", now=now, by=by)
+        audit.record("app_deployed", subject=f"deployment:{deployment.pk}", by=by, release=release.number)
     return deployment
 
 
@@ -198,6 +196,14 @@ def delete(*, app: App, by: User, now: datetime | None = None) -> Deployment:
 def grace_period(now: datetime, seconds: int) -> dict[str, Any]:
     """Return the columns that begin a grace period."""
     return {"grace_started_at": now, "grace_ends_at": now + timedelta(seconds=seconds)}
+
+
+def _insert(deployment: Deployment) -> None:
+    try:
+        with transaction.atomic():
+            deployment.save(force_insert=True)
+    except IntegrityError:  # somebody deployed it at the same moment
+        raise AlreadyDeployed from None
 
 
 def _place(deployment: Deployment, *, by: User | None, now: datetime) -> None:
