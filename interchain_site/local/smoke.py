@@ -84,7 +84,7 @@ def job(site: Site, steps: Steps, archive: Path) -> Receipt:
         steps.do("Traffic, all five meters", lambda: _used(site, publisher, slug))
         steps.do("App stopped, charged to the end", lambda: _charged(publisher, owner, slug, receipt))
         account = Account.create()
-        steps.do("Owner's wallet linked by signature", lambda: _wallet(owner, account))
+        steps.do("Owner's wallet linked by signature", lambda: link_wallet(owner, account))
         steps.do("Epoch settled on Ethereum", lambda: _settled(owner, receipt))
         steps.do("Owner claims", lambda: _claimed(site, owner, account.address, receipt))
     return receipt
@@ -122,7 +122,7 @@ def _charged(publisher: Person, owner: Person, slug: str, receipt: Receipt) -> s
     """Stop the app, wait until nothing moves any more, and compare both sides to the last base unit."""
     publisher.api("POST", f"apps/{slug}/deployment/stop")
     until("The app stopped", lambda: journey.state(publisher, slug) == "stopped")
-    used = _still(publisher, owner, slug)
+    used = settled_use(publisher, slug)
     for row in used["meters"]:
         receipt.add(row["meter"], f"{int(row['quantity']):>15,} {UNITS[row['meter']]:<13} {row['usd']:>15} USD")
         check(int(row["quantity"]) > 0 and Decimal(row["usd"]) > 0, f"{row['meter']} is zero: {row}")
@@ -149,8 +149,8 @@ UNITS = {
 }
 
 
-def _still(publisher: Person, owner: Person, slug: str) -> dict[str, Any]:
-    """Return the usage once it is fully charged and has not moved for three charging intervals."""
+def settled_use(publisher: Person, slug: str) -> dict[str, Any]:
+    """Return the usage of a stopped app once its last charge is made: it has not moved for some charging intervals."""
     seen: list[Any] = []
 
     def ask() -> dict[str, Any] | None:
@@ -161,7 +161,8 @@ def _still(publisher: Person, owner: Person, slug: str) -> dict[str, Any]:
     return until("The last charge", ask, seconds=90, every=2)
 
 
-def _wallet(owner: Person, account: Any) -> None:
+def link_wallet(owner: Person, account: Any) -> None:
+    """Prove to hold an address by signing the portal's challenge."""
     message = owner.api("GET", "wallet/challenge")["message"]
     signature = account.sign_message(encode_defunct(text=message)).signature.hex()
     owner.api("POST", "wallet", {"message": message, "signature": f"0x{signature.removeprefix('0x')}"})
@@ -170,13 +171,7 @@ def _wallet(owner: Person, account: Any) -> None:
 def _settled(owner: Person, receipt: Receipt) -> str:
     """Wait for the epoch in which everything earned is settled, and see it on the public page."""
 
-    def claimable() -> Any:
-        found = owner.api("GET", "wallet")[0]
-        return (
-            found if Decimal(found["claimable"]) > 0 and Decimal(found["claimable"]) == journey.earned(owner) else None
-        )
-
-    until("Everything earned is settled and claimable", claimable, seconds=120, every=1)
+    until_claimable(owner, seconds=120)
     epochs = owner.api("GET", "epochs")["epochs"]
     epoch = next(row for row in epochs if Decimal(row["earned"]) > 0)
     check(epoch["transaction"].startswith("0x") and epoch["gas_used"] > 0, f"The epoch has no transaction: {epoch}")
@@ -189,12 +184,22 @@ def _settled(owner: Person, receipt: Receipt) -> str:
     return f"gas {epoch['gas_used']:,}"
 
 
+def until_claimable(owner: Person, *, seconds: float) -> None:
+    """Wait until everything the owner ever earned is settled and can be claimed."""
+
+    def claimable() -> bool:
+        found = Decimal(owner.api("GET", "wallet")[0]["claimable"])
+        return found > 0 and found == journey.earned(owner)
+
+    until("Everything earned is settled and claimable", claimable, seconds=seconds, every=1)
+
+
 def _claimed(site: Site, owner: Person, address: str, receipt: Receipt) -> str:
     """Claim, and ask the token contract itself what the wallet has."""
     wanted = journey.earned(owner)
     wallet = owner.api("GET", "wallet")[0]
     claim = owner.api("POST", "claims", {"wallet": wallet["id"]})
-    done = until("The claim", lambda: _final(owner, claim["id"]), seconds=60)
+    done = until("The claim", lambda: final_claim(owner, claim["id"]), seconds=60)
     on_chain = token_balance(site, address)
     check(on_chain == wanted, f"The wallet holds {on_chain} NTC on Ethereum, {wanted} was claimed.")
     receipt.add("claimed", f"{on_chain} NTC at {address}")
@@ -202,7 +207,12 @@ def _claimed(site: Site, owner: Person, address: str, receipt: Receipt) -> str:
     return f"{on_chain} NTC on Ethereum"
 
 
-def _final(owner: Person, claim: int) -> Any:
+def final_claim(owner: Person, claim: int) -> Any:
+    """Return the claim once it is paid; nothing before.
+
+    Raises:
+        Wrong: it failed.
+    """
     found = owner.api("GET", f"claims/{claim}")
     check(found["state"] != "failed", f"The claim failed: {found['error']}")
     return found if found["state"] in ("final", "paid") else None
