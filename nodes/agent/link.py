@@ -6,11 +6,13 @@ import json
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 PING_SECONDS = 15.0
-LONGEST_PAUSE_SECONDS = 30.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+HELD_SECONDS = 5.0  # a link up for so long was a good one
 OPEN_SECONDS = 10.0
 MESSAGE_BYTES = 4096
 
@@ -23,18 +25,18 @@ class Link(threading.Thread):
         self._url, self._token, self._look = url, token, look
         self._stopping = threading.Event()
         self._socket: "object | None" = None
-        self.connected = False
 
     def run(self) -> None:
-        pause = 0.5
+        pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
                 self._hold()
-                pause = 0.5
             except Exception as error:  # whatever the network does, the link comes back
                 log.info("The link to the portal is down (%s); trying again.", error or type(error).__name__)
-            was_up, self.connected = self.connected, False
-            pause = 0.5 if was_up else min(pause * 2, LONGEST_PAUSE_SECONDS)
+            # A portal that lets us in and then sends us away must not be asked twice a second.
+            held = time.monotonic() - began > HELD_SECONDS
+            pause = FIRST_PAUSE_SECONDS if held else min(pause * 2, LONGEST_PAUSE_SECONDS)
             self._stopping.wait(pause * (0.5 + random.random()))  # noqa: S311 (thousands of devices must not return at once)
 
     def _hold(self) -> None:
@@ -52,7 +54,6 @@ class Link(threading.Thread):
         ) as socket:
             self._socket = socket
             socket.send(self._token())
-            self.connected = True
             self._look()
             for message in socket:
                 if json.loads(message).get("type") == "look":
