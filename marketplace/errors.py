@@ -39,13 +39,6 @@ class WrongState(Conflict):
     message = "The app is in a state in which this cannot be done."
 
 
-class NotPlaceable(DomainError):
-    """No device can take it; said before anything is paid."""
-
-    code, status, permanent = "not_placeable", 409, False
-    message = "No device can take this app now."
-
-
 class NotEnoughNTC(DomainError):
     code, status = "not_enough_ntc", 402
     message = "Your balance does not cover one hour of what this app is expected to use."

@@ -55,7 +55,6 @@ PRICE_LIST_MOVES: Mapping[str, frozenset[str]] = {
     PriceListState.PUBLISHED: frozenset(),
 }
 
-LIVE = tuple(state for state in DeploymentState if state != DeploymentState.DELETED)
 ON_DEVICE = (_S.STARTING, _S.RUNNING, _S.UNHEALTHY, _S.STOPPING)  # a container may exist
 ASKED_TO_RUN = (_S.WAITING, _S.STARTING, _S.RUNNING, _S.UNHEALTHY)
 
