@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def portal() -> Iterator[FakePortal]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def docker_engine() -> None:
     if not engine.engine_answers():
         pytest.skip("needs a Docker Engine; start one with: dockerd &")
@@ -85,6 +86,7 @@ class AgentProcess:
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
+        self.portal.wait(lambda: not self.portal.linked, 20, "the last agent's link is gone")
         self.start_without_portal()
         self.portal.wait(lambda: self.portal.linked, 20, "the agent's link")
 
@@ -104,9 +106,10 @@ class AgentProcess:
         return (self.home.parent / "agent.log").read_text()
 
 
-@pytest.fixture
-def agent(portal: FakePortal, tmp_path: Path, docker_engine: None) -> Iterator[AgentProcess]:
-    running = AgentProcess(tmp_path / "home", portal)
+@contextmanager
+def running_agent(portal: FakePortal, folder: Path) -> Iterator[AgentProcess]:
+    """Enrol and run an agent until the block ends; nothing of it is left in Docker after."""
+    running = AgentProcess(folder / "home", portal)
     running.enrol()
     running.start()
     try:
@@ -115,3 +118,24 @@ def agent(portal: FakePortal, tmp_path: Path, docker_engine: None) -> Iterator[A
         if running.process is not None and running.process.poll() is None:
             running.kill()
         engine.remove_labelled(f"io.interchain.device={portal.device_id}")
+
+
+@pytest.fixture
+def agent(portal: FakePortal, tmp_path: Path, docker_engine: None) -> Iterator[AgentProcess]:
+    with running_agent(portal, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_portal() -> Iterator[FakePortal]:
+    with FakePortal() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_agent(
+    shared_portal: FakePortal, tmp_path_factory: pytest.TempPathFactory, docker_engine: None
+) -> Iterator[AgentProcess]:
+    """One agent for a whole file, where tests differ in what they run and not in what happens to the agent."""
+    with running_agent(shared_portal, tmp_path_factory.mktemp("agent")) as running:
+        yield running

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -78,7 +79,8 @@ class FakePortal:
 
     def look(self) -> None:
         for link in list(self._links):
-            link.send(json.dumps({"type": "look"}))
+            with suppress(ConnectionClosed):  # an agent that was killed looks when it is back
+                link.send(json.dumps({"type": "look"}))
 
     def status(self, lease_id: str) -> Status | None:
         """Return the newest status of a lease."""

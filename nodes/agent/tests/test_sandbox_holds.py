@@ -22,6 +22,18 @@ from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
 
 pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def portal(shared_portal: FakePortal) -> FakePortal:
+    return shared_portal
+
+
+@pytest.fixture
+def agent(shared_agent: AgentProcess) -> AgentProcess:
+    return shared_agent
+
+
 SERVE = "httpd -f -p 8080 -h /www"
 
 
@@ -72,12 +84,12 @@ def test_restricted_writes_nowhere_but_tmp_and_its_volume(agent: AgentProcess, p
 
 
 def test_memory_processes_and_files_have_a_cap(agent: AgentProcess, portal: FakePortal) -> None:
-    container, _ = run(portal, memory_bytes=32 * 2**20)
+    container, _ = run(portal, memory_bytes=128 * 2**20)
     found = engine.docker(
         "inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.PidsLimit}}", container
     )
-    assert found == f"{32 * 2**20} {32 * 2**20} 512"
-    code, _ = inside(container, "head -c 100m /dev/zero | tail > /dev/null")
+    assert found == f"{128 * 2**20} {128 * 2**20} 512"
+    code, _ = inside(container, "head -c 300m /dev/zero | tail > /dev/null")
     assert code != 0
     _, output = inside(container, "ulimit -f -c -n")
     assert [line.split()[-1] for line in output.splitlines()] == ["131072", "0", "16384"], (
@@ -114,8 +126,7 @@ def own_address() -> str:
 def test_the_device_its_network_and_its_neighbours_are_out_of_reach(
     agent: AgentProcess, portal: FakePortal, device_service: int, outbound: bool
 ) -> None:
-    if outbound:
-        allow_outbound(agent)
+    allow_outbound(agent, outbound)
     other = lease(workload(image=Image(reference=engine.image(SERVE))))
     container, status = run(portal, other, outbound=outbound)
     neighbour = portal.wait_for(other.lease_id, Observed.RUNNING)
@@ -137,9 +148,11 @@ def test_the_device_its_network_and_its_neighbours_are_out_of_reach(
     assert urllib.request.urlopen(f"http://127.0.0.1:{status.host_port}/", timeout=5).status == 200
 
 
-def allow_outbound(agent: AgentProcess) -> None:
+def allow_outbound(agent: AgentProcess, allowed: bool) -> None:
     home = Home(agent.home)
-    configuration.save(home, replace(configuration.load(home), allow_outbound=True))
+    if configuration.load(home).allow_outbound is allowed:
+        return
+    configuration.save(home, replace(configuration.load(home), allow_outbound=allowed))
     agent.kill()
     agent.start()
 
@@ -175,10 +188,11 @@ def test_outbound_is_off_unless_asked_and_allowed(
     agent: AgentProcess, portal: FakePortal, far_away: tuple[str, str, int]
 ) -> None:
     public, lan, port = far_away
+    allow_outbound(agent, False)
     container, _ = run(portal, outbound=True)
     assert not reaches(container, public, port), "the release asks, but the owner has not allowed it"
     portal.want()
-    allow_outbound(agent)
+    allow_outbound(agent, True)
     container, _ = run(portal, outbound=False)
     assert not reaches(container, public, port), "the owner allows it, but the release does not ask"
     container, _ = run(portal, outbound=True)

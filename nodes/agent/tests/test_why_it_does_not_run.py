@@ -15,6 +15,16 @@ from nodes.agent.tests.portal import FakePortal
 pytestmark = pytest.mark.docker
 
 
+@pytest.fixture
+def portal(shared_portal: FakePortal) -> FakePortal:
+    return shared_portal
+
+
+@pytest.fixture
+def agent(shared_agent: AgentProcess) -> AgentProcess:
+    return shared_agent
+
+
 def failure(portal: FakePortal, what: Workload) -> Status:
     wanted = lease(what)
     portal.want(wanted)
