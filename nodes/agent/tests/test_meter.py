@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.agent.counters import Counters, Raw, folder_bytes
@@ -57,6 +57,7 @@ def test_goes_on_after_a_restart_of_the_agent(path: Path) -> None:
     assert total(again, Meter.TRANSFER) == 170
 
 
+@settings(deadline=None)  # each save waits for the disk
 @given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from(["look", "save", "kill", "reset"])), max_size=40))
 def test_any_mixture_of_growth_resets_and_kills_is_exact(
     tmp_path_factory: pytest.TempPathFactory, events: list

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.agent import reconcile
@@ -159,6 +159,7 @@ SEEN = st.dictionaries(st.sampled_from(NAMES), st.tuples(st.booleans(), st.sampl
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(LEASES, SEEN, NOTES)
 def test_at_most_one_step_for_each_lease_and_none_for_a_busy_one(desired: Desired, seen: dict, notes: dict) -> None:
     steps = plan(desired, seen, notes, 0.0)
@@ -166,12 +167,14 @@ def test_at_most_one_step_for_each_lease_and_none_for_a_busy_one(desired: Desire
     assert not [step for step in steps if notes.get(step.lease_id, Note()).busy]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(LEASES, SEEN, NOTES)
 def test_only_what_was_told_to_be_wiped_is_wiped(desired: Desired, seen: dict, notes: dict) -> None:
     told = {item.lease_id for item in desired.leases if item.action is Action.WIPE}
     assert {step.lease_id for step in plan(desired, seen, notes, 0.0) if step.verb is Verb.WIPE} <= told
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(LEASES, SEEN, NOTES)
 def test_only_the_newest_generation_is_ever_started(desired: Desired, seen: dict, notes: dict) -> None:
     newest = reconcile.newest_generations(desired)
@@ -181,6 +184,7 @@ def test_only_the_newest_generation_is_ever_started(desired: Desired, seen: dict
             assert step.lease.generation == newest[step.lease.workload.id]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(LEASES, SEEN)
 def test_taking_the_steps_comes_to_rest(desired: Desired, seen: dict) -> None:
     """Each step taken as promised, the plan is empty after a few rounds and what should run runs."""
