@@ -36,7 +36,9 @@ NOT_IN_A_BLOCK = (TransactionState.BUILT, TransactionState.SENT)
 
 
 class TreeMismatch(DomainError):
-    code, status = "tree_mismatch", 500
+    """Something else moved `earnings_settled`; or a claim was confirmed in this moment, and the next round will do."""
+
+    code, status, permanent = "tree_mismatch", 500, False
 
 
 def open_epoch(*, now: datetime) -> Epoch:
@@ -68,7 +70,7 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     5. Refuse all of it unless what the tree promises is what the ledger owes.
 
     Raises:
-        TreeMismatch: a bug; nothing is changed and nothing is posted.
+        TreeMismatch: nothing is changed and nothing is posted.
     """
     epoch = Epoch.objects.select_for_update().get(pk=open_epoch(now=now).pk)
     if epoch.state != EpochState.OPEN or Epoch.objects.filter(state__in=UNDER_WAY).exists() or vetoes.pending():

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from celery import shared_task
 from celery.signals import celeryd_after_setup
+from django.db import connections
 from django.utils import timezone
 
 from billing.services import rounds
@@ -29,3 +30,4 @@ def check_chain_at_start(instance: Any, **_: Any) -> None:
 
     for found in check_chain():
         log.error("chain_check", id=found.id, message=found.msg, hint=found.hint)
+    connections.close_all()  # the worker forks next; a connection must not be shared
