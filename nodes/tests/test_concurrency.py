@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from interchain_site.core.errors import DomainError
 from interchain_site.testing.devices import make_device, make_workload
 from nodes import queries
 from nodes.agent.protocol import Meter, Observed
 from nodes.models import Device, Lease, MeterTotal
-from nodes.services import leases, metering, placement
+from nodes.services import leases, metering, placement, sequence
 
 pytestmark = [
     pytest.mark.postgres,
@@ -90,6 +91,27 @@ def test_a_reader_beside_the_writers_never_passes_a_change_by(cast):
     reading.join(30)
     assert raised == []
     assert seen == {lease_id: {Meter.TRANSFER: 15} for lease_id in placed}
+
+
+def test_no_number_is_given_while_a_smaller_one_is_not_committed(db):
+    given, events = threading.Event(), []
+
+    def slow() -> None:
+        with transaction.atomic():
+            events.append(("slow took", sequence.allocate(1)))
+            given.set()
+            time.sleep(0.5)
+            events.append(("slow commits", 0))
+
+    def quick() -> None:
+        given.wait()
+        with transaction.atomic():
+            events.append(("quick took", sequence.allocate(1)))
+
+    with transaction.atomic():
+        first = sequence.allocate(1)
+    assert all_at_once([slow, quick]) == []
+    assert events == [("slow took", first + 1), ("slow commits", 0), ("quick took", first + 2)]
 
 
 def test_reports_closes_and_replacements_at_once_leave_a_sound_state(cast):
