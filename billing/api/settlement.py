@@ -100,7 +100,9 @@ class ClaimSerializer(serializers.Serializer[Any]):
 class EpochsView(APIView):
     permission_classes = (AllowAny,)
 
-    @extend_schema(parameters=[OpenApiParameter("before", int)], responses=EpochPageSerializer)
+    @extend_schema(
+        operation_id="epochs_list", parameters=[OpenApiParameter("before", int)], responses=EpochPageSerializer
+    )
     def get(self, request: Request) -> Response:
         """Epochs, newest first."""
         asked = BeforeSerializer(data=request.query_params)
