@@ -95,6 +95,14 @@ def test_the_same_meter_twice_in_one_batch_counts_the_higher(box, lease):
     assert MeterTotal.objects.get().total == 9
 
 
+def test_the_database_itself_keeps_the_higher_total(box, lease):
+    box.measures(lease, uptime=5_000)
+    now = datetime.now(UTC)
+    lower = metering.Total(lease_id=lease.pk, meter=Meter.UPTIME, total=4_000, method="clock", at=now, capped=False)
+    metering._upsert([lower], None)  # as a second process would, that looked before the first had written
+    assert MeterTotal.objects.get().total == 5_000
+
+
 def test_one_batch_is_a_constant_number_of_queries(box, lease, django_assert_max_num_queries):
     box.measures(lease, uptime=1)
     readings = [box.reading(lease, meter, 10 + number) for number in range(25) for meter in METERS]
