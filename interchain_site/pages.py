@@ -25,7 +25,7 @@ EXAMPLE = {
     Meter.UPTIME: (3_600_000, "1 hour"),
     Meter.TRANSFER: (50_000_000, "50 MB"),
     Meter.STORAGE: (240_000_000 * 3_600, "240 MB kept for the hour"),
-    Meter.COMPUTE: (5_000_000, "5 million instructions"),
+    Meter.COMPUTE: (300_000_000, "300 million instructions"),
     Meter.ACTIVE_USER: (2, "2 new visitors this month"),
 }
 
@@ -45,6 +45,13 @@ def landing(request: HttpRequest) -> HttpResponse:
         "example": _example(prices) if prices else None,
     }
     return render(request, "landing.html", context)
+
+
+def balance_chip(request: HttpRequest) -> HttpResponse:
+    """Refresh the balance in the bar; 286 tells htmx to stop asking once nobody is signed in."""
+    if not request.user.is_authenticated:
+        return HttpResponse(status=286)
+    return render(request, "components/balance_chip.html")
 
 
 def _price_list_in_force() -> PriceList | None:

@@ -9,6 +9,7 @@ from interchain_site.core.api import not_found
 
 urlpatterns = [
     path("", pages.landing, name="landing"),
+    path("balance/chip/", pages.balance_chip, name="balance_chip"),
     path("", include("interchain_site.core.urls")),
     path("", include("marketplace.urls")),
     path("", include("billing.urls")),

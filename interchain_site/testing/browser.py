@@ -16,7 +16,7 @@ from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from cryptography.fernet import Fernet
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page
 
 from interchain_site.testing.servers import free_port, running, valkey
 from interchain_site.testing.stripe import WEBHOOK_SECRET, stand_in
@@ -148,6 +148,19 @@ def visitor(
         assert not watch.complaints, "\n".join(watch.complaints)
     finally:
         context.close()
+
+
+def open_page(page: Page, path: str) -> int:
+    """Open a page of the site and return its status; asks again when Docker moved the network meanwhile."""
+    for attempt in range(5):
+        try:
+            answer = page.goto(path)
+            return answer.status if answer else 0
+        except Error as error:
+            if "ERR_NETWORK_CHANGED" not in error.message or attempt == 4:
+                raise
+            page.wait_for_timeout(500)
+    return 0
 
 
 def assert_accessible(page: Page) -> None:

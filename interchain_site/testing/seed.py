@@ -98,14 +98,19 @@ def apps_and_devices(cast: Cast, now: datetime) -> dict[str, list[str]]:
         )
         if slug == "guest-book":
             break
-        lease = Lease.objects.get(pk=deployments.deploy(app=app, by=cast.publisher).lease_id)
+        lease = Lease.objects.get(workload_id=deployments.deploy(app=app, by=cast.publisher).pk)
         if slug == "harbour-cafe":
             box.runs(lease)
             box.measures(lease, uptime=7_200_000, transfer=120_000_000, compute=9_000_000, storage=200_000_000 * 7_200)
         else:
-            failed = {"reason": protocol.Reason.EXITED, "message": "The program ended with code 1."}
             box.says(lease, protocol.Observed.PREPARING)
-            box.says(lease, protocol.Observed.FAILED, log_tail="Traceback: no module named report\n", **failed)
+            box.says(
+                lease,
+                protocol.Observed.FAILED,
+                reason=protocol.Reason.EXITED,
+                message="The program ended with code 1.",
+                log_tail="Traceback: no module named report\n",
+            )
     publishing.register_app(name="Draft", slug="draft", by=cast.publisher)
     charging.charge_new_readings()
     website = ["harbour-cafe"]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django import forms, template
 from django.forms.boundfield import BoundField
 from django.template import Context
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -107,10 +107,7 @@ def bytes_(count: int | None) -> str:
 @register.simple_tag(takes_context=True)
 def nav_link(context: Context, name: str, label: str, exact: bool = False) -> SafeString:
     """Return one `<li>` of a menu, marked when the reader is in that part of the site (or, `exact`, on that page)."""
-    try:
-        target = reverse(name)
-    except NoReverseMatch:
-        return SafeString("")
+    target = reverse(name)
     request = context.get("request")
     path = request.path if request is not None else ""
     inside = path == target if exact else path.startswith(target)

@@ -133,12 +133,12 @@ def link_wallet(page: Page) -> None:
 
 
 def find_settlement(page: Page) -> str:
-    """Wait for the first epoch with a transaction; returns its hash from its own page."""
+    """Wait for the first final epoch in which somebody earned; returns its transaction's hash from its own page."""
     page.goto("/settlements/")
-    final = page.get_by_text("Final", exact=True)
+    final = page.get_by_role("row").filter(has_text="Final").filter(has_not_text=re.compile(r"\s0\.00 NTC"))
     until("A final settlement", lambda: page.reload() and final.count(), every=1, seconds=90)
     look(page, "10-settlements")
-    page.get_by_role("row", name=re.compile("Final")).last.get_by_role("link").first.click()
+    final.last.get_by_role("link").first.click()
     look(page, "11-settlement")
     found = re.search(r"0x[0-9a-f]{64}", page.locator("dt:text-is('Transaction') + dd").inner_text())
     return found.group() if found else ""
