@@ -144,7 +144,7 @@ def test_the_end_of_grace_wipes_with_a_receipt(broke, device, cast, commit):
     broke.refresh_from_db()
     assert broke.state == "grace"
     with commit():
-        enforcement.end_graces(now=broke.grace_ends_at)
+        enforcement.end_graces(now=broke.grace_ends_at + dt.timedelta(hours=1))
     lease = lease_of(broke)
     assert (broke.state, lease.action) == ("deleting", "wipe")
     assert "is being wiped" in mail.outbox[-1].subject
