@@ -1,4 +1,7 @@
-"""Card payments: credited once, refunded and disputed exactly, whatever the order of the news."""
+"""Card payments: credited once, refunded and disputed exactly, whatever the order of the news.
+
+Longer than 300 lines because it follows one payment through all its events.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What agents call, through HTTP: each way a call can be wrong is refused with a code, stores nothing and leaves a trace."""
+"""What agents call, through HTTP: each way a call can be wrong is refused with a code, stores nothing and leaves a trace.
+
+Longer than 300 lines because every way a message can be wrong is one page.
+"""
 
 from __future__ import annotations
 
