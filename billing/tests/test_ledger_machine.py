@@ -200,6 +200,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert days == earned
 
 
+@pytest.mark.slow
 def test_ledger_machine(db):
     quick = hypothesis_settings(
         max_examples=25,

@@ -94,6 +94,7 @@ def _dies_once(world: World, fuse: Fuse, owner: Any, monkeypatch) -> None:
         assert world.round(later=1) == []
 
 
+@pytest.mark.slow
 def test_wherever_a_process_dies_each_epoch_settles_once_and_nobody_is_paid_twice(
     db, cast, settings, chain_settings, monkeypatch
 ):

@@ -87,6 +87,7 @@ def holds(world: World, people: list[Any], earned: list[int]) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=45))

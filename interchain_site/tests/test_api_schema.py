@@ -48,6 +48,7 @@ def app(cast: Cast) -> str:
     return app.slug
 
 
+@pytest.mark.slow
 def test_the_api_keeps_its_word(operations: list[Any], cast: Cast, app: str) -> None:
     token = Token.objects.create(user=cast.publisher)
     headers = {"Authorization": f"Token {token.key}"}
