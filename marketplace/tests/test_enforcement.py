@@ -236,3 +236,9 @@ def test_a_missed_message_about_a_lease_is_made_up_for(running, device, cast):
     sweeping.sweep()
     running.refresh_from_db()
     assert running.state == "unhealthy"
+
+
+def test_a_notice_is_sent_once_however_often_it_is_asked_for(cast):
+    notice = Notice.objects.create(key="k", user=cast.publisher, subject="S", body="B", created_at=timezone.now())
+    assert [emails.send(notice_id=notice.pk) for _ in range(3)] == [True, False, False]
+    assert len(mail.outbox) == 1
