@@ -109,3 +109,28 @@ def in_thread(work: Callable[[], None], stop: threading.Event) -> Iterator[None]
         stop.set()
         thread.join(10)
         assert not thread.is_alive()
+
+
+API = "/api/node/v1/"
+
+
+class Agent:
+    """Sends raw requests as this device would; keeps the last answer's code."""
+
+    def __init__(self, client, box):
+        self.client, self.box = client, box
+
+    def send(self, path, body=None, token=None, **headers):
+        headers["Authorization"] = f"Bearer {token or self.box.jwt()}"
+        if body is None:
+            return self.client.get(API + path, headers=headers)
+        return self.client.post(API + path, body, content_type="application/jose", headers=headers)
+
+
+@pytest.fixture
+def agent(client, box):
+    return Agent(client, box)
+
+
+def code(answer):
+    return answer.status_code, answer.json()["code"]
