@@ -1,9 +1,13 @@
 """The admin's own name and door, people, and the audit trail."""
 
+import allauth.mfa.admin  # noqa: F401  (registers what is taken away below)
+import rest_framework.authtoken.admin  # noqa: F401
 from allauth.account.decorators import secure_admin_login
+from allauth.mfa.models import Authenticator
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.http import HttpRequest
+from rest_framework.authtoken.models import TokenProxy
 
 from interchain_site.core.models import AuditEvent, User
 
@@ -11,6 +15,7 @@ admin.site.site_header = "Interchain administration"
 admin.site.site_title = "Interchain"
 admin.site.index_title = "What staff look after"
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # or it would skip the second factor
+admin.site.unregister([TokenProxy, Authenticator])  # their pages show people's keys and secrets
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -26,3 +26,8 @@ def test_every_list_opens_and_can_be_searched(client, cast):
         where = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
         answer = client.get(where, {"q": "x"} if options.search_fields else {})
         assert answer.status_code == 200, where
+
+
+def test_nobodys_keys_are_shown():
+    shown = {model._meta.label for model in admin.site._registry}
+    assert not shown & {"authtoken.TokenProxy", "mfa.Authenticator"}
