@@ -36,13 +36,22 @@ POSTGRESQL = [
     """,
     """
     CREATE OR REPLACE FUNCTION billing_apply_entries() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+      short record;
     BEGIN
+      SELECT billing_transaction.key, fresh.account_id INTO short FROM fresh
+      JOIN billing_account ON billing_account.id = fresh.account_id AND NOT billing_account.may_be_negative
+      JOIN billing_transaction ON billing_transaction.id = fresh.transaction_id
+      WHERE fresh.balance_after < 0 ORDER BY fresh.id LIMIT 1;
+      IF FOUND THEN
+        RAISE EXCEPTION 'Account % may not be negative.', short.account_id
+          USING ERRCODE = 'IC001', DETAIL = short.account_id || ' ' || short.key;
+      END IF;
       IF EXISTS (
         SELECT 1 FROM fresh JOIN billing_account ON billing_account.id = fresh.account_id
         GROUP BY fresh.transaction_id, billing_account.currency HAVING sum(fresh.amount) <> 0
       ) THEN
-        RAISE EXCEPTION 'The entries of a transaction must sum to zero in each currency.'
-          USING ERRCODE = 'check_violation';
+        RAISE EXCEPTION 'The entries of a transaction must sum to zero in each currency.' USING ERRCODE = 'IC002';
       END IF;
       IF EXISTS (
         SELECT 1 FROM (SELECT transaction_id, min(id) AS first FROM fresh GROUP BY transaction_id) AS written

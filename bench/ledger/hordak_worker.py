@@ -1,4 +1,4 @@
-"""django-hordak's side: reads a count per line, makes that many transfers one by one, prints the seconds it took.
+"""django-hordak's side: reads a count per line, makes that many transfers one by one, prints the seconds of each.
 
 Runs in the environment of requirements-hordak.txt: `python hordak_worker.py postgres://…`.
 """
@@ -34,11 +34,13 @@ def main() -> None:
     ]
     print("ready", flush=True)
     for line in sys.stdin:
-        started = time.perf_counter()
+        taken = []
         for _ in range(int(line)):
             source, target = random.sample(accounts, 2)
+            started = time.perf_counter()
             source.transfer_to(target, Money(1, "USD"))
-        print(time.perf_counter() - started, flush=True)
+            taken.append(time.perf_counter() - started)
+        print(*taken, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,49 +1,29 @@
 """The only writer of the ledger: `post` and `reverse`.
 
-Postings are made in order, as if one by one, but with a handful of SQL statements for any number of them. Either all are
-made or none.
+Postings are made in order, as if one by one, but together: either all are made or none. On PostgreSQL any number of them is one
+round trip (`ledger_postgresql`); SQLite takes the same steps one after the other (`ledger_sqlite`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
-from billing.errors import IdempotencyConflict, InsufficientFunds, Unbalanced
+from billing.errors import IdempotencyConflict, Unbalanced
 from billing.models import Entry, Transaction
-from billing.services import ledger_sql
-from billing.services.ledger_sql import EntryRow, LockedAccount, TransactionRow
+from billing.services import ledger_postgresql, ledger_sql, ledger_sqlite
+from billing.services.ledger_sql import LockedAccount
+from billing.services.postings import Line as Line
+from billing.services.postings import Posting as Posting
+from billing.services.postings import signature
 from interchain_site.core import audit
 from interchain_site.core.errors import Conflict, NotFound
 from interchain_site.core.models import User
 
 MAX_AMOUNT = 2**62  # far above the whole supply; keeps any sum of two inside 64 bits
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One side of a posting: `amount` in base units of NTC or in cents; above zero raises the account's balance."""
-
-    account_id: int
-    amount: int
-
-
-@dataclass(frozen=True, slots=True)
-class Posting:
-    """A transaction to write. `key` makes it happen once; `effective_at` is when it happened in the world."""
-
-    key: str
-    kind: str
-    lines: tuple[Line, ...]
-    effective_at: datetime
-    memo: str = ""
-    reference: str = ""
-    reverses_id: int | None = None
 
 
 def post(*, postings: Sequence[Posting], by: User | None = None, now: datetime | None = None) -> list[int]:
@@ -60,21 +40,10 @@ def post(*, postings: Sequence[Posting], by: User | None = None, now: datetime |
     by_key = _distinct(postings)
     if not by_key:
         return []
-    with ledger_sql.busy_as_error(), transaction.atomic():
-        accounts = lock_accounts({line.account_id for posting in by_key.values() for line in posting.lines})
-        _check_balanced(by_key.values(), accounts)
-        written = ledger_sql.insert_transactions(
-            [
-                TransactionRow(p.key, p.kind, p.effective_at, p.memo, p.reference, p.reverses_id)
-                for p in by_key.values()
-            ],
-            by_id=by.pk if by else None,
-            created_at=now or timezone.now(),
-        )
-        if written:
-            ledger_sql.insert_entries(_entries(by_key, written, accounts))
-        known = [posting for key, posting in by_key.items() if key not in written]
-        ids = {**written, **_existing(known)} if known else written
+    _check_lines(by_key.values())
+    write = ledger_postgresql.write if connection.vendor == "postgresql" else ledger_sqlite.write
+    with ledger_sql.busy_as_error():
+        ids = write([*by_key.values()], by_id=by.pk if by else None, created_at=now or timezone.now())
     return [ids[posting.key] for posting in postings]
 
 
@@ -134,58 +103,19 @@ def _distinct(postings: Sequence[Posting]) -> dict[str, Posting]:
     by_key: dict[str, Posting] = {}
     for posting in postings:
         earlier = by_key.setdefault(posting.key, posting)
-        if earlier is not posting and _signature(earlier.lines) != _signature(posting.lines):
+        if earlier is not posting and signature(earlier.lines) != signature(posting.lines):
             raise IdempotencyConflict(f"The key {posting.key} stands twice in one call, with different lines.")
     return by_key
 
 
-def _check_balanced(postings: Iterable[Posting], accounts: dict[int, LockedAccount]) -> None:
+def _check_lines(postings: Iterable[Posting]) -> None:
+    """Refuse what no account could take; the sum per currency is checked where the accounts are known."""
     for posting in postings:
-        sums: dict[str, int] = {}
+        total = 0
         for line in posting.lines:
-            account = accounts.get(line.account_id)
-            if account is None:
-                raise Unbalanced(f"Posting {posting.key} names account {line.account_id}, which does not exist.")
             amount = line.amount
             if type(amount) is not int or amount == 0 or not -MAX_AMOUNT < amount < MAX_AMOUNT:
                 raise Unbalanced(f"Posting {posting.key} has a line of {amount!r}; whole units, not zero, are needed.")
-            sums[account.currency] = sums.get(account.currency, 0) + amount
-        if not sums or any(sums.values()):
-            raise Unbalanced(f"Posting {posting.key} does not sum to zero: {sums}.")
-
-
-def _entries(by_key: dict[str, Posting], written: dict[str, int], accounts: dict[int, LockedAccount]) -> list[EntryRow]:
-    balances = {account.id: account.balance for account in accounts.values()}
-    rows: list[EntryRow] = []
-    for key, posting in by_key.items():
-        transaction_id = written.get(key)
-        if transaction_id is None:
-            continue
-        # Credits first: SQLite checks the balance after each entry, and only the end of a posting counts.
-        for line in sorted(posting.lines, key=_credits_first):
-            account_id = line.account_id
-            balance = balances[account_id] = balances[account_id] + line.amount
-            if balance < 0 and not accounts[account_id].may_be_negative:
-                raise InsufficientFunds(account_id=account_id, key=key)
-            rows.append(EntryRow(transaction_id, account_id, line.amount, balance))
-    return rows
-
-
-def _existing(postings: Sequence[Posting]) -> dict[str, int]:
-    keys = [posting.key for posting in postings]
-    ids = dict(Transaction.objects.filter(key__in=keys).values_list("key", "id"))
-    stored: dict[int, Counter[tuple[int, int]]] = {}
-    for row in Entry.objects.filter(transaction__key__in=keys).values_list("transaction_id", "account_id", "amount"):
-        stored.setdefault(row[0], Counter())[row[1], row[2]] += 1
-    for posting in postings:
-        if stored.get(ids[posting.key]) != _signature(posting.lines):
-            raise IdempotencyConflict(f"The key {posting.key} was already used for other amounts. Use a new key.")
-    return ids
-
-
-def _signature(lines: tuple[Line, ...]) -> Counter[tuple[int, int]]:
-    return Counter((line.account_id, line.amount) for line in lines)
-
-
-def _credits_first(line: Line) -> int:
-    return -line.amount
+            total += amount
+        if total or not posting.lines:
+            raise Unbalanced(f"The lines of posting {posting.key} do not sum to zero.")

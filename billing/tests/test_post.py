@@ -122,7 +122,7 @@ def test_a_thousand_postings_take_a_handful_of_queries(escrow, purse, django_ass
 
     postings = [move(str(n), escrow, purse, 1) for n in range(1000)]
     if connection.vendor == "postgresql":
-        with django_assert_max_num_queries(6):
+        with django_assert_max_num_queries(3):
             ledger.post(postings=postings, now=NOW)
     else:
         ledger.post(postings=postings, now=NOW)
