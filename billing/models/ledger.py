@@ -71,9 +71,7 @@ class Transaction(models.Model):
     by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
     )
-    reverses = models.ForeignKey(
-        "self", null=True, on_delete=models.PROTECT, related_name="reversals", db_index=False
-    )
+    reverses = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="reversals", db_index=False)
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [

@@ -15,7 +15,7 @@ from django.urls import reverse
 from billing import queries
 from billing.errors import DeskOut, PaymentRefused, QuoteExpired
 from billing.models import Dispute, Entry, Payment, Transaction
-from billing.services import accounts, desk, ledger, receipts, sweeps, topups
+from billing.services import accounts, desk, ledger, payment_postings, receipts, sweeps, topups
 from billing.services.ledger import Line, Posting
 from billing.signals import balance_credited
 from billing.states import PaymentState
@@ -191,6 +191,25 @@ def test_partial_refunds_add_up_to_the_last_unit(bought, stripe, cast, now):
         payment = topups.refund_payment(payment_id=payment.pk, cents=cents, by=cast.staff, now=now)
     assert (payment.refunded_cents, payment.refunded_units) == (1001, payment.units)
     assert queries.balances(cast.buyer.pk).available == 0
+
+
+def test_roundings_of_many_refunds_do_not_add_up(checkout, stripe, cast, now):
+    """Seven sevenths of 33.366666667 NTC: each rounds up alone, together they are exactly what was sold."""
+    desk.set_rate(rate=Decimal("0.3"), by=cast.staff, now=now)
+    payment = checkout(1001)
+    stripe.pay(payment.session_url)
+    for _ in range(7):
+        payment = topups.refund_payment(payment_id=payment.pk, cents=143, by=cast.staff, now=now)
+    assert payment.refunded_units == payment.units == 33_366_666_667
+    assert queries.balances(cast.buyer.pk) == queries.Balances()
+
+
+def test_a_status_stripe_invents_later_changes_no_open_dispute(bought, stripe, cast, now):
+    payment = bought()
+    stripe.act("dispute", charge_id(stripe, payment))
+    payment = sync(payment, now)
+    assert not payment_postings.apply_dispute(payment, Dispute.objects.get(), state="seen", now=now)
+    assert money(cast.buyer) == (0, 4, 0)
 
 
 def test_no_more_than_what_is_left_is_refunded(bought, cast, now):
