@@ -152,11 +152,12 @@ def describe(rows: list[dict[str, list[float]]], bare: object) -> str:
         name: bare.db.execute(f"SHOW {name}").fetchone()[0]
         for name in ("server_version", "synchronous_commit", "data_directory")
     }  # type: ignore[attr-defined]
+    urgent = ", at real-time priority" if os.sched_getscheduler(0) != os.SCHED_OTHER else ""
     disk = "memory (tmpfs)" if show["data_directory"].startswith("/dev/shm") else "disk"
     lines = [
         "# Ledger: postings per second",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}, {os.cpu_count()} cores ({platform.machine()}), load {os.getloadavg()[0]:.1f} while it ran,",
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}, {os.cpu_count()} cores ({platform.machine()}), load {os.getloadavg()[0]:.1f} while it ran{urgent},",
         f"Python {platform.python_version()}, PostgreSQL {show['server_version']} in {disk}, synchronous_commit {show['synchronous_commit']}.",
         f"{len(rows)} interleaved rounds; two entries per posting, {ACCOUNTS} accounts.",
         "",
