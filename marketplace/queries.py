@@ -20,6 +20,8 @@ from nodes.regions import Region
 from nodes.states import DeviceState, LeaseState
 
 BURN_WINDOW_SECONDS = 3600
+BURN_SETTLES_SECONDS = 300
+"""A start costs much and once: until this much was measured, what was spent counts as spread over this long."""
 INSTRUCTIONS_PER_SECOND = 1_000_000_000  # of one core, said where no device is online to ask
 BENCHMARKED_DEVICES = 20
 
@@ -141,7 +143,7 @@ def measured_burn(deployment_ids: Iterable[UUID], now: datetime) -> dict[UUID, i
         .values("deployment_id")
         .annotate(nano=Sum("nano_usd"), spent=Sum("seconds"))
     )
-    return {row["deployment_id"]: row["nano"] * 3600 // max(row["spent"], 1) for row in rows}
+    return {row["deployment_id"]: row["nano"] * 3600 // max(row["spent"], BURN_SETTLES_SECONDS) for row in rows}
 
 
 def recent_charges(deployment: Deployment, *, count: int = 60) -> list[Charge]:

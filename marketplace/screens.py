@@ -88,7 +88,7 @@ class AppScreen:
     def burn_hint(self) -> str:
         if not self.burn_nano_usd:
             return "Nothing while it does not run"
-        return "Measured over the last hour" if self.burn_is_measured else "As you expected; not measured yet"
+        return "Measured, over the last hour at most" if self.burn_is_measured else "As you expected; not measured yet"
 
     @property
     def left_words(self) -> str:

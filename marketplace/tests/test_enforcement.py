@@ -11,7 +11,7 @@ from django.utils import timezone
 from billing.queries import balances
 from billing.services import accounts, ledger
 from billing.signals import balance_credited
-from marketplace import emails, tasks
+from marketplace import emails, queries, tasks
 from marketplace.conftest import NTC, fund, lease_of
 from marketplace.models import BalanceWatch, Charge, Notice
 from marketplace.services import deployments, enforcement, sweeping
@@ -155,12 +155,12 @@ def test_the_end_of_grace_wipes_with_a_receipt(broke, device, cast, commit):
     assert len(broke.wipe_receipts) == 1
 
 
-def charged(deployment, nano_usd, now):
+def charged(deployment, nano_usd, now, seconds=3600):
     from marketplace.models import ChargePeriod
 
     Charge.objects.create(
         period=ChargePeriod.objects.get(), deployment=deployment, key=f"t:{now}:{Charge.objects.count()}",
-        since=now - dt.timedelta(hours=1), at=now, seconds=3600, nano_usd=nano_usd, rate="0.5", owner_units=0, commission_units=0,
+        since=now - dt.timedelta(seconds=seconds), at=now, seconds=seconds, nano_usd=nano_usd, rate="0.5", owner_units=0, commission_units=0,
     )  # fmt: skip
 
 
@@ -174,6 +174,15 @@ def test_one_warning_at_the_tightest_threshold(running, cast, commit, hours_of_m
         enforcement.enforce(publisher_ids={cast.publisher.pk}, now=now)
     assert [watch.warned_hours for watch in BalanceWatch.objects.all()] == expected
     assert len(mail.outbox) == len(expected)
+
+
+def test_what_a_start_costs_is_not_taken_for_a_rate(running, cast, commit):
+    now = timezone.now()
+    charged(running, 15 * 10**9, now, seconds=20)  # 15 dollars in 20 seconds would be 2,700 dollars an hour
+    assert queries.measured_burn([running.pk], now) == {running.pk: 180 * 10**9}
+    with commit():
+        enforcement.enforce(publisher_ids={cast.publisher.pk}, now=now)
+    assert not [message for message in mail.outbox if "less than 1 hour" in message.subject]
 
 
 def test_each_threshold_once_until_ntc_is_bought(running, cast, commit):
