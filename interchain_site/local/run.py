@@ -15,12 +15,16 @@ from interchain_site.local.site import Site
 from interchain_site.local.steps import ROOT, Steps, Stop
 
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a service manager, a closed terminal
+
+
 def main(arguments: list[str]) -> int:
     """Run until interrupted; return the exit code."""
     options = parser().parse_args(arguments)
     if not 0 <= (options.port or 0) <= 65535 - 80:
         raise Stop(f"--port {options.port} is not a port: choose 1024 to 65455.")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in ENDINGS:
+        signal.signal(number, _interrupt)
     steps = Steps()
     set_up_machine(steps)
     if options.smoke:
@@ -33,10 +37,13 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         pass
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
-        print("\nStopping …", end="", flush=True)
+        for number in ENDINGS:
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
+        if site.is_open:
+            print("\nStopping …", end="", flush=True)
         site.close()
-        print(f" all stopped: no process and no container is left. The data is kept in {_short(site.data)}.")
+        if site.is_open:
+            print(f" all stopped: no process and no container is left. The data is kept in {_short(site.data)}.")
     return 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from interchain_site.local import environment, leftovers, npm, ports, programs
-from interchain_site.local.steps import ROOT, Steps, Stop, command
+from interchain_site.local.steps import PRIVATE, ROOT, Steps, Stop, command
 from interchain_site.local.supervisor import Supervisor
 
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
@@ -70,6 +70,11 @@ class Site:
             ) from None
 
     @property
+    def is_open(self) -> bool:
+        """Tell whether `open` succeeded."""
+        return hasattr(self, "supervisor")
+
+    @property
     def url(self) -> str:
         return self.values["PORTAL_URL"]
 
@@ -80,7 +85,9 @@ class Site:
     def manage(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Run a management command of this site and return what it printed."""
         failure = f"manage.py {arguments[0]} failed"
-        return command([PYTHON, str(ROOT / "manage.py"), *arguments], failure=failure, env=self.env, stdin=stdin)
+        return command(
+            [PYTHON, str(ROOT / "manage.py"), *arguments], failure=failure, env=self.env, stdin=stdin, umask=PRIVATE
+        )
 
     def start(self, steps: Steps) -> str:
         """Start everything but the agent: stores, database, contracts, then the portal. Returns the operator's account, as JSON."""
@@ -108,7 +115,7 @@ class Site:
 
     def close(self) -> None:
         """End every program, remove the agent's containers (their volumes are kept), give the folder back."""
-        if hasattr(self, "supervisor"):
+        if self.is_open:
             self.supervisor.stop()
             self.remove_containers()
             (self.data / "run.json").unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PRIVATE = 0o077  # umask of a site's programs: the database, mails and logs are nobody else's to read
 
 
 class Stop(Exception):
@@ -48,6 +49,7 @@ def command(
     cwd: Path = ROOT,
     timeout_seconds: float = 1800,
     stdin: bytes | None = None,
+    umask: int = -1,
 ) -> str:
     """Run a program silently and return what it printed.
 
@@ -56,7 +58,14 @@ def command(
     """
     try:
         done = subprocess.run(
-            arguments, capture_output=True, check=False, env=env, cwd=cwd, timeout=timeout_seconds, input=stdin
+            arguments,
+            capture_output=True,
+            check=False,
+            env=env,
+            cwd=cwd,
+            timeout=timeout_seconds,
+            input=stdin,
+            umask=umask,
         )
     except FileNotFoundError:
         raise Stop(f"{failure}: {arguments[0]} is not installed.") from None

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from interchain_site.local.steps import Stop
+from interchain_site.local.steps import PRIVATE, Stop
 
 TICK_SECONDS = 0.1
 SLOWEST_RESTART_SECONDS = 10.0
@@ -184,6 +184,7 @@ class Supervisor:
                 stderr=log,
                 env=self._env,
                 cwd=self._cwd,
+                umask=PRIVATE,
                 start_new_session=True,  # Ctrl-C reaches only the manager, which then ends all in order
             )
         item.started_at, item.starts = now, item.starts + 1
