@@ -92,9 +92,14 @@ def evidence_for(lease_id: UUID, meter: Meter | None = None) -> dict[Meter, int 
 
 
 def desired_of(device: Device) -> Desired:
-    """Return all the portal wants of a device. What is stopped stays listed only until its last readings are in."""
+    """Return all the portal wants of a device.
+
+    What is stopped stays listed until its last readings are in; where it keeps data, until that is wiped, because the
+    device goes on counting what it holds.
+    """
     recently = timezone.now() - timedelta(seconds=2 * settings.READING_INTERVAL_SECONDS)
-    stopped = Q(state=LeaseState.STOPPED) & (Q(action=Action.WIPE.value) | Q(stopped_at__gte=recently))
+    keeps_data = Q(has_volume=True, is_newest=True)
+    stopped = Q(state=LeaseState.STOPPED) & (Q(action=Action.WIPE.value) | Q(stopped_at__gte=recently) | keeps_data)
     wanted = Lease.objects.filter(Q(state__in=HOLDS_MEMORY) | stopped, device=device)
     return Desired(
         leases=tuple(

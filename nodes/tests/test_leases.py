@@ -74,6 +74,18 @@ def test_failed_ends_the_lease_with_its_reason_and_last_lines(box, told):
     assert queries.desired_of(box.device).leases == ()
 
 
+def test_what_keeps_data_stays_listed_so_that_its_storage_is_counted_until_it_is_wiped(box):
+    lease = placement.open_lease(workload=make_workload(volume_path="/data"), by=None)
+    box.runs(lease)
+    leases.close_lease(lease_id=lease.pk, by=None)
+    box.says(lease, Observed.STOPPED)
+    Lease.objects.update(stopped_at=lease.stopped_at - timedelta(days=3))
+    assert [wanted.action for wanted in queries.desired_of(box.device).leases] == [Action.STOP]
+    leases.wipe_lease(lease_id=lease.pk, by=None)
+    box.wipes(lease)
+    assert queries.desired_of(box.device).leases == ()
+
+
 def test_reports_of_a_stale_generation_or_another_device_change_nothing(box, cast):
     lease = placement.open_lease(workload=make_workload(), by=None)
     other = make_device(cast.publisher, "Other")
