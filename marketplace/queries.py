@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count, OuterRef, Prefetch, QuerySet, Subquery, Sum
+from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 
 from interchain_site.core.models import User
 from marketplace import policies, pricing
 from marketplace.errors import NoPriceList, NotYours
 from marketplace.models import App, Charge, ChargePeriod, Deployment, PriceList, Release
-from marketplace.states import ASKED_TO_RUN, DeploymentState, PriceListState
+from marketplace.states import ASKED_TO_RUN, AT_REST, DeploymentState, PriceListState
 from nodes.agent.protocol import Meter
 from nodes.models import Device, Lease, MeterTotal, WipeReceipt
 from nodes.regions import Region
@@ -151,9 +151,17 @@ def recent_charges(deployment: Deployment, *, count: int = 60) -> list[Charge]:
     return list(deployment.charges.order_by("-at", "-id")[:count])[::-1]
 
 
-def asked_to_run_of(publisher_ids: Sequence[int]) -> list[Deployment]:
-    """Return what these people's apps are asked to run now, with app and publisher."""
-    rows = Deployment.objects.filter(app__publisher_id__in=publisher_ids, state__in=ASKED_TO_RUN)
+def costing() -> QuerySet[Deployment]:
+    """Return what costs its publisher something now: what is asked to run, and what is at rest with data on a device."""
+    with_data = Lease.objects.filter(is_newest=True, has_volume=True).exclude(state=LeaseState.WIPED)
+    return Deployment.objects.filter(
+        Q(state__in=ASKED_TO_RUN) | Q(state__in=AT_REST, lease_id__in=with_data.values("pk"))
+    )
+
+
+def costing_of(publisher_ids: Sequence[int]) -> list[Deployment]:
+    """Return what costs these people something now, with app and publisher."""
+    rows = costing().filter(app__publisher_id__in=publisher_ids)
     return list(rows.select_related("app__publisher").order_by("created_at"))
 
 

@@ -57,6 +57,7 @@ PRICE_LIST_MOVES: Mapping[str, frozenset[str]] = {
 
 ON_DEVICE = (_S.STARTING, _S.RUNNING, _S.UNHEALTHY, _S.STOPPING)  # a container may exist
 ASKED_TO_RUN = (_S.WAITING, _S.STARTING, _S.RUNNING, _S.UNHEALTHY)
+AT_REST = (_S.STOPPED, _S.FAILED)  # costs only what its data takes on a device
 
 
 def can_move(current: str, to: str) -> bool:

@@ -26,7 +26,7 @@ from marketplace.errors import NotEnoughNTC
 from marketplace.models import BalanceWatch, Deployment
 from marketplace.services import deployments, wiping
 from marketplace.services.history import move, note
-from marketplace.states import ASKED_TO_RUN, DeploymentState, Desired
+from marketplace.states import ASKED_TO_RUN, AT_REST, DeploymentState, Desired
 
 log = structlog.get_logger(__name__)
 _S = DeploymentState
@@ -37,24 +37,29 @@ def enforce(*, publisher_ids: Collection[int], now: datetime | None = None) -> N
     now = now or timezone.now()
     if not publisher_ids:
         return
-    running = queries.asked_to_run_of(list(publisher_ids))
-    available = available_of_many(list({deployment.app.publisher_id for deployment in running}))
-    for deployment in running:
+    costing = queries.costing_of(list(publisher_ids))
+    available = available_of_many(list({deployment.app.publisher_id for deployment in costing}))
+    for deployment in costing:
         if available[deployment.app.publisher_id] <= 0:
             guarded(stop_for_balance, deployment, now)
-    solvent = [deployment for deployment in running if available[deployment.app.publisher_id] > 0]
-    _warn(solvent, available, now)
+    running = [deployment for deployment in costing if deployment.asked_to_run]
+    _warn([deployment for deployment in running if available[deployment.app.publisher_id] > 0], available, now)
 
 
 @transaction.atomic
 def stop_for_balance(deployment_id: UUID, now: datetime) -> None:
-    """Stop one deployment because nothing is left to pay it, and begin its grace period."""
+    """Stop one deployment because nothing is left to pay it, and begin its grace period; one at rest only begins it."""
     deployment = deployments.lock(deployment_id)
-    if deployment is None or deployment.state not in ASKED_TO_RUN or deployment.grace_started_at is not None:
+    if deployment is None or deployment.grace_started_at is not None:
         return
+    if deployment.state not in (*ASKED_TO_RUN, *AT_REST):
+        return
+    at_rest = deployment.state in AT_REST
     grace: dict[str, Any] = deployments.grace_period(now, settings.GRACE_SECONDS)
     words = f"The balance is used up. The app is stopped and its data kept until {grace['grace_ends_at']:%Y-%m-%d %H:%M} UTC."
-    if deployment.state == _S.WAITING:
+    if at_rest:
+        move(deployment, _S.GRACE, kind="grace", words=words, now=now, desired=Desired.STOPPED, **grace)
+    elif deployment.state == _S.WAITING:
         deployments.close_unfinished(deployment, by=None)
         move(deployment, _S.GRACE, kind="grace", words=words, now=now, **grace)
     else:
@@ -63,7 +68,7 @@ def stop_for_balance(deployment_id: UUID, now: datetime) -> None:
         key=f"grace:{deployment.pk}:{now.isoformat()}",
         user=deployment.app.publisher,
         template="stopped_at_zero",
-        subject=f"{deployment.app.name} was stopped: your balance is used up",
+        subject=f"{deployment.app.name} {'will be wiped' if at_rest else 'was stopped'}: your balance is used up",
         now=now,
         deployment=deployment,
     )

@@ -8,10 +8,10 @@ from uuid import UUID
 from django.utils import timezone
 
 from billing.queries import available_of_many
-from marketplace import emails
+from marketplace import emails, queries
 from marketplace.models import Deployment
 from marketplace.services import charging, enforcement, following
-from marketplace.states import ASKED_TO_RUN, DeploymentState
+from marketplace.states import DeploymentState
 from nodes.models import MeterTotal
 
 _S = DeploymentState
@@ -26,7 +26,7 @@ def sweep(*, now: datetime | None = None) -> None:
     unsettled = Deployment.objects.filter(state__in=UNSETTLED).order_by("state_changed_at")[:MOST]
     for deployment in [*unsettled, *following.out_of_step(MOST)]:
         enforcement.guarded(_follow, deployment, now)
-    people = Deployment.objects.filter(state__in=ASKED_TO_RUN).order_by().values_list("app__publisher_id", flat=True)
+    people = queries.costing().order_by().values_list("app__publisher_id", flat=True)
     enforcement.enforce(publisher_ids=set(people.distinct()), now=now)
     in_grace = Deployment.objects.filter(state=_S.GRACE).values_list("app__publisher_id", flat=True)
     for publisher_id, units in available_of_many(list(set(in_grace))).items():

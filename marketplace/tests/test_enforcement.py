@@ -12,9 +12,9 @@ from billing.queries import balances
 from billing.services import accounts, ledger
 from billing.signals import balance_credited
 from marketplace import emails, queries, tasks
-from marketplace.conftest import NTC, fund, lease_of
+from marketplace.conftest import DIGEST, NTC, fund, lease_of
 from marketplace.models import BalanceWatch, Charge, Notice
-from marketplace.services import deployments, enforcement, sweeping
+from marketplace.services import deployments, enforcement, publishing, sweeping
 from nodes.agent.protocol import Observed
 
 HOUR = 3_600_000
@@ -153,6 +153,48 @@ def test_the_end_of_grace_wipes_with_a_receipt(broke, device, cast, commit):
     broke.refresh_from_db()
     assert broke.state == "deleted"
     assert len(broke.wipe_receipts) == 1
+
+
+def test_data_of_a_stopped_app_is_paid_for_and_has_its_grace_at_zero(ready, device, cast, spend_all, commit):
+    spec = publishing.ReleaseSpec(image_reference=DIGEST, volume_path="/data")
+    publishing.add_release(app=ready, spec=spec, by=cast.publisher)
+    with commit():
+        kept = deployments.deploy(app=ready, by=cast.publisher)
+        device.runs(lease_of(kept))
+        deployments.stop(app=ready, by=cast.publisher)
+    lease = lease_of(kept)
+    with commit():
+        device.says(lease, Observed.STOPPED)
+    kept.refresh_from_db()
+    assert kept.state == "stopped"
+    days_ago = timezone.now() - dt.timedelta(days=3)
+    type(lease).objects.update(opened_at=days_ago, closed_at=days_ago, stopped_at=days_ago)
+    device.measures(lease, storage=2 * 86_400 * 10**9 // 10)  # 0.1 GB for two days
+    with commit():
+        tasks.charge()
+    assert balances(cast.owner.pk).earnings_held == 4 * NTC // 10
+    spend_all()
+    with commit():
+        sweeping.sweep()
+    kept.refresh_from_db()
+    assert (kept.state, kept.desired) == ("grace", "stopped")
+    assert "will be wiped" in mail.outbox[-1].subject
+    fund(cast.publisher, NTC)
+    with commit():
+        sweeping.sweep()
+    kept.refresh_from_db()
+    assert (kept.state, kept.grace_ends_at) == ("stopped", None)
+
+
+def test_an_app_that_is_stopped_and_keeps_nothing_has_nothing_to_lose_at_zero(running, device, cast, spend_all, commit):
+    deployments.stop(app=running.app, by=cast.publisher)
+    with commit():
+        device.says(lease_of(running), Observed.STOPPED)
+    spend_all()
+    with commit():
+        sweeping.sweep()
+    running.refresh_from_db()
+    assert (running.state, running.grace_ends_at) == ("stopped", None)
 
 
 def charged(deployment, nano_usd, now, seconds=3600):
