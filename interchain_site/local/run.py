@@ -14,7 +14,6 @@ from interchain_site.local import demo, images, npm, smoke, system
 from interchain_site.local.site import Site
 from interchain_site.local.steps import ROOT, Steps, Stop
 
-
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a service manager, a closed terminal
 
 
