@@ -12,8 +12,9 @@ from rest_framework.test import APIClient
 
 from interchain_site.testing.devices import make_device, make_workload
 from nodes import queries
+from nodes.errors import NotFound
 from nodes.models import Device, EnrolmentToken
-from nodes.services import enrolment, leases, placement
+from nodes.services import devices, enrolment, leases, placement
 from nodes.states import DeviceState
 
 
@@ -102,6 +103,14 @@ def test_the_stranger_sees_nothing(client, cast, box, path):
     assert box.id not in client.get("/devices/").text
     client.logout()
     assert client.get("/devices/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    "verb", [devices.pause_device, devices.resume_device, devices.revoke_device, enrolment.new_token]
+)
+def test_a_service_refuses_the_stranger_by_itself(cast, box, verb):
+    with pytest.raises(NotFound):
+        verb(device=box.device, by=cast.stranger)
 
 
 def test_the_api_creates_lists_and_removes(cast):

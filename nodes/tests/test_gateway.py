@@ -112,6 +112,16 @@ def test_routes_outlive_an_emptied_redis(box, gateway, syncer, monkeypatch):
         assert gateway.status("blog") == 200
 
 
+def test_only_a_complete_redis_makes_a_gateway_forget(gateway):
+    syncer = Syncer(threading.Event())
+    syncer._routes = {"blog": {"name": "blog"}}
+    syncer._refresh()
+    assert set(syncer._routes) == {"blog"}
+    redis.connection().set(routes.COMPLETE_KEY, "1")
+    syncer._refresh()
+    assert syncer._routes == {}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_sweep_removes_a_name_nobody_has_any_more(gateway, syncer):
     redis.connection().hset(routes.ROUTES_KEY, "ghost", '{"name":"ghost","status":"stopped","upstreams":[]}')
@@ -127,6 +137,7 @@ def test_an_older_document_never_replaces_a_newer_one(box):
     old = routes.document_of(lease)
     box.runs(lease)
     routes._write("blog", old)
+    routes._write("blog", old | {"order": [old["order"][0] - 1, 99]})
     assert '"status": "live"' in redis.connection().hget(routes.ROUTES_KEY, "blog")
 
 

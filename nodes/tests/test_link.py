@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from django.db import connections
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -35,6 +36,8 @@ def site(box, monkeypatch) -> Iterator[int]:
     from interchain_site.asgi import application
 
     monkeypatch.setattr(link, "HEARD_EVERY_SECONDS", 0.1)
+    # The server's threads must not keep connections to a database that the test run drops at its end.
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
     port = free_port()
     config = uvicorn.Config(application, host="127.0.0.1", port=port, log_level="warning", ws="websockets-sansio")
     server = uvicorn.Server(config)
@@ -97,7 +100,12 @@ def test_a_bad_token_ends_the_link(site, box, token):
 
 def test_a_token_is_good_for_one_link(site, box):
     token = box.jwt()
-    with dial(site, token), dial(site, token) as second:
+    with dial(site, token) as first:
+        with pytest.raises(TimeoutError):
+            first.recv(0.5)  # let in, and nothing to say
+        with dial(site, token) as second:
+            assert closed_with(second) == link.CLOSE_UNAUTHENTICATED
+    with dial(site, token) as second:
         assert closed_with(second) == link.CLOSE_UNAUTHENTICATED
 
 
