@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nodes.agent.errors import LeaseError
 from nodes.agent.protocol import Image, Reason
 
 CHUNK_BYTES = 2**20
+DOCUMENT_BYTES = 2**24
 MANIFEST, NAMES, INDEX = "manifest.json", "repositories", "index.json"
 
 
@@ -32,9 +34,29 @@ def check(path: Path, image: Image) -> None:
             digest.update(chunk)
     if digest.hexdigest() != image.archive_sha256:
         raise _invalid("The downloaded archive is not the one that was released (its SHA-256 differs).")
+    _check_names(path)
     found = image_id(path)
     if found != image.image_id:
         raise _invalid(f"The archive holds image {found[:19]}…, the release says {image.image_id[:19]}….")
+
+
+def _check_names(path: Path) -> None:
+    """Refuse what would make Docker read another manifest than the one `nameless` rewrites: a second spelling of its
+    name, a link in its place, or a file below a linked folder."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            members = [(posixpath.normpath(member.name).lstrip("/"), member) for member in tar]
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        raise _invalid("The file is not an archive made by `docker save`.") from error
+    links = {name for name, member in members if member.issym() or member.islnk()}
+    for name, member in members:
+        plain = member.isreg() and member.name == name and member.size <= DOCUMENT_BYTES
+        if name in (MANIFEST, NAMES, INDEX) and not plain:
+            raise _invalid(
+                f"The archive's {name} is not a plain file. Save the image again with: docker save NAME > FILE"
+            )
+        if any(str(folder) in links for folder in PurePosixPath(name).parents):
+            raise _invalid(f"The archive puts {name[:100]!r} behind a link.")
 
 
 def image_id(path: Path) -> str:
@@ -92,7 +114,7 @@ def _member(tar: tarfile.TarFile, name: str) -> bytes:
     file = tar.extractfile(name)
     if file is None:
         raise KeyError(name)
-    return file.read(2**24)
+    return file.read(DOCUMENT_BYTES)
 
 
 def _invalid(message: str) -> LeaseError:

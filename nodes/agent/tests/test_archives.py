@@ -76,3 +76,47 @@ def test_names_stay_outside(tmp_path: Path) -> None:
         assert json.load(tar.extractfile("manifest.json"))[0]["RepoTags"] is None
     (tmp_path / "b.tar").write_bytes(stream)
     assert archives.image_id(tmp_path / "b.tar") == f"sha256:{CONFIG_ID}"
+
+
+def _link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    link = tarfile.TarInfo(name)
+    link.type, link.linkname = kind, target
+    return link
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        ["./manifest.json"],
+        ["x/../manifest.json"],
+        ["/manifest.json"],
+        ["./index.json"],
+        ["./repositories"],
+        ["other.json", _link("manifest.json", "other.json")],
+        ["other.json", _link("manifest.json", "other.json", tarfile.LNKTYPE)],
+        ["other.json", _link("./index.json", "other.json")],
+        [_link("here", "."), "here/manifest.json"],
+    ],
+)
+def test_a_name_cannot_be_smuggled_in(tmp_path: Path, smuggled: list[str | tarfile.TarInfo]) -> None:
+    path = archive(tmp_path / "a.tar")
+    named = json.dumps([{"Config": f"{CONFIG_ID}.json", "RepoTags": ["postgres:16"], "Layers": []}]).encode()
+    with tarfile.open(path, "a") as tar:
+        for member in smuggled:
+            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
+            info.size = len(named) if info.isreg() and not info.linkname else 0
+            tar.addfile(info, io.BytesIO(named) if info.size else None)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(LeaseError, match=r"plain file|behind a link"):
+        archives.check(path, Image(archive_sha256=digest, image_id=f"sha256:{CONFIG_ID}"))
+
+
+def test_a_list_of_names_too_long_to_hold_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    info = tarfile.TarInfo("index.json")
+    info.size = archives.DOCUMENT_BYTES + 1
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(LeaseError, match="plain file"):
+        archives.check(path, Image(archive_sha256=digest, image_id=f"sha256:{CONFIG_ID}"))
