@@ -111,7 +111,7 @@ def _plain(stream: BinaryIO) -> Iterator[bytes]:
         return
     unpacker = zlib.decompressobj(wbits=31)
     packed = first
-    while packed:
+    while packed and not unpacker.eof:  # what follows the end would pile up in memory
         yield unpacker.decompress(packed, CHUNK_BYTES)
         packed = unpacker.unconsumed_tail or stream.read(CHUNK_BYTES)
     if not unpacker.eof:

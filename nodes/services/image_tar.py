@@ -11,7 +11,7 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from django.conf import settings
 
@@ -20,6 +20,7 @@ from nodes.errors import ArchiveInvalid
 MOST_MEMBERS = 2_000
 MOST_LAYERS = 128
 MOST_JSON_BYTES = 4 * 1024 * 1024
+MOST_READ_BYTES = 2 * MOST_JSON_BYTES
 UNPACKED_FACTOR = 4
 """Layers may be gzipped inside; unpacked they may be this many times IMAGE_ARCHIVE_MAX_BYTES together."""
 ARCHITECTURES = frozenset({"amd64", "arm64"})
@@ -41,6 +42,19 @@ class ArchiveInfo:
     tags: tuple[str, ...]
 
 
+class _Reader:
+    """The archive's file for tarfile, which would read a header of any size into memory at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int) -> bytes:
+        if size > MOST_READ_BYTES:
+            raise ArchiveInvalid(f"The archive has a header that is far too large. {SAVE_AGAIN}")
+        return self._file.read(size)
+
+
 def inspect(path: Path, *, sha256: str, size: int) -> ArchiveInfo:
     """Return what the archive holds.
 
@@ -48,13 +62,13 @@ def inspect(path: Path, *, sha256: str, size: int) -> ArchiveInfo:
         ArchiveInvalid: it is not exactly one sound Linux image.
     """
     try:
-        with tarfile.open(path, mode="r:") as archive:
+        with path.open("rb") as file, tarfile.open(fileobj=cast(IO[bytes], _Reader(file)), mode="r:") as archive:
             members = _members(archive)
             manifest = _manifest(archive, members)
             config_bytes = _read(archive, members, manifest["Config"])
             config = _json(config_bytes, "The image's config")
             _check_layers(archive, members, manifest["Layers"], config)
-    except tarfile.TarError:
+    except (tarfile.TarError, ValueError, OverflowError):  # tarfile lets out what it does not foresee
         raise ArchiveInvalid(f"The file is not a tar archive, or is damaged. {SAVE_AGAIN}") from None
     architecture = config.get("architecture")
     if config.get("os") != "linux" or architecture not in ARCHITECTURES:

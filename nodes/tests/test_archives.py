@@ -177,3 +177,27 @@ def test_too_many_entries_are_refused(settings, monkeypatch):
 def test_only_hashes_name_archives(name):
     with pytest.raises(NotFound):
         archives.path_of(name)
+
+
+def test_what_follows_a_gzip_file_does_not_pile_up_in_memory():
+    stream = io.BytesIO(gzip.compress(tar(*parts())) + bytes(8 * archives.CHUNK_BYTES))
+    archives.store(stream)
+    assert stream.tell() <= 2 * archives.CHUNK_BYTES
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_many_megabytes_is_not_read_into_memory(kind):
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 64 * 10**6
+    with pytest.raises(ArchiveInvalid, match="header"):
+        store(header.tobuf(tarfile.USTAR_FORMAT) + bytes(64 * 10**6) + tar(*parts()))
+
+
+def test_numbers_that_are_none_in_a_header_are_a_damaged_archive():
+    info = tarfile.TarInfo("sparse")
+    info.pax_headers = {"GNU.sparse.map": "a,b", "GNU.sparse.size": "1"}
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info)
+    with pytest.raises(ArchiveInvalid, match="not a tar archive"):
+        store(out.getvalue())
