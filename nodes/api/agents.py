@@ -76,12 +76,8 @@ class Enrol(AgentView):
         message = self.message(request, protocol.Enrolment)
         device = enrolment.enrol(enrolment=message, seen_address=EnrolmentThrottle().get_ident(request))
         liveness.heard([device.pk])
-        answer = protocol.Enrolled(
-            device_id=str(device.pk),
-            portal_url=settings.PORTAL_URL,
-            link_url=_link_url(),
-            desired=queries.desired_of(device),
-        )
+        # What to run holds secrets: only a request signed by the device gets it, and a token alone proves no key.
+        answer = protocol.Enrolled(device_id=str(device.pk), portal_url=settings.PORTAL_URL, link_url=_link_url())
         return HttpResponse(protocol.to_json(answer), content_type="application/json", status=201)
 
 

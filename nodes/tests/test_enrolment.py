@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 from joserfc.jwk import OKPKey
 
-from interchain_site.testing.devices import BENCHMARK, CAPACITY
+from interchain_site.testing.devices import BENCHMARK, CAPACITY, make_workload
 from nodes.agent import protocol
 from nodes.conftest import API, code
 from nodes.models import Device
-from nodes.services import enrolment
+from nodes.services import enrolment, placement
 
 
 @pytest.fixture
@@ -35,6 +35,14 @@ def test_a_token_makes_a_device_once_and_a_resend_is_the_same_device(enrolling):
     assert first.json()["link_url"].startswith("ws://")
     enrolling.device.refresh_from_db()
     assert (enrolling.device.state, enrolling.device.endpoint_host) == ("online", "10.0.0.7")
+
+
+def test_a_resent_token_does_not_open_what_runs_on_the_device(enrolling):
+    enrolling()
+    placement.open_lease(workload=make_workload(environment={"PASSWORD": "hush"}), by=None)
+    again = enrolling()
+    assert again.status_code == 201
+    assert "hush" not in again.text
 
 
 def test_a_device_that_names_no_host_is_reached_where_the_trusted_proxy_saw_it(enrolling, monkeypatch):
@@ -89,7 +97,10 @@ def test_what_a_device_cannot_be_is_refused_by_field(enrolling, changes, field):
     assert enrolling.device.state == "pending"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.7", "169.254.169.254", "localhost", "::1"])
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "10.0.0.7", "169.254.169.254", "localhost", "::1", "224.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"],
+)
 def test_on_a_public_portal_a_device_cannot_point_the_gateway_inside(enrolling, settings, host):
     settings.PRIVATE_ENDPOINTS = False
     assert code(enrolling(endpoint_host=host)) == (400, "invalid")
