@@ -14,6 +14,8 @@ from django.conf import settings
 from nodes.errors import Invalid, Malformed
 
 LOWEST_PORT = 1024
+_USUAL_PORTS = frozenset({5432, 6379})  # PostgreSQL and Redis, when their URLs name none
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\Z")
 
 
@@ -32,7 +34,7 @@ def check_host(host: str, *, seen_address: str) -> str:
             return host
         raise _refused(f"{host!r} is not a host name or address.")
     for address in _addresses(host):
-        if ipaddress.ip_address(address).is_global:
+        if _is_public(address):
             return address
     raise _refused(f"{host!r} is not a public address; clients could not reach it.")
 
@@ -47,7 +49,8 @@ def check_port(host: str, port: int) -> None:
         return
     if not LOWEST_PORT <= port <= 65535:
         raise Malformed(f"Report.statuses.host_port: {port} is not a port from {LOWEST_PORT} to 65535.")
-    if settings.PRIVATE_ENDPOINTS and port in _own_ports():
+    # On every portal: a device may name the portal's own public address.
+    if port in _own_ports():
         raise Malformed(f"Report.statuses.host_port: {port} is one of the portal's own ports.")
 
 
@@ -57,10 +60,20 @@ def _own_ports() -> set[int]:
         settings.GATEWAY_ADMIN_URL,
         settings.PORTAL_URL,
         settings.ETHEREUM_RPC_URL,
+        settings.STRIPE_API_BASE,
         "//" + settings.GATEWAY_LISTEN,
+        "//" + settings.GATEWAY_PORTAL_UPSTREAM,
     )
     ports = {urlsplit(url).port for url in urls} | {settings.DATABASES["default"].get("PORT")}
-    return {int(port) for port in ports if port}
+    return {int(port) for port in ports if port} | _USUAL_PORTS
+
+
+def _is_public(address: str) -> bool:
+    known = ipaddress.ip_address(address)
+    if not known.is_global or known.is_multicast:
+        return False
+    # Python calls IPv6 addresses global that only wrap an IPv4 address, also a private one.
+    return known.version == 4 or (known in _GLOBAL_UNICAST and known.sixtofour is None)
 
 
 def _is_address(host: str) -> bool:

@@ -14,7 +14,7 @@ from nodes import queries
 from nodes.agent.protocol import Action, Observed, Reason, Report, Status
 from nodes.errors import Conflict, Malformed, NotFound
 from nodes.models import Lease
-from nodes.services import leases, placement, receipts
+from nodes.services import endpoints, leases, placement, receipts
 from nodes.signals import lease_changed, workload_wiped
 
 
@@ -217,11 +217,16 @@ def test_a_port_that_cannot_be_an_apps_is_refused(box, port):
     assert lease.state == "offered"
 
 
-def test_the_portals_own_ports_are_not_served_under_a_public_name(box, settings):
+@pytest.mark.parametrize("port", [2019, 6379, 8001, 12_111])
+@pytest.mark.parametrize("private", [True, False])
+def test_the_portals_own_ports_are_not_served_under_a_public_name(box, settings, port, private):
+    settings.PRIVATE_ENDPOINTS = private  # a device may also name the portal's own public address
     settings.GATEWAY_ADMIN_URL = "http://127.0.0.1:2019"
-    lease = placement.open_lease(workload=make_workload(), by=None)
+    settings.GATEWAY_PORTAL_UPSTREAM = "web:8001"
+    settings.STRIPE_API_BASE = "http://127.0.0.1:12111"
+    settings.REDIS_URL = "redis://redis/0"
     with pytest.raises(Malformed, match="own ports"):
-        box.says(lease, Observed.RUNNING, host_port=2019)
+        endpoints.check_port(box.device.endpoint_host, port)
 
 
 def test_an_unknown_lease_is_not_found(db):
