@@ -18,20 +18,24 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from django.db import transaction
+import structlog
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from billing import money
+from billing.errors import NoRate
 from billing.queries import rate_in_force
 from billing.services import charges as billing_charges
 from billing.services.charges import UsageCharge
 from billing.services.statements import record_statements
+from interchain_site.core.errors import Busy
 from marketplace import pricing, queries
 from marketplace.models import Charge, ChargeCursor, ChargePeriod
 from marketplace.services import new_prices, periods, usage_statements
 from nodes import queries as nodes_queries
 from nodes.agent.protocol import Meter
 
+log = structlog.get_logger(__name__)
 BATCH_LEASES = 1000
 CURSOR = "readings"
 
@@ -120,6 +124,22 @@ def _lock_cursor() -> ChargeCursor | None:
 
 
 def _charge(lease_ids: Sequence[UUID], *, now: datetime) -> Passed:
+    """Charge leases together; if one of them cannot be, it alone is passed over, noted for staff, and the others are charged."""
+    try:
+        with transaction.atomic():
+            return _charge_together(lease_ids, now=now)
+    except (NoRate, Busy, OperationalError, InterfaceError):
+        raise
+    except Exception:
+        if len(lease_ids) == 1:
+            log.exception("lease_cannot_be_charged", lease=str(lease_ids[0]))
+            return Passed()
+    half = len(lease_ids) // 2
+    first, rest = _charge(lease_ids[:half], now=now), _charge(lease_ids[half:], now=now)
+    return Passed(leases=first.leases + rest.leases, publishers=first.publishers | rest.publishers)
+
+
+def _charge_together(lease_ids: Sequence[UUID], *, now: datetime) -> Passed:
     """Steps: adopt strange leases · open periods · totals · next steps · ledger · rows and statements · periods whose new prices begin."""
     periods.adopt_missing(lease_ids, now=now)
     open_periods = periods.open_periods(lease_ids)

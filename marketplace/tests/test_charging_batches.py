@@ -74,6 +74,19 @@ def test_the_number_of_queries_does_not_grow_with_the_batch(cast, device, price_
     assert many <= 40 + (0 if connection.vendor == "postgresql" else 2 * 30)
 
 
+def test_an_amount_no_ledger_can_hold_does_not_keep_others_from_being_charged(cast, device, price_list, rate):
+    fund(cast.publisher, 10_000_000 * NTC)
+    leases = many_leases(5, cast=cast, device=device, price_list=price_list)
+    measure(leases, 1000)
+    for lease, total in ((leases[1], 2**63 - 1), (leases[2], 2**55)):  # too much for a period, and for an entry
+        MeterTotal.objects.filter(lease=lease, meter=Meter.COMPUTE.value).update(total=total)
+    assert charging.charge_new_readings().leases == 3
+    assert set(Charge.objects.values_list("period__lease_id", flat=True)) == {leases[n].pk for n in (0, 3, 4)}
+    assert balances(cast.owner.pk).earnings_held == sum(ChargePeriod.objects.values_list("owner_units", flat=True))
+    measure(leases[3:], 2000)
+    assert charging.charge_new_readings().leases == 2
+
+
 def test_a_limit_takes_the_rest_next_time(cast, device, price_list, rate):
     fund(cast.publisher, 10_000_000 * NTC)
     leases = many_leases(5, cast=cast, device=device, price_list=price_list)
