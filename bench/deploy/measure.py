@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--run", type=Path, default=ROOT / "var/run.json", help="what bin/run wrote (site)")
     parser.add_argument("--app", default="", help="slug of an app with a release to deploy (site; default: the first)")
+    parser.add_argument("--token", default="", help="API token (site; default: the demo publisher's)")
     parser.add_argument(
         "--image", default="", help="image for docker run (site; default: that of the running container)"
     )
