@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from billing.models import DeskRate
+from billing.queries import balances
 from billing.services import accounts, ledger
 from interchain_site.core.models import User
 from interchain_site.testing.cast import Cast
@@ -80,6 +81,22 @@ def ready(cast: Cast, price_list: PriceList, rate: Decimal, device: FakeDevice, 
 def commit(django_capture_on_commit_callbacks: Callable[..., object]) -> Callable[[], object]:
     """`with commit():` runs what waits for the commit, as the real thing would."""
     return lambda: django_capture_on_commit_callbacks(execute=True)
+
+
+@pytest.fixture
+def spend_all(cast: Cast) -> Callable[[], None]:
+    """Leave the publisher without a balance."""
+
+    def spend() -> None:
+        units = balances(cast.publisher.pk).available
+        now = timezone.now()
+        lines = (
+            ledger.Line(accounts.user_account(cast.publisher.pk, "available"), -units),
+            ledger.Line(accounts.platform_account("commission"), units),
+        )
+        ledger.post(postings=[ledger.Posting(f"spend:{now}", "spend", lines, now)], now=now)
+
+    return spend
 
 
 @pytest.fixture

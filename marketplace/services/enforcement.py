@@ -97,8 +97,9 @@ def _resume_one(deployment_id: UUID, now: datetime) -> None:
     if deployment is None or deployment.grace_started_at is None or deployment.state not in (_S.GRACE, _S.STOPPING):
         return
     clear: dict[str, Any] = {"grace_started_at": None, "grace_ends_at": None, "message": "", "reason": ""}
-    if deployment.desired == Desired.STOPPED and deployment.state == _S.GRACE:
-        move(deployment, _S.STOPPED, kind="grace_over", words="NTC was bought; the data is kept.", now=now, **clear)
+    if deployment.desired == Desired.STOPPED:  # what still stops gets there by itself
+        to = _S.STOPPED if deployment.state == _S.GRACE else deployment.state
+        move(deployment, to, kind="grace_over", words="NTC was bought; the data is kept.", now=now, **clear)
         return
     try:
         with transaction.atomic():

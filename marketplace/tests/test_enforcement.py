@@ -8,13 +8,11 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
-from billing.queries import balances
-from billing.services import accounts, ledger
 from billing.signals import balance_credited
 from marketplace import emails, queries, tasks
-from marketplace.conftest import DIGEST, NTC, fund, lease_of
+from marketplace.conftest import NTC, fund, lease_of
 from marketplace.models import BalanceWatch, Charge, Notice
-from marketplace.services import deployments, enforcement, publishing, sweeping
+from marketplace.services import deployments, enforcement, sweeping
 from nodes.agent.protocol import Observed
 
 HOUR = 3_600_000
@@ -25,20 +23,6 @@ def _tasks_at_once(settings, monkeypatch):
     """Run what is queued at once."""
     for task in (tasks.credited, tasks.send_notice):
         monkeypatch.setattr(task, "delay", task.run)
-
-
-@pytest.fixture
-def spend_all(cast):
-    def spend():
-        units = balances(cast.publisher.pk).available
-        now = timezone.now()
-        lines = (
-            ledger.Line(accounts.user_account(cast.publisher.pk, "available"), -units),
-            ledger.Line(accounts.platform_account("commission"), units),
-        )
-        ledger.post(postings=[ledger.Posting(f"spend:{now}", "spend", lines, now)], now=now)
-
-    return spend
 
 
 @pytest.fixture
@@ -139,6 +123,20 @@ def test_what_was_told_to_stay_stopped_stays_stopped(broke, cast, commit):
     assert (broke.state, broke.grace_ends_at) == ("stopped", None)
 
 
+def test_what_was_told_to_stay_stopped_while_it_was_stopping_stays_stopped(running, device, spend_all, cast, commit):
+    spend_all()
+    with commit():
+        enforcement.enforce(publisher_ids={cast.publisher.pk})
+    deployments.stop(app=running.app, by=cast.publisher)
+    fund(cast.publisher, 10_000 * NTC)
+    with commit():
+        balance_credited.send(sender=None, user_id=cast.publisher.pk)
+    with commit():
+        device.says(lease_of(running), Observed.STOPPED)
+    running.refresh_from_db()
+    assert (running.state, running.grace_ends_at) == ("stopped", None)
+
+
 def test_the_end_of_grace_wipes_with_a_receipt(broke, device, cast, commit):
     enforcement.end_graces(now=broke.grace_ends_at - dt.timedelta(seconds=1))
     broke.refresh_from_db()
@@ -153,48 +151,6 @@ def test_the_end_of_grace_wipes_with_a_receipt(broke, device, cast, commit):
     broke.refresh_from_db()
     assert broke.state == "deleted"
     assert len(broke.wipe_receipts) == 1
-
-
-def test_data_of_a_stopped_app_is_paid_for_and_has_its_grace_at_zero(ready, device, cast, spend_all, commit):
-    spec = publishing.ReleaseSpec(image_reference=DIGEST, volume_path="/data")
-    publishing.add_release(app=ready, spec=spec, by=cast.publisher)
-    with commit():
-        kept = deployments.deploy(app=ready, by=cast.publisher)
-        device.runs(lease_of(kept))
-        deployments.stop(app=ready, by=cast.publisher)
-    lease = lease_of(kept)
-    with commit():
-        device.says(lease, Observed.STOPPED)
-    kept.refresh_from_db()
-    assert kept.state == "stopped"
-    days_ago = timezone.now() - dt.timedelta(days=3)
-    type(lease).objects.update(opened_at=days_ago, closed_at=days_ago, stopped_at=days_ago)
-    device.measures(lease, storage=2 * 86_400 * 10**9 // 10)  # 0.1 GB for two days
-    with commit():
-        tasks.charge()
-    assert balances(cast.owner.pk).earnings_held == 4 * NTC // 10
-    spend_all()
-    with commit():
-        sweeping.sweep()
-    kept.refresh_from_db()
-    assert (kept.state, kept.desired) == ("grace", "stopped")
-    assert "will be wiped" in mail.outbox[-1].subject
-    fund(cast.publisher, NTC)
-    with commit():
-        sweeping.sweep()
-    kept.refresh_from_db()
-    assert (kept.state, kept.grace_ends_at) == ("stopped", None)
-
-
-def test_an_app_that_is_stopped_and_keeps_nothing_has_nothing_to_lose_at_zero(running, device, cast, spend_all, commit):
-    deployments.stop(app=running.app, by=cast.publisher)
-    with commit():
-        device.says(lease_of(running), Observed.STOPPED)
-    spend_all()
-    with commit():
-        sweeping.sweep()
-    running.refresh_from_db()
-    assert (running.state, running.grace_ends_at) == ("stopped", None)
 
 
 def charged(deployment, nano_usd, now, seconds=3600):
