@@ -1,7 +1,10 @@
-"""Refuse an oversized message of an agent while it arrives: Django under ASGI would first write all of it to disk."""
+"""Refuse an oversized body while it arrives: Django under ASGI would first write all of it to disk, whoever sends it."""
 
 from __future__ import annotations
 
+import re
+
+from django.conf import settings
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -9,6 +12,8 @@ from nodes.agent.protocol import MAX_BODY_BYTES
 from nodes.errors import TooLarge
 
 PREFIX = "/api/node/"
+UPLOADS = re.compile(r"/(api/v1/)?apps/[^/]+/releases(/new/)?\Z")
+ROOM_BYTES = 64 * 1024 * 1024  # beyond the largest archive, so that one a little too large is told so in its own words
 
 
 class _Oversized(Exception):
@@ -16,27 +21,38 @@ class _Oversized(Exception):
 
 
 class BodyLimit:
-    """ASGI middleware: bodies under `/api/node/` end at protocol.MAX_BODY_BYTES, whatever their headers say."""
+    """ASGI middleware: a body ends at what its path may take (`most_bytes`), whatever its headers say."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        size = 0
+        size, most = 0, most_bytes(scope["path"])
 
         async def counted() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
+            if size > most:
                 raise _Oversized
             return message
 
         try:
             await self.app(scope, counted, send)
         except _Oversized:
-            error = TooLarge()
+            error = (
+                TooLarge() if scope["path"].startswith(PREFIX) else TooLarge(f"At most {most} bytes may be sent here.")
+            )
             await JSONResponse(error.as_dict(), error.status, {"Connection": "close"})(scope, receive, send)
+
+
+def most_bytes(path: str) -> int:
+    """Return how large a body sent to this path may be: an agent's message, an image archive, or a form."""
+    if path.startswith(PREFIX):
+        return MAX_BODY_BYTES
+    if UPLOADS.match(path):
+        return int(settings.IMAGE_ARCHIVE_MAX_BYTES) + ROOM_BYTES
+    return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)

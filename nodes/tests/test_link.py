@@ -15,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from django.db import connections
+from django.urls import reverse
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -23,6 +24,7 @@ from interchain_site.testing.devices import make_workload
 from interchain_site.testing.servers import free_port, wait_for_port
 from nodes import link
 from nodes.agent.protocol import MAX_BODY_BYTES, Image
+from nodes.body_limit import most_bytes
 from nodes.conftest import eventually
 from nodes.models import Device
 from nodes.services import devices, leases, liveness, placement, wake
@@ -155,17 +157,26 @@ def test_many_links_share_one_subscription(site, box):
         assert dict(redis.connection().pubsub_numsub(wake.CHANNEL)) == {wake.CHANNEL: 1}
 
 
-def test_an_endless_body_is_cut_off_while_it_arrives(site, box):
+@pytest.mark.parametrize("path", ["/api/node/v1/enrol", "/accounts/login/", "/stripe/webhook", "/no/such/page"])
+def test_an_endless_body_is_cut_off_while_it_arrives(site, box, path):
     def endless() -> Iterator[bytes]:
         for _ in range(100 * MAX_BODY_BYTES // 65_536):
             yield b"x" * 65_536
 
-    url = f"http://127.0.0.1:{site}/api/node/v1/enrol"
+    url = f"http://127.0.0.1:{site}{path}"
     try:
         answer = httpx.post(url, content=endless(), trust_env=False, timeout=30)
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
         pass  # hung up on in the middle of sending, which is as good
+
+
+def test_only_an_upload_may_be_as_large_as_an_archive(settings):
+    settings.IMAGE_ARCHIVE_MAX_BYTES = 10**9
+    for path in (reverse("release_new", args=["blog"]), reverse("api_releases", args=["blog"])):
+        assert most_bytes(path) > 10**9
+    for path in (reverse("apps"), reverse("node_enrol"), "/", reverse("release_new", args=["blog"]) + "x"):
+        assert most_bytes(path) < 3 * 10**6
 
 
 def test_the_rest_of_the_site_is_served_beside_the_link(site, box):
