@@ -171,9 +171,14 @@ def volume_labels(device_id: str, workload_id: str) -> dict[str, str]:
 def unprivileged(user: str) -> str:
     """Return the image's user if it is a number other than root's, else nobody: a name may be root's in the image's own files."""
     name, _, group = user.partition(":")
-    if name.isdigit() and int(name) > 0:
-        return f"{name}:{group if group.isdigit() and int(group) > 0 else name}"
+    if _is_other_than_root(name):
+        return f"{name}:{group if _is_other_than_root(group) else name}"
     return f"{NOBODY}:{NOBODY}"
+
+
+def _is_other_than_root(number: str) -> bool:
+    # "²" is a digit too, and a number that wraps around 32 bits could be root's after all.
+    return number.isascii() and number.isdigit() and len(number) <= 10 and 0 < int(number) < 2**31
 
 
 def _short(identifier: str) -> str:

@@ -81,6 +81,9 @@ def test_restricted_is_baseline_with_less() -> None:
         ("1000:0", "1000:1000"),
         ("1000:wheel", "1000:1000"),
         ("00", "65532:65532"),
+        ("²", "65532:65532"),
+        ("4294967296", "65532:65532"),
+        ("7:4294967296", "7:7"),
     ],
 )
 def test_restricted_is_never_root(image_user: str, runs_as: str) -> None:
