@@ -131,6 +131,12 @@ def test_what_stripe_did_not_sign_now_is_refused(client, checkout, stripe, event
     assert AuditEvent.objects.filter(action="webhook_refused").exists()
 
 
+def test_a_stranger_cannot_fill_the_audit_trail(client, stripe, db):
+    for _ in range(5):
+        assert client.post(reverse("stripe_webhook"), b"{}", content_type="application/json").status_code == 400
+    assert AuditEvent.objects.filter(action="webhook_refused").count() == 1
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"id": "evt_1"}', b"\xff"], ids=repr)
 def test_signed_nonsense_is_refused(client, stripe, db, body):
     header = signature(body, WEBHOOK_SECRET, int(time.time()))
