@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
@@ -167,3 +170,14 @@ def test_a_second_factor_is_changed_only_after_the_password(client, cast):
 
 def test_settings_ask_a_stranger_to_sign_in(client):
     assert client.get(reverse("account_home")).url.startswith(reverse("account_login"))
+
+
+def test_under_https_a_neighbouring_host_cannot_plant_a_session():
+    """Apps are served below the portal's domain, where an ordinary cookie may be set for all of it."""
+    show = "from django.conf import settings as s; print(s.SESSION_COOKIE_NAME, s.CSRF_COOKIE_NAME)"
+    environment = os.environ | {
+        "PORTAL_URL": "https://interchain.example",
+        "DJANGO_SETTINGS_MODULE": "interchain_site.settings",
+    }
+    done = subprocess.run([sys.executable, "-c", show], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["__Host-sessionid", "__Host-csrftoken"]
