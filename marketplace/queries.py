@@ -153,9 +153,9 @@ def recent_charges(deployment: Deployment, *, count: int = 60) -> list[Charge]:
 
 def costing() -> QuerySet[Deployment]:
     """Return what costs its publisher something now: what is asked to run, and what is at rest with data on a device."""
-    with_data = Lease.objects.filter(is_newest=True, has_volume=True).exclude(state=LeaseState.WIPED)
+    with_data = Lease.objects.filter(has_volume=True).exclude(state=LeaseState.WIPED)
     return Deployment.objects.filter(
-        Q(state__in=ASKED_TO_RUN) | Q(state__in=AT_REST, lease_id__in=with_data.values("pk"))
+        Q(state__in=ASKED_TO_RUN) | Q(state__in=AT_REST, pk__in=with_data.values("workload_id"))
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from interchain_site.core.models import User
@@ -98,7 +98,10 @@ def desired_of(device: Device) -> Desired:
     device goes on counting what it holds.
     """
     recently = timezone.now() - timedelta(seconds=2 * settings.READING_INTERVAL_SECONDS)
-    keeps_data = Q(has_volume=True, is_newest=True)
+    newer = Lease.objects.filter(
+        workload_id=OuterRef("workload_id"), generation__gt=OuterRef("generation"), has_volume=True
+    )
+    keeps_data = Q(has_volume=True) & ~Exists(newer)  # not the newest of all: that one may have no volume
     stopped = Q(state=LeaseState.STOPPED) & (Q(action=Action.WIPE.value) | Q(stopped_at__gte=recently) | keeps_data)
     wanted = Lease.objects.filter(Q(state__in=HOLDS_MEMORY) | stopped, device=device)
     return Desired(

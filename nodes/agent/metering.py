@@ -118,9 +118,10 @@ class Metering(threading.Thread):
             self._arrived()
 
     def _look_at_disks(self) -> None:
-        """Measure what each lease holds, as often as its size allows. A workload's volume counts once, for its newest lease."""
+        """Measure what each lease holds, as often as its size allows. A workload's volume counts once, for its newest lease with one."""
         view = self._view()
-        newest = reconcile.newest_generations(view.desired)
+        with_volume = tuple(lease for lease in view.desired.leases if lease.workload.volume_path)
+        newest = reconcile.newest_generations(Desired(leases=with_volume))
         for lease in view.desired.leases:
             if time.monotonic() < self._disk_due.get(lease.lease_id, 0.0) or lease.action is Action.WIPE:
                 continue

@@ -86,6 +86,18 @@ def test_what_keeps_data_stays_listed_so_that_its_storage_is_counted_until_it_is
     assert queries.desired_of(box.device).leases == ()
 
 
+def test_data_stays_listed_while_a_later_release_without_a_volume_takes_its_place(box):
+    workload = make_workload(volume_path="/data")
+    first = placement.open_lease(workload=workload, by=None)
+    box.runs(first)
+    later = dataclasses.replace(workload, volume_path="")
+    second = placement.replace_workload(lease_id=first.pk, workload=later, by=None)
+    box.says(first, Observed.STOPPED)
+    box.runs(second)
+    Lease.objects.filter(pk=first.pk).update(stopped_at=first.stopped_at - timedelta(days=3))
+    assert [wanted.lease_id for wanted in queries.desired_of(box.device).leases] == [str(first.pk), str(second.pk)]
+
+
 def test_reports_of_a_stale_generation_or_another_device_change_nothing(box, cast):
     lease = placement.open_lease(workload=make_workload(), by=None)
     other = make_device(cast.publisher, "Other")
