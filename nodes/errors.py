@@ -73,7 +73,7 @@ class Replayed(Unauthenticated):
 
 
 class DeviceRevoked(NotAllowed):
-    code = "device_removed"
+    code = "device_revoked"  # the agent stops every app on it (nodes/agent/courier.py)
     message = "This device was removed by its owner. Enrol it again with a new command from the devices page."
 
 

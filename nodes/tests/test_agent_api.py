@@ -13,6 +13,7 @@ from interchain_site.core import redis
 from interchain_site.core.models import AuditEvent
 from interchain_site.testing.devices import make_device, make_workload
 from nodes.agent import protocol
+from nodes.agent.courier import DEVICE_REVOKED
 from nodes.conftest import API, Agent, code
 from nodes.models import Device, ReadingBatch
 from nodes.services import devices, leases, placement, refusals
@@ -68,7 +69,7 @@ def test_an_unsigned_token_is_refused(agent):
 
 def test_a_removed_device_is_told_so(agent, cast):
     devices.revoke_device(device=agent.box.device, by=cast.owner)
-    assert code(agent.send("desired")) == (403, "device_removed")
+    assert code(agent.send("desired")) == (403, DEVICE_REVOKED)  # the word at which the agent stops every app
 
 
 def test_without_redis_the_agent_is_asked_to_come_again(agent, settings):
