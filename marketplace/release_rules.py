@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from django.conf import settings
+
 from interchain_site.core.errors import Invalid
 from marketplace.errors import BadRelease
 from marketplace.models import HealthKind, ProfileChoice
@@ -19,6 +21,8 @@ RESERVED_SLUGS = frozenset({"admin", "api", "app", "apps", "billing", "gateway",
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _HOST = r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?"
 REFERENCE = re.compile(rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::[\w][\w.-]{{0,127}})?@sha256:[0-9a-f]{{64}}")
+_OUTSIDE_HOST = re.compile(r"(?:[a-zA-Z0-9-]+\.)+[a-zA-Z][a-zA-Z0-9-]+")
+_INSIDE_DOMAINS = ("arpa", "internal", "lan", "local", "localdomain", "localhost")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 PATH = re.compile(r"/[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*")
 VOLUME_PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
@@ -79,7 +83,18 @@ def _image_errors(reference: str, has_archive: bool) -> dict[str, str]:
             "image_reference": "Name the image by digest, as in registry.example/team/app@sha256:…; a tag can change "
             "under you. “docker images --digests” shows it."
         }
+    if not settings.PRIVATE_ENDPOINTS and _asks_inside(reference):
+        return {"image_reference": "Name a registry on the internet by its host name."}
     return {}
+
+
+def _asks_inside(reference: str) -> bool:
+    """Return whether the registry may be something in the device owner's own network, which must not be asked."""
+    first, slash, _ = reference.partition("/")
+    if not slash or not ("." in first or ":" in first or first == "localhost"):
+        return False  # Docker takes it for a name on Docker Hub
+    host = first.partition(":")[0].lower()
+    return not _OUTSIDE_HOST.fullmatch(host) or host.rpartition(".")[2] in _INSIDE_DOMAINS
 
 
 def _size_errors(spec: ReleaseSpec) -> dict[str, str]:
