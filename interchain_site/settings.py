@@ -282,6 +282,9 @@ READING_INTERVAL_SECONDS = env.integer("READING_INTERVAL_SECONDS", 30)
 # Whether a device may be reached at a private address: on for a portal on this machine, off for one that serves strangers.
 PRIVATE_ENDPOINTS = env.flag("PRIVATE_ENDPOINTS", not SECURE)
 
+# --- looking after it --------------------------------------------------------------------------------------------
+METRICS_TOKEN = env.text("METRICS_TOKEN", "")  # what Prometheus sends as its bearer token; empty: /metrics/ is closed
+
 # --- logs --------------------------------------------------------------------------------------------------------
 LOGGING = {
     "version": 1,

@@ -5,6 +5,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from interchain_site import pages
+from interchain_site.core import views
 from interchain_site.core.api import not_found
 
 urlpatterns = [
@@ -22,5 +23,5 @@ urlpatterns = [
     path("api/v1/", include("nodes.api.people_urls")),
     path("api/node/v1/", include("nodes.api.urls")),
     re_path("^api/", not_found, name="api_not_found"),
-    path("metrics/", include("django_prometheus.urls")),
+    path("metrics/metrics", views.metrics, name="metrics"),
 ]

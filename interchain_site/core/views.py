@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.crypto import constant_time_compare
+from django_prometheus.exports import ExportToDjangoView
 
 from interchain_site.core import redis
 
@@ -35,3 +38,12 @@ def healthz(request: HttpRequest) -> JsonResponse:
     except Exception:
         failing.append("redis")
     return JsonResponse({"ok": not failing, "failing": failing}, status=503 if failing else 200)
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus' numbers, for whoever sends METRICS_TOKEN; while that is empty, for nobody."""
+    wanted, given = f"Bearer {settings.METRICS_TOKEN}", request.headers.get("Authorization", "")
+    if not settings.METRICS_TOKEN or not constant_time_compare(given, wanted):
+        raise Http404
+    answer: HttpResponse = ExportToDjangoView(request)
+    return answer

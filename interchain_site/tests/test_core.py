@@ -58,3 +58,12 @@ def test_deeply_nested_json_is_an_error_not_a_crash():
     assert sys.getrecursionlimit() <= 10_000
     with pytest.raises(RecursionError):
         json.loads("[" * 100_000)
+
+
+@pytest.mark.django_db
+def test_metrics_are_only_for_who_has_the_token(client, settings):
+    assert client.get("/metrics/metrics", headers={"Authorization": "Bearer "}).status_code == 404
+    settings.METRICS_TOKEN = "m3trics"
+    assert client.get("/metrics/metrics").status_code == 404
+    answer = client.get("/metrics/metrics", headers={"Authorization": "Bearer m3trics"})
+    assert b"python_info" in answer.content
