@@ -81,7 +81,8 @@ def _is_address(host: str) -> bool:
         ipaddress.ip_address(host)
     except ValueError:
         return False
-    return True
+    # Python takes any text for the zone after %, and Caddy would read {placeholders} in it.
+    return "%" not in host
 
 
 def _addresses(host: str) -> list[str]:

@@ -104,3 +104,12 @@ def test_what_a_device_cannot_be_is_refused_by_field(enrolling, changes, field):
 def test_on_a_public_portal_a_device_cannot_point_the_gateway_inside(enrolling, settings, host):
     settings.PRIVATE_ENDPOINTS = False
     assert code(enrolling(endpoint_host=host)) == (400, "invalid")
+
+
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize(
+    "host", ["2606:4700::1%]:1", "2606:4700::1%{env.HOME}", "fe80::1%eth0", "a.example\n", "{env.HOME}"]
+)
+def test_a_host_is_nothing_but_a_host(enrolling, settings, host, private):
+    settings.PRIVATE_ENDPOINTS = private
+    assert code(enrolling(endpoint_host=host + "x")) == (400, "invalid")
