@@ -69,4 +69,4 @@ def process_environment(path: Path) -> dict[str, str]:
     """Return the environment of a site's programs: this one's, without any setting of ours, plus the name of the file."""
     ours = {*read(path), "DATABASE_URL", "EMAIL_URL"}
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
-    return {**inherited, "INTERCHAIN_ENV_FILE": str(path), "PYTHONUNBUFFERED": "1"}
+    return {**inherited, "INTERCHAIN_ENV_FILE": str(path), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}

@@ -16,6 +16,7 @@ from interchain_site.local import environment, leftovers, npm, ports, programs
 from interchain_site.local.steps import PRIVATE, ROOT, Steps, Stop, command
 from interchain_site.local.supervisor import Supervisor
 
+MANAGE_SECONDS = 300  # longer than anything a management command waits for
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -57,24 +58,31 @@ def command(
         Stop: it failed; the message is `failure` and the program's last lines.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             arguments,
-            capture_output=True,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=env,
             cwd=cwd,
-            timeout=timeout_seconds,
-            input=stdin,
             umask=umask,
         )
     except FileNotFoundError:
         raise Stop(f"{failure}: {arguments[0]} is not installed.") from None
-    except subprocess.TimeoutExpired:
-        raise Stop(f"{failure}: no end after {timeout_seconds:g} s.") from None
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace").splitlines()[-8:]
+    with process:
+        try:
+            out, err = process.communicate(stdin, timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # a Python program with PYTHONFAULTHANDLER says where it hangs
+            out, err = process.communicate()
+            failure = f"{failure}: no end after {timeout_seconds:g} s"
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        said = (err.strip() or out.strip()).decode(errors="replace").splitlines()[-8:]
         raise Stop(f"{failure}.\n" + "\n".join(f"    {line}" for line in said))
-    return done.stdout.decode(errors="replace")
+    return out.decode(errors="replace")
 
 
 def fingerprint(paths: Iterable[Path], *, extra: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import sys
 
 import pytest
 
@@ -44,6 +45,12 @@ def test_a_step_that_failed_is_done_again(tmp_path):
 def test_a_failing_program_is_one_line_and_its_last_words():
     with pytest.raises(Stop, match=r"The packages cannot be fetched.\n    no route"):
         steps.command(["sh", "-c", "echo no route >&2; exit 1"], failure="The packages cannot be fetched")
+
+
+def test_a_program_that_hangs_is_ended_and_says_where():
+    code = "import faulthandler, time; faulthandler.enable(); time.sleep(60)"
+    with pytest.raises(Stop, match=r"It hangs: no end after 1 s(.|\n)*File"):
+        steps.command([sys.executable, "-c", code], failure="It hangs", timeout_seconds=1)
 
 
 def test_a_taken_port_is_named_with_its_owner(tmp_path, taken):
