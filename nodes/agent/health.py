@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 import threading
 import time
@@ -14,6 +13,7 @@ from nodes.agent.reconcile import Seen
 STARTING_SECONDS = 0.015  # an app that is up is seen up at once
 EAGER_FOR_SECONDS = 5.0  # then an app that needs longer is asked less often
 WAITING_SECONDS = 0.2
+STATUS_LINE_BYTES = 64  # "HTTP/1.1 200" and the beginning of a reason
 RECHECK_SECONDS = 1.0  # one failed check may be chance; the second says it
 
 
@@ -22,18 +22,36 @@ def probe(address: str, port: int, check: HealthCheck) -> bool:
 
     It is asked on its own address: Docker's proxy accepts on the published port even when nothing listens behind it.
     """
+    deadline = time.monotonic() + check.timeout_seconds
     try:
-        if check.kind == "tcp":
-            with socket.create_connection((address, port), timeout=check.timeout_seconds):
-                return True
-        connection = http.client.HTTPConnection(address, port, timeout=check.timeout_seconds)
-        try:
-            connection.request("GET", check.path, headers={"Host": "localhost", "User-Agent": "interchain-health"})
-            return 200 <= connection.getresponse().status < 400
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException, ValueError):
+        with socket.create_connection((address, port), timeout=check.timeout_seconds) as connection:
+            return check.kind == "tcp" or 200 <= _status(connection, check.path, deadline) < 400
+    except (OSError, ValueError):
         return False
+
+
+def _status(connection: socket.socket, path: str, deadline: float) -> int:
+    """Return the status an HTTP server answers with. Only the first line is read, and not beyond the deadline:
+    http.client would wait for as long as a hostile app goes on with `100 Continue`.
+
+    Raises:
+        OSError, ValueError: no answer in time, or none that is HTTP.
+    """
+    if not path.isascii() or not path.isprintable() or " " in path:
+        raise ValueError("not a path")
+    headers = "Host: localhost\r\nUser-Agent: interchain-health\r\nConnection: close"
+    connection.sendall(f"GET {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode())
+    line = b""
+    while b"\n" not in line and len(line) < STATUS_LINE_BYTES:
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        chunk = connection.recv(STATUS_LINE_BYTES)
+        if not chunk:
+            break
+        line += chunk
+    version, status, *_ = line.split(maxsplit=2)
+    if not version.startswith(b"HTTP/1."):
+        raise ValueError("not HTTP")
+    return int(status)
 
 
 class Monitor(threading.Thread):
