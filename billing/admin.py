@@ -11,8 +11,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from billing import chain_admin, money  # noqa: F401  (chain_admin registers the pages of settlement)
-from billing.models import Account, DeskRate, Dispute, Entry, Payment, Quote, StripeEvent, Transaction
-from billing.services import desk, topups
+from billing.models import Account, DeskRate, Dispute, Entry, HeldEarning, Payment, Quote, StripeEvent, Transaction
+from billing.services import charges, desk, topups
 from interchain_site.core.admin import ReadOnlyAdmin
 from interchain_site.core.errors import DomainError
 from interchain_site.core.models import User
@@ -62,6 +62,34 @@ class TransactionAdmin(ReadOnlyAdmin):
     inlines = (EntryInline,)
     show_full_result_count = False
     ordering = ("-id",)
+
+
+@admin.register(HeldEarning)
+class HeldEarningAdmin(ReadOnlyAdmin):
+    """Earnings in their hold. Unpaid ones wait for their publisher, or for staff who looked at them."""
+
+    list_display = ("id", "owner", "publisher", "effective_at", "unpaid", "shown_units")
+    list_filter = ("unpaid",)
+    search_fields = ("account__user__email", "publisher__email")
+    list_select_related = ("account__user", "publisher")
+    actions = ("let_go",)
+    ordering = ("effective_at", "id")
+
+    @admin.display(description="owner")
+    def owner(self, held: HeldEarning) -> str:
+        return str(held.account.user)
+
+    @admin.display(description="amount", ordering="units")
+    def shown_units(self, held: HeldEarning) -> str:
+        return money.format_ntc(held.units)
+
+    @admin.action(description="Let unpaid earnings go: the platform bears the loss", permissions=["let_go"])
+    def let_go(self, request: HttpRequest, queryset: QuerySet[HeldEarning]) -> None:
+        units = charges.let_go_unpaid(held_ids=[row.pk for row in queryset], by=_staff(request))
+        self.message_user(request, f"{money.format_ntc(units)} leave their hold when its time is over.")
+
+    def has_let_go_permission(self, request: HttpRequest) -> bool:
+        return _staff(request).has_perm("billing.change_heldearning")
 
 
 class RateForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 
 from billing.errors import NoRate
 from billing.models import Account, DeskRate, EarningsDay, Entry, HeldEarning, Payment
@@ -99,9 +99,15 @@ def earnings_by_day(user_id: int, *, days: int = 30) -> list[EarningsDay]:
     return list(EarningsDay.objects.filter(user_id=user_id).order_by("-day")[:days])
 
 
+def unpaid_units(user_id: int) -> int:
+    """Return how much of a person's held earnings waits for publishers whose balance did not cover it, in base units."""
+    held = HeldEarning.objects.filter(account__user_id=user_id, unpaid=True)
+    return int(held.aggregate(total=Sum("units"))["total"] or 0)
+
+
 def next_release(user_id: int) -> datetime | None:
-    """Return when the oldest earnings in hold become free, if there are any."""
-    held = HeldEarning.objects.filter(account__user_id=user_id).order_by("effective_at").first()
+    """Return when the oldest paid earnings in hold become free, if there are any."""
+    held = HeldEarning.objects.filter(account__user_id=user_id, unpaid=False).order_by("effective_at").first()
     return held.effective_at + timedelta(seconds=settings.EARNINGS_HOLD_SECONDS) if held else None
 
 

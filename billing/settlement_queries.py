@@ -107,9 +107,22 @@ def paid_by_wallet(wallet_ids: Collection[int]) -> dict[int, int]:
 
 def settled_units() -> int:
     """Return everything ever settled to wallets, by the ledger: what is owed on the chain and what was paid there."""
-    owed = Account.objects.filter(kind="earnings_settled", currency="NTC").aggregate(sum=Sum("balance"))["sum"] or 0
     paid = Claim.objects.filter(state=ClaimState.FINAL).aggregate(sum=Sum("units"))["sum"] or 0
-    return int(owed + paid)
+    return unclaimed_units() + int(paid)
+
+
+def unclaimed_units() -> int:
+    """Return what is settled and not claimed yet, in base units."""
+    return _sum_of("earnings_settled")
+
+
+def escrow_units() -> int:
+    """Return what the contract holds, by the ledger, in base units; the account mirrors it with the other sign."""
+    return -_sum_of("escrow")
+
+
+def _sum_of(kind: str) -> int:
+    return int(Account.objects.filter(kind=kind, currency="NTC").aggregate(sum=Sum("balance"))["sum"] or 0)
 
 
 def _newest_sequence() -> int:

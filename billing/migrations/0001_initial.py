@@ -117,6 +117,16 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("effective_at", models.DateTimeField(db_index=True)),
+                (
+                    "publisher",
+                    models.ForeignKey(
+                        help_text="Whose use earned it.",
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                ("unpaid", models.BooleanField(default=False, help_text="The publisher's balance did not cover it.")),
                 ("units", models.BigIntegerField(help_text="Base units of NTC.")),
                 (
                     "account",
@@ -343,7 +353,9 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="heldearning",
-            constraint=models.UniqueConstraint(fields=("account", "effective_at"), name="billing_held_earning_moment"),
+            constraint=models.UniqueConstraint(
+                fields=("account", "effective_at", "publisher", "unpaid"), name="billing_held_earning_moment"
+            ),
         ),
         migrations.AddConstraint(
             model_name="heldearning",

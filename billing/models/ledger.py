@@ -107,21 +107,29 @@ class Entry(models.Model):
 class HeldEarning(models.Model):
     """A working list: earnings still in their hold, by the moment they were earned. Released rows are removed.
 
-    The money itself is the owner's `earnings_held` account; the rows of an account always sum to its balance.
+    The money itself is the owner's `earnings_held` account; the rows of an account always sum to its balance. An
+    `unpaid` row is what the publisher's balance did not cover: it stays until that person owes nothing any more, or staff
+    let it go. Otherwise a made-up reading against an empty account would become NTC that can leave.
     """
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
     effective_at = models.DateTimeField(db_index=True)
+    publisher = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", help_text="Whose use earned it."
+    )
+    unpaid = models.BooleanField(default=False, help_text="The publisher's balance did not cover it.")
     units = models.BigIntegerField(help_text="Base units of NTC.")
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["account", "effective_at"], name="billing_held_earning_moment"),
+            models.UniqueConstraint(
+                fields=["account", "effective_at", "publisher", "unpaid"], name="billing_held_earning_moment"
+            ),
             models.CheckConstraint(condition=Q(units__gt=0), name="billing_held_earning_above_zero"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.units} held since {self.effective_at:%Y-%m-%d %H:%M}"
+        return f"{self.units} held since {self.effective_at:%Y-%m-%d %H:%M}{' unpaid' if self.unpaid else ''}"
 
 
 class EarningsDay(models.Model):

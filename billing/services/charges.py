@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from billing.errors import IdempotencyConflict
-from billing.models import Entry, HeldEarning, Transaction
+from billing.models import Account, Entry, HeldEarning, Transaction
 from billing.services import accounts, ledger
 from billing.services.accounts import AVAILABLE, EARNINGS_AVAILABLE, EARNINGS_HELD, SHORTFALL
 from billing.services.ledger import Line, Posting
+from interchain_site.core import audit
 from interchain_site.core.errors import Conflict, NotFound
 from interchain_site.core.models import User
 
@@ -73,17 +75,18 @@ def charge_usage(*, charges: Sequence[UsageCharge], now: datetime) -> list[Charg
             if lines:
                 postings.append(Posting(charge.key, KIND, lines, charge.effective_at, charge.memo, charge.reference))
         ledger.post(postings=postings, now=now)
-        _remember_earnings(fresh, book)
+        _remember_earnings(fresh, results, book)
     return [results[charge.key] for charge in asked]
 
 
 def release_matured_earnings(*, now: datetime) -> int:
     """Move earnings whose hold is over to `earnings_available`; returns the base units moved. Safe to repeat.
 
-    What the owner owes the platform (`shortfall`) is repaid first.
+    What the owner owes the platform (`shortfall`) is repaid first. Earnings nobody paid for yet stay held until their
+    publisher owes nothing (`HeldEarning.unpaid`), so that no more can leave than was paid in.
     """
     cutoff = now - timedelta(seconds=settings.EARNINGS_HOLD_SECONDS)
-    matured = HeldEarning.objects.filter(effective_at__lte=cutoff)
+    matured = _free_to_leave(HeldEarning.objects.filter(effective_at__lte=cutoff))
     released = 0
     for user_id, account_id in matured.values_list("account__user_id", "account_id").distinct().order_by("account_id"):
         released += _release(user_id=user_id, account_id=account_id, cutoff=cutoff, now=now)
@@ -105,10 +108,41 @@ def reverse_charge(*, transaction_id: int, key: str, by: User | None, memo: str,
         entries = list(original.entries.select_related("account").order_by("id"))
         ledger.lock_accounts({entry.account_id for entry in entries})
         done = Transaction.objects.filter(key=key).exists()
+        payers = {entry.account.user_id for entry in entries if entry.account.kind in (AVAILABLE, SHORTFALL)}
+        paid = -sum(entry.amount for entry in entries if entry.account.kind == AVAILABLE)
         for entry in entries:
             if entry.account.kind == EARNINGS_HELD and not done:
-                _take_from_hold(entry, original.effective_at)
+                _take_from_hold(entry, original.effective_at, publisher_ids=payers, paid=paid)
         return ledger.reverse_entries(original=original, entries=entries, key=key, by=by, memo=memo, now=now)
+
+
+@transaction.atomic
+def let_go_unpaid(*, held_ids: Sequence[int], by: User) -> int:
+    """Release earnings though their publisher still owes them: the platform bears the loss. Returns the base units.
+
+    They leave with the next `release_matured_earnings`, once their hold is over.
+    """
+    rows = {}
+    for row in HeldEarning.objects.select_for_update().filter(pk__in=held_ids, unpaid=True).order_by("id"):
+        rows[row.pk] = row.units
+        paid, created = HeldEarning.objects.get_or_create(
+            account_id=row.account_id,
+            effective_at=row.effective_at,
+            publisher_id=row.publisher_id,
+            unpaid=False,
+            defaults={"units": row.units},
+        )
+        if not created:
+            HeldEarning.objects.filter(pk=paid.pk).update(units=paid.units + row.units)
+        row.delete()
+        audit.record(
+            "unpaid_earnings_let_go",
+            subject=f"account:{row.account_id}",
+            by=by,
+            units=row.units,
+            publisher=row.publisher_id,
+        )
+    return sum(rows.values())
 
 
 class _Book:
@@ -159,21 +193,38 @@ def _made_before(charges: Sequence[UsageCharge], book: _Book) -> dict[str, Charg
     return results
 
 
-def _remember_earnings(charges: Sequence[UsageCharge], book: _Book) -> None:
-    held: dict[tuple[int, datetime], int] = defaultdict(int)
+def _remember_earnings(charges: Sequence[UsageCharge], results: dict[str, ChargeResult], book: _Book) -> None:
+    held: dict[tuple[int, datetime, int, bool], int] = defaultdict(int)
     days: dict[tuple[int, date], int] = defaultdict(int)
     for charge in charges:
+        account_id = book.ids[charge.owner_id, EARNINGS_HELD]
+        for unpaid, units in _parts(charge.owner_units, results[charge.key].paid_units).items():
+            held[account_id, charge.effective_at, charge.publisher_id, unpaid] += units
         if charge.owner_units:
-            held[book.ids[charge.owner_id, EARNINGS_HELD], charge.effective_at] += charge.owner_units
             days[charge.owner_id, charge.effective_at.date()] += charge.owner_units
     as_text = connection.ops.adapt_datetimefield_value
     with connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO billing_heldearning (account_id, effective_at, units) VALUES (%s, %s, %s)"
-            " ON CONFLICT (account_id, effective_at) DO UPDATE SET units = billing_heldearning.units + excluded.units",
-            [(account_id, as_text(moment), units) for (account_id, moment), units in sorted(held.items())],
+            "INSERT INTO billing_heldearning (account_id, effective_at, publisher_id, unpaid, units)"
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (account_id, effective_at, publisher_id, unpaid)"
+            " DO UPDATE SET units = billing_heldearning.units + excluded.units",
+            [
+                (account_id, as_text(moment), publisher_id, unpaid, units)
+                for (account_id, moment, publisher_id, unpaid), units in sorted(held.items())
+            ],
         )
     _add_to_days(days)
+
+
+def _parts(owner_units: int, paid_units: int) -> dict[bool, int]:
+    """Return an owner's part by whether it is still unpaid: what the publisher paid goes to the owner before the platform."""
+    paid = min(owner_units, paid_units)
+    return {unpaid: units for unpaid, units in ((False, paid), (True, owner_units - paid)) if units}
+
+
+def _free_to_leave(held: QuerySet[HeldEarning]) -> QuerySet[HeldEarning]:
+    owing = Account.objects.filter(kind=SHORTFALL, balance__lt=0, user__isnull=False)
+    return held.exclude(unpaid=True, publisher__in=owing.values("user"))
 
 
 def _add_to_days(days: dict[tuple[int, date], int]) -> None:
@@ -191,7 +242,8 @@ def _release(*, user_id: int, account_id: int, cutoff: datetime, now: datetime) 
     debt_id = ids[user_id, SHORTFALL]
     with transaction.atomic():
         locked = ledger.lock_accounts({account_id, *ids.values()})
-        held = list(HeldEarning.objects.filter(account_id=account_id, effective_at__lte=cutoff).order_by("id"))
+        matured = HeldEarning.objects.filter(account_id=account_id, effective_at__lte=cutoff)
+        held = list(_free_to_leave(matured).order_by("id"))
         units = sum(row.units for row in held)
         if not units:
             return 0
@@ -209,14 +261,17 @@ def _release(*, user_id: int, account_id: int, cutoff: datetime, now: datetime) 
     return units
 
 
-def _take_from_hold(entry: Entry, effective_at: datetime) -> None:
-    row = HeldEarning.objects.filter(account_id=entry.account_id, effective_at=effective_at).first()
-    if row is None or row.units < entry.amount:
-        raise Conflict("The hold of these earnings is over; they can no longer be taken back.")
-    if row.units == entry.amount:
-        row.delete()
-    else:
-        HeldEarning.objects.filter(pk=row.pk).update(units=row.units - entry.amount)
+def _take_from_hold(entry: Entry, effective_at: datetime, *, publisher_ids: Collection[int | None], paid: int) -> None:
+    for unpaid, units in _parts(entry.amount, paid).items():
+        row = HeldEarning.objects.filter(
+            account_id=entry.account_id, effective_at=effective_at, publisher__in=publisher_ids, unpaid=unpaid
+        ).first()
+        if row is None or row.units < units:
+            raise Conflict("The hold of these earnings is over; they can no longer be taken back.")
+        if row.units == units:
+            row.delete()
+        else:
+            HeldEarning.objects.filter(pk=row.pk).update(units=row.units - units)
     user_id = entry.account.user_id
     if user_id is not None:
         _add_to_days({(user_id, effective_at.date()): -entry.amount})

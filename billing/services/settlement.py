@@ -41,6 +41,12 @@ class TreeMismatch(DomainError):
     code, status, permanent = "tree_mismatch", 500, False
 
 
+class EscrowTooSmall(DomainError):
+    """More is owed than the contract holds; `settle` would revert and hold up every later epoch."""
+
+    code, status, permanent = "escrow_too_small", 500, False
+
+
 def open_epoch(*, now: datetime) -> Epoch:
     """Return the epoch that is collecting; the very first is opened here."""
     epoch = Epoch.objects.filter(state=EpochState.OPEN).first()
@@ -67,10 +73,10 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     2. Move what each owner with a wallet has in `earnings_available` to `earnings_settled`.
     3. Write their cumulative leaves, and give the waiting statements this epoch.
     4. Compute both roots, and open the next epoch.
-    5. Refuse all of it unless what the tree promises is what the ledger owes.
+    5. Refuse all of it unless what the tree promises is what the ledger owes, and the escrow holds that much.
 
     Raises:
-        TreeMismatch: nothing is changed and nothing is posted.
+        TreeMismatch, EscrowTooSmall: nothing is changed and nothing is posted.
     """
     epoch = Epoch.objects.select_for_update().get(pk=open_epoch(now=now).pk)
     if epoch.state != EpochState.OPEN or Epoch.objects.filter(state__in=UNDER_WAY).exists() or vetoes.pending():
@@ -85,6 +91,11 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     owed = queries.settled_units()
     if epoch.cumulative_units != owed:
         raise TreeMismatch(f"The payout tree promises {epoch.cumulative_units} base units, the ledger owes {owed}.")
+    unclaimed, held = queries.unclaimed_units(), queries.escrow_units()
+    if unclaimed > held:
+        raise EscrowTooSmall(
+            f"{unclaimed - held} base units are missing in the contract. Deposit them, then it goes on."
+        )
     audit.record(
         "epoch_closed",
         subject=f"epoch:{epoch.sequence}",

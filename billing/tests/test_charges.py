@@ -13,6 +13,7 @@ from billing.services import accounts, charges, ledger
 from billing.services.charges import ChargeResult, UsageCharge
 from billing.services.ledger import Line, Posting
 from interchain_site.core.errors import Conflict, NotFound
+from interchain_site.core.models import AuditEvent
 
 NOW = datetime(2026, 3, 1, 23, 59, 30, tzinfo=UTC)
 HOLD = timedelta(days=1)
@@ -193,3 +194,46 @@ def test_many_charges_take_few_queries(fund, usage, django_assert_max_num_querie
     else:
         charges.charge_usage(charges=batch, now=NOW)
     assert total("earnings_held") == 100_000
+
+
+@pytest.fixture
+def half_paid(fund, usage, settings):
+    """Two charges of 110, of which 150 are paid: 60 of the owner's 200 are not."""
+    fund(150)
+    charges.charge_usage(charges=[usage("a"), usage("b")], now=NOW)
+    return NOW + timedelta(seconds=settings.EARNINGS_HOLD_SECONDS)
+
+
+def test_what_nobody_paid_for_does_not_leave(half_paid, cast):
+    """A made-up reading against an empty account is owed to the owner, but becomes no NTC that can be claimed."""
+    assert charges.release_matured_earnings(now=half_paid) == 140
+    assert charges.release_matured_earnings(now=half_paid) == 0
+    assert queries.unpaid_units(cast.owner.pk) == queries.balances(cast.owner.pk).earnings_held == 60
+    assert held_rows_agree()
+
+
+def test_it_leaves_once_the_publisher_has_paid(half_paid, cast):
+    charges.release_matured_earnings(now=half_paid)
+    owed = Line(accounts.user_account(cast.publisher.pk, "shortfall"), 70)
+    paid = Posting("repaid", "test", (owed, Line(accounts.platform_account("escrow"), -70)), NOW)
+    ledger.post(postings=[paid], now=NOW)
+    assert charges.release_matured_earnings(now=half_paid) == 60
+    assert queries.balances(cast.owner.pk).earnings_available == 200
+    assert held_rows_agree()
+
+
+def test_staff_may_let_it_go(half_paid, cast):
+    charges.release_matured_earnings(now=half_paid)
+    everything = list(HeldEarning.objects.values_list("pk", flat=True))
+    assert charges.let_go_unpaid(held_ids=everything, by=cast.staff) == 60
+    assert charges.let_go_unpaid(held_ids=everything, by=cast.staff) == 0
+    assert charges.release_matured_earnings(now=half_paid) == 60
+    assert AuditEvent.objects.get(action="unpaid_earnings_let_go").by == cast.staff
+
+
+def test_a_half_paid_charge_can_be_reversed(half_paid, cast):
+    charge = Transaction.objects.get(key="b")
+    charges.reverse_charge(transaction_id=charge.pk, key="r", by=cast.staff, memo="fraud")
+    assert queries.unpaid_units(cast.owner.pk) == 0
+    assert (total("earnings_held"), queries.balances(cast.publisher.pk).owed) == (100, 0)
+    assert held_rows_agree()

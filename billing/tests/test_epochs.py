@@ -40,6 +40,23 @@ def test_nothing_earned_and_nothing_used_closes_nothing(fake: World, cast):
     assert Epoch.objects.get().state == "open"
 
 
+def test_no_more_is_settled_than_the_contract_holds(fake: World, cast):
+    """`settle` would revert, and every later epoch would wait behind it."""
+    fake.link(cast.owner)
+    fake.earn(cast.owner, 5)
+    held = queries.escrow_units()
+    gone = (
+        ledger.Line(accounts.platform_account("escrow"), held - 4 * NTC),
+        ledger.Line(accounts.platform_account("desk_inventory"), 5 * NTC - held),
+        ledger.Line(accounts.user_account(cast.publisher.pk, accounts.SHORTFALL), -NTC),
+    )
+    ledger.post(postings=[ledger.Posting("gone", "test", gone, fake.now)], now=fake.now)
+    with pytest.raises(settlement.EscrowTooSmall, match="1000000000 base units"):
+        settlement.close_epoch(now=fake.now)
+    assert not PayoutLeaf.objects.exists()
+    assert balance("earnings_available", cast.owner) == 5 * NTC
+
+
 def test_statements_alone_are_settled_too(fake: World):
     fake.use(a=1)
     fake.use(a=2)
@@ -147,5 +164,5 @@ def test_closing_takes_the_same_number_of_queries_for_any_number_of_owners(
     for person in (cast.owner, cast.publisher, cast.buyer, cast.staff, cast.stranger):
         fake.link(person)
         fake.earn(person, 1)
-    with django_assert_max_num_queries(40):
+    with django_assert_max_num_queries(42):
         assert settlement.close_epoch(now=fake.now).accounts == 5

@@ -188,6 +188,11 @@ def test_odd_addresses_are_harmless(buyer, entries, query):
 
 
 def test_the_owner_sees_earnings_by_day(client, cast, now):
+    funds = (
+        ledger.Line(accounts.platform_account("escrow"), -2 * NTC),
+        ledger.Line(accounts.user_account(cast.publisher.pk, "available"), 2 * NTC),
+    )
+    ledger.post(postings=[ledger.Posting("funds", "test", funds, now)], now=now)
     charge = charges.UsageCharge("c", cast.publisher.pk, cast.owner.pk, 5 * NTC, 0, now, "lease:1")
     charges.charge_usage(charges=[charge], now=now)
     client.force_login(cast.owner)
@@ -195,8 +200,9 @@ def test_the_owner_sees_earnings_by_day(client, cast, now):
     assert "5.00 NTC" in page
     assert f"{now:%Y-%m-%d}" in page
     assert "in 2" in page  # becomes free in 23 h
+    assert "3.00 NTC of it waits longer" in page
     client.force_login(cast.publisher)
-    assert "You owe 5.00 NTC" in client.get(reverse("ledger")).content.decode()
+    assert "You owe 3.00 NTC" in client.get(reverse("ledger")).content.decode()
 
 
 def test_staff_read_the_ledger_and_refund(client, bought, cast):

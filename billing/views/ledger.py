@@ -65,6 +65,7 @@ def earnings(request: HttpRequest) -> HttpResponse:
         "balances": queries.balances(person(request).pk),
         "days": queries.earnings_by_day(person(request).pk),
         "next_release": queries.next_release(person(request).pk),
+        "unpaid": queries.unpaid_units(person(request).pk),
         "hold_seconds": settings.EARNINGS_HOLD_SECONDS,
     }
     return render(request, "billing/earnings.html", context)

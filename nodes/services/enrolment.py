@@ -27,6 +27,9 @@ TOKEN_LIFETIME = timedelta(hours=24)
 MOST_INSTRUCTIONS_PER_SECOND = 30_000_000_000
 """More than any core of today: 6 GHz at five instructions a cycle."""
 
+MOST_CAPACITY = {"cpu_millis": 1_024_000, "memory_bytes": 2**46, "disk_bytes": 2**52}
+"""1,024 cores, 64 TiB and 4 PiB: a claim above is made up, and would lift every later bound on readings."""
+
 
 def create_device(*, owner: User, name: str, region: str) -> tuple[Device, str]:
     """Create a device that waits for its computer; returns it and its enrolment token, which is shown once.
@@ -131,8 +134,8 @@ def _check(enrolment: protocol.Enrolment) -> None:
         fields["public_key"] = "Not an Ed25519 public key (JWK x, base64url, 32 bytes)."
     capacity, benchmark = enrolment.capacity, enrolment.benchmark
     for name in ("cpu_millis", "memory_bytes", "disk_bytes"):
-        if not 0 < getattr(capacity, name) < 2**62:
-            fields[f"capacity.{name}"] = "Must be more than nothing."
+        if not 0 < getattr(capacity, name) <= MOST_CAPACITY[name]:
+            fields[f"capacity.{name}"] = "Must be more than nothing, and no more than one computer has."
     if not 0 < benchmark.instructions_per_second <= MOST_INSTRUCTIONS_PER_SECOND:
         fields["benchmark.instructions_per_second"] = "Not a rate a processor core can have. Run the benchmark again."
     if len(capacity.runtimes) > 20 or len(capacity.profiles) > 20:
