@@ -94,7 +94,7 @@ def own_hosts() -> tuple[str, ...]:
         except (FileNotFoundError, subprocess.TimeoutExpired):
             continue
     hosts = set(re.findall(r"https?://(?:[^@/\s'\"]*@)?([^:/\s'\"]+)", said))
-    return tuple(sorted(hosts - {"pypi.org", "registry.npmjs.org", "localhost", "127.0.0.1"}))
+    return tuple(sorted(hosts - {"localhost", "127.0.0.1"}))
 
 
 def settings_read(sources: str) -> set[str]:

@@ -151,7 +151,9 @@ def _import_debian() -> None:
 def _debootstrap(tarball: Path) -> None:
     failure = "A Debian system for base images cannot be made. Is there a network?"
     said = command(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"], failure=failure)
-    mirror = next(iter(said.split()), "http://deb.debian.org/debian/")
+    mirror = next(iter(said.split()), "")
+    if not mirror:
+        raise Stop("apt-get knows no package source to make base images from. Type: apt-get update")
     with tempfile.TemporaryDirectory() as work:
         root = Path(work) / "root"
         options = ["--variant=minbase", "--include=python3-minimal,libpython3-stdlib,ca-certificates"]
