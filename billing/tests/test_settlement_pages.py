@@ -7,7 +7,7 @@ from django.urls import reverse
 from eth_account import Account as Key
 from eth_account.messages import encode_defunct
 
-from billing.models import Claim, Wallet
+from billing.models import ChainTransaction, Claim, Epoch, Wallet
 from billing.services import wallets
 from billing.tests.settling import NTC, World, new_address
 
@@ -165,5 +165,5 @@ def test_staff_read_everything_in_the_admin_and_change_nothing(client, cast, set
         assert client.get(reverse(f"admin:billing_{name}_add")).status_code == 403
     stuck = client.get(reverse("admin:billing_chaintransaction_changelist") + "?stuck=yes")
     assert b"0 chain transactions" in stuck.content
-    for row in ("epoch", "chaintransaction"):
-        assert client.get(reverse(f"admin:billing_{row}_change", args=[1])).status_code == 200
+    for row in (Epoch.objects.first(), ChainTransaction.objects.first()):
+        assert client.get(reverse(f"admin:billing_{row._meta.model_name}_change", args=[row.pk])).status_code == 200

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import schemathesis
 from django.core.management import call_command
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
 from django.utils import timezone
 from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, given, settings
@@ -29,12 +32,17 @@ EXAMPLES = 10
 
 
 @pytest.fixture
-def operations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(APIView, "throttle_classes", [])
     document = SchemaGenerator().get_schema(request=None, public=True)
     schema = schemathesis.openapi.from_dict(document).include(path_regex="^/api/v1/")
     schema.app = get_wsgi_application()
-    return [result.ok() for result in schema.get_all_operations()]
+    # As Django's own test client: a request would close a connection older than CONN_MAX_AGE, the test's transaction with it.
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield [result.ok() for result in schema.get_all_operations()]
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 @pytest.fixture
