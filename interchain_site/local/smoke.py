@@ -82,7 +82,7 @@ def job(site: Site, steps: Steps, archive: Path) -> Receipt:
         steps.do("App registered, archive uploaded", lambda: journey.publish(publisher, APP, archive, slug))
         steps.do("App deployed", lambda: _deployed(site, publisher, slug, receipt))
         steps.do("Traffic, all five meters", lambda: _used(site, publisher, slug))
-        steps.do("App stopped, charged to the end", lambda: _charged(publisher, owner, slug, receipt))
+        steps.do("App deleted, its data wiped, charged to the end", lambda: _charged(publisher, owner, slug, receipt))
         account = Account.create()
         steps.do("Owner's wallet linked by signature", lambda: link_wallet(owner, account))
         steps.do("Epoch settled on Ethereum", lambda: _settled(owner, receipt))
@@ -119,9 +119,8 @@ def _used(site: Site, publisher: Person, slug: str) -> str:
 
 
 def _charged(publisher: Person, owner: Person, slug: str, receipt: Receipt) -> str:
-    """Stop the app, wait until nothing moves any more, and compare both sides to the last base unit."""
-    publisher.api("POST", f"apps/{slug}/deployment/stop")
-    until("The app stopped", lambda: journey.state(publisher, slug) == "stopped")
+    """Delete the app, wait until nothing moves any more, and compare both sides to the last base unit."""
+    delete(publisher, slug)
     used = settled_use(publisher, slug)
     for row in used["meters"]:
         receipt.add(row["meter"], f"{int(row['quantity']):>15,} {UNITS[row['meter']]:<13} {row['usd']:>15} USD")
@@ -149,8 +148,19 @@ UNITS = {
 }
 
 
+def delete(publisher: Person, slug: str, *, seconds: float = 60) -> None:
+    """Delete an app and wait for the device's signed wipe receipt. (A merely stopped app goes on paying for its data.)"""
+    publisher.api("DELETE", f"apps/{slug}/deployment")
+
+    def wiped() -> bool:
+        found = publisher.api("GET", f"apps/{slug}/deployment")
+        return found["state"] == "deleted" and bool(found["wipe_receipts"])
+
+    until("The app deleted, with a wipe receipt", wiped, seconds=seconds)
+
+
 def settled_use(publisher: Person, slug: str) -> dict[str, Any]:
-    """Return the usage of a stopped app once its last charge is made: it has not moved for some charging intervals."""
+    """Return the usage of a deleted app once its last charge is made: it has not moved for some charging intervals."""
     seen: list[Any] = []
 
     def ask() -> dict[str, Any] | None:

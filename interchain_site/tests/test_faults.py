@@ -153,7 +153,7 @@ def test_a_deployment_asked_for_while_queue_worker_and_agent_die_still_runs(busy
         busy.site.supervisor.kill(name)
     until("second runs", lambda: journey.state(busy.publisher, "second") == "running", seconds=PATIENCE_SECONDS)
     until("second answers", lambda: journey.visit(busy.site, "second").status_code == 200, seconds=PATIENCE_SECONDS)
-    busy.publisher.api("DELETE", "apps/second/deployment")
+    smoke.delete(busy.publisher, "second", seconds=PATIENCE_SECONDS)
     books(busy.site)
 
 
@@ -162,8 +162,7 @@ def test_the_books_close_exactly(busy: Busy):
     from eth_account import Account
 
     busy.ended.set()
-    busy.publisher.api("POST", f"apps/{busy.slug}/deployment/stop")
-    until("stopped", lambda: journey.state(busy.publisher, busy.slug) == "stopped", seconds=PATIENCE_SECONDS)
+    smoke.delete(busy.publisher, busy.slug, seconds=PATIENCE_SECONDS)
     account = Account.create()
     smoke.link_wallet(busy.owner, account)
     used = [smoke.settled_use(busy.publisher, slug) for slug in (busy.slug, "second")]
