@@ -44,13 +44,14 @@ class Suite:
 
 def suites() -> dict[str, Suite]:
     """Return every suite in the order `all` runs them."""
+    containers = (*system.DOCKER, *system.TEST_IMAGES)
     rows = [
         Suite("unit", "services, views, money and states on SQLite", (), unit),
         Suite("fast", "unit without its slow tests: under two minutes; `all` leaves it out", (), fast),
         Suite("postgres", "the same on PostgreSQL, with the tests of concurrency", system.POSTGRES, on_postgres),
         Suite("anvil", "a real local Ethereum node", (), anvil, packages=True),
-        Suite("docker", "a real Docker Engine, and killing each process of a site", system.DOCKER, docker, True, True),
-        Suite("browser", "headless Chromium", (*system.BROWSER, *system.DOCKER), browser, True, True),
+        Suite("docker", "a real Docker Engine, and killing each process of a site", containers, docker, True, True),
+        Suite("browser", "headless Chromium", (*system.BROWSER, *containers), browser, True, True),
         Suite("contracts", "Solidity, by Forge", (), contracts, packages=True),
         Suite("smoke", "bin/run --smoke", system.DOCKER, smoke, True, True),
     ]

@@ -33,8 +33,11 @@ class Package:
         return any(True for pattern in self.files for _ in Path("/").glob(pattern.lstrip("/")))
 
 
-DOCKER = (Package("docker.io", ("dockerd", "docker")), Package("iptables", ("iptables",)))
+# On Linux a client alone runs nothing; on a Mac the Engine is inside Docker Desktop.
+ENGINE = "docker" if sys.platform == "darwin" else "dockerd"
+DOCKER = (Package("docker.io", (ENGINE,)), Package("iptables", ("iptables",)))
 IMAGES = (Package("debootstrap", ("debootstrap",)),)
+TEST_IMAGES = (Package("busybox-static", ("busybox",)),)  # interchain_site/testing/docker.py
 BROWSER = (
     Package("chromium-headless-shell", ("chromium-headless-shell",)),
     Package("libatomic1", files=("/usr/lib/*/libatomic.so.1", "/lib/*/libatomic.so.1", "/usr/lib64/libatomic.so.1")),

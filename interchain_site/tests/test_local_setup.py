@@ -106,6 +106,12 @@ def test_missing_packages_give_the_one_command_to_type(monkeypatch):
         system.install(system.DOCKER)
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="there the Engine is inside Docker Desktop")
+def test_a_docker_client_alone_is_not_an_engine(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name, path=None: f"/usr/bin/{name}" if name != "dockerd" else None)
+    assert [package.name for package in system.DOCKER if not package.present()] == ["docker.io"]
+
+
 def test_every_demo_app_has_a_dockerfile_a_readme_and_its_port():
     for app in APPS:
         folder = ROOT / "interapps" / app.slug
