@@ -20,7 +20,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def main(arguments: "list[str] | None" = None) -> int:
     """Run one command; returns the exit code. Errors are one plain message each."""
-    parsed = _parser().parse_args(arguments)
+    parsed = make_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     try:
@@ -123,7 +123,8 @@ def examine(parsed: argparse.Namespace) -> int:
     return 0 if all(check.ok or not check.needed for check in checks) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
     parser = argparse.ArgumentParser(prog="interchain-node", description="Lends this computer to Interchain.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True)

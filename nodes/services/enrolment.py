@@ -24,6 +24,7 @@ from nodes.services import endpoints, texts
 from nodes.states import DeviceState, transition_device
 
 TOKEN_LIFETIME = timedelta(hours=24)
+TOKEN_PREFIX = "enrol_"
 MOST_INSTRUCTIONS_PER_SECOND = 30_000_000_000
 """More than any core of today: 6 GHz at five instructions a cycle."""
 
@@ -158,7 +159,8 @@ def _as_json(message: protocol.Capacity | protocol.Benchmark) -> dict[str, objec
 
 
 def _make_token(device: Device) -> str:
-    token, now = secrets.token_urlsafe(32), timezone.now()
+    # The prefix keeps a shell, or an option parser, from taking a token that begins with "-" for an option.
+    token, now = TOKEN_PREFIX + secrets.token_urlsafe(32), timezone.now()
     EnrolmentToken.objects.create(
         device=device, token_hash=_hash(token), created_at=now, expires_at=now + TOKEN_LIFETIME
     )

@@ -8,7 +8,7 @@ import pytest
 from joserfc.jwk import OKPKey
 
 from interchain_site.testing.devices import BENCHMARK, CAPACITY, make_workload
-from nodes.agent import protocol
+from nodes.agent import cli, protocol
 from nodes.conftest import API, code
 from nodes.models import Device
 from nodes.services import enrolment, placement
@@ -35,6 +35,13 @@ def test_a_token_makes_a_device_once_and_a_resend_is_the_same_device(enrolling):
     assert first.json()["link_url"].startswith("ws://")
     enrolling.device.refresh_from_db()
     assert (enrolling.device.state, enrolling.device.endpoint_host) == ("online", "10.0.0.7")
+
+
+def test_no_token_can_be_taken_for_an_option_of_a_command(cast, monkeypatch):
+    monkeypatch.setattr(enrolment.secrets, "token_urlsafe", lambda _size: "-dashed")
+    _, token = enrolment.create_device(owner=cast.owner, name="Attic", region="us")
+    arguments = cli.make_parser().parse_args(["enrol", "--portal", "http://localhost", "--token", token])
+    assert arguments.token == token == "enrol_-dashed"
 
 
 def test_a_resent_token_does_not_open_what_runs_on_the_device(enrolling):
