@@ -24,7 +24,7 @@ from nodes.services import endpoints, texts
 from nodes.states import DeviceState, transition_device
 
 TOKEN_LIFETIME = timedelta(hours=24)
-TOKEN_PREFIX = "enrol_"
+TOKEN_PREFIX = "enrol_"  # noqa: S105
 MOST_INSTRUCTIONS_PER_SECOND = 30_000_000_000
 """More than any core of today: 6 GHz at five instructions a cycle."""
 
