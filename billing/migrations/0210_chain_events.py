@@ -1,0 +1,14 @@
+"""Events read from the chain, and what to call a person there."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import migrations
+from django.db.migrations.operations.base import Operation
+
+
+class Migration(migrations.Migration):
+    dependencies: ClassVar[list[tuple[str, str]]] = [("billing", "0100_settlement")]
+
+    operations: ClassVar[list[Operation]] = []

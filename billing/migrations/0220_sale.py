@@ -1,0 +1,14 @@
+"""Sale rounds and purchases."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import migrations
+from django.db.migrations.operations.base import Operation
+
+
+class Migration(migrations.Migration):
+    dependencies: ClassVar[list[tuple[str, str]]] = [("billing", "0210_chain_events")]
+
+    operations: ClassVar[list[Operation]] = []

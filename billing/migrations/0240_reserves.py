@@ -1,0 +1,14 @@
+"""Reserve checks and reconciliation."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import migrations
+from django.db.migrations.operations.base import Operation
+
+
+class Migration(migrations.Migration):
+    dependencies: ClassVar[list[tuple[str, str]]] = [("billing", "0230_withdrawals")]
+
+    operations: ClassVar[list[Operation]] = []
