@@ -1,9 +1,11 @@
 """Stored things of this app."""
 
 from billing.models.chain import ChainAttempt, ChainCursor, ChainSender, ChainTransaction
+from billing.models.confirmation import Confirmation
 from billing.models.desk import DeskRate, Quote
 from billing.models.ledger import Account, Currency, EarningsDay, Entry, HeldEarning, Transaction
 from billing.models.payment import Dispute, Payment, StripeEvent
+from billing.models.reserves import ReconcileRun, ReserveLeaf, ReserveSnapshot
 from billing.models.settlement import Claim, Epoch, PayoutLeaf, UsageStatement
 from billing.models.wallet import Wallet, WalletProof
 
@@ -14,6 +16,7 @@ __all__ = [
     "ChainSender",
     "ChainTransaction",
     "Claim",
+    "Confirmation",
     "Currency",
     "DeskRate",
     "Dispute",
@@ -24,6 +27,9 @@ __all__ = [
     "Payment",
     "PayoutLeaf",
     "Quote",
+    "ReconcileRun",
+    "ReserveLeaf",
+    "ReserveSnapshot",
     "StripeEvent",
     "Transaction",
     "UsageStatement",
