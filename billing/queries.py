@@ -25,7 +25,7 @@ class Balances:
     owed: int = 0
     earnings_held: int = 0
     earnings_available: int = 0
-    earnings_settled: int = 0
+    settled: int = 0
 
 
 def balances(user_id: int) -> Balances:
@@ -38,7 +38,7 @@ def balances(user_id: int) -> Balances:
         owed=-found.get(accounts.SHORTFALL, 0),
         earnings_held=found.get(accounts.EARNINGS_HELD, 0),
         earnings_available=found.get(accounts.EARNINGS_AVAILABLE, 0),
-        earnings_settled=found.get(accounts.EARNINGS_SETTLED, 0),
+        settled=found.get(accounts.SETTLED, 0),
     )
 
 

@@ -113,7 +113,7 @@ def settled_units() -> int:
 
 def unclaimed_units() -> int:
     """Return what is settled and not claimed yet, in base units."""
-    return _sum_of("earnings_settled")
+    return _sum_of("settled")
 
 
 def escrow_units() -> int:

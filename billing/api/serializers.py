@@ -41,7 +41,7 @@ class BalanceSerializer(serializers.Serializer[Any]):
     owed = NtcField()
     earnings_held = NtcField()
     earnings_available = NtcField()
-    earnings_settled = NtcField()
+    settled = NtcField()
 
 
 class QuoteRequestSerializer(serializers.Serializer[Any]):
@@ -110,5 +110,5 @@ class EarningsDaySerializer(serializers.Serializer[Any]):
 class EarningsSerializer(serializers.Serializer[Any]):
     held = NtcField(source="balances.earnings_held")
     available = NtcField(source="balances.earnings_available")
-    settled = NtcField(source="balances.earnings_settled")
+    settled = NtcField(source="balances.settled")
     days = EarningsDaySerializer(many=True)

@@ -9,11 +9,12 @@ from billing.models import Account
 AVAILABLE = "available"
 EARNINGS_HELD = "earnings_held"
 EARNINGS_AVAILABLE = "earnings_available"
-EARNINGS_SETTLED = "earnings_settled"
+SETTLED = "settled"
+WITHDRAWING = "withdrawing"
 FROZEN = "frozen"
 SHORTFALL = "shortfall"
 
-USER_KINDS = {AVAILABLE, EARNINGS_HELD, EARNINGS_AVAILABLE, EARNINGS_SETTLED, FROZEN, SHORTFALL}
+USER_KINDS = {AVAILABLE, EARNINGS_HELD, EARNINGS_AVAILABLE, SETTLED, WITHDRAWING, FROZEN, SHORTFALL}
 PLATFORM_KINDS = {
     "commission",
     "desk_inventory",
@@ -25,6 +26,7 @@ PLATFORM_KINDS = {
     "payout_clearing",
     "desk_sales_usd",
     "disputed_usd",
+    "unassigned_deposits",
 }
 # They mirror the outside world or hold a debt.
 MAY_BE_NEGATIVE = {

@@ -131,7 +131,7 @@ def _book(event: Claimed, *, now: datetime) -> int:
     if Claim.objects.filter(wallet=wallet, state=ClaimState.FINAL, cumulative_units=event.cumulative).exists():
         return 0
     lines = (
-        ledger.Line(accounts.user_account(wallet.user_id, accounts.EARNINGS_SETTLED), -event.amount),
+        ledger.Line(accounts.user_account(wallet.user_id, accounts.SETTLED), -event.amount),
         ledger.Line(accounts.platform_account("escrow"), event.amount),
     )
     posting = ledger.Posting(

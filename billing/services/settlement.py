@@ -2,7 +2,7 @@
 
 The steps, each repeatable, none able to pay twice:
 
-1. `close_epoch`: one database transaction moves each matured earning from `earnings_available` to `earnings_settled`
+1. `close_epoch`: one database transaction moves each matured earning from `earnings_available` to `settled`
    and into its wallet's cumulative leaf, attaches the statements, and stores both roots. It happens wholly or not.
 2. `post_epoch`: the transaction is signed and stored under the epoch's key, in the same database transaction that
    moves the epoch to `posted`.
@@ -36,7 +36,7 @@ NOT_IN_A_BLOCK = (TransactionState.BUILT, TransactionState.SENT)
 
 
 class TreeMismatch(DomainError):
-    """Something else moved `earnings_settled`; or a claim was confirmed in this moment, and the next round will do."""
+    """Something else moved `settled`; or a claim was confirmed in this moment, and the next round will do."""
 
     code, status, permanent = "tree_mismatch", 500, False
 
@@ -70,7 +70,7 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     looked at a veto, nor when nothing was earned or used. In order, in one database transaction:
 
     1. Lock the open epoch, so that two workers close it once.
-    2. Move what each owner with a wallet has in `earnings_available` to `earnings_settled`.
+    2. Move what each owner with a wallet has in `earnings_available` to `settled`.
     3. Write their cumulative leaves, and give the waiting statements this epoch.
     4. Compute both roots, and open the next epoch.
     5. Refuse all of it unless what the tree promises is what the ledger owes, and the escrow holds that much.
@@ -111,12 +111,12 @@ def _move_earnings(epoch: Epoch, *, now: datetime) -> dict[Wallet, int]:
     wallets = {wallet.user_id: wallet for wallet in Wallet.objects.filter(active=True)}
     matured = Account.objects.filter(kind=accounts.EARNINGS_AVAILABLE, currency="NTC", balance__gt=0, user__in=wallets)
     sources = list(matured.order_by("id").values_list("id", "user_id", "balance"))
-    targets = accounts.user_accounts([(user_id, accounts.EARNINGS_SETTLED) for _, user_id, _ in sources if user_id])
+    targets = accounts.user_accounts([(user_id, accounts.SETTLED) for _, user_id, _ in sources if user_id])
     postings, earned = [], {}
     for source, user_id, units in sources:
         wallet = wallets[user_id or 0]
         earned[wallet] = units
-        lines = (ledger.Line(source, -units), ledger.Line(targets[wallet.user_id, accounts.EARNINGS_SETTLED], units))
+        lines = (ledger.Line(source, -units), ledger.Line(targets[wallet.user_id, accounts.SETTLED], units))
         postings.append(
             ledger.Posting(
                 key=f"epoch:{epoch.sequence}:settle:{wallet.pk}",

@@ -31,7 +31,7 @@ def withdraw(*, epoch_id: int, now: datetime) -> int:
     1. Wait until every later epoch is in a block for good: it may carry the same amounts on.
     2. If one stands that is not vetoed, the amounts stay committed through it, and nothing goes back.
     3. Else the leaves end with this epoch, an epoch computed but not posted is computed anew without them, and the
-       earnings return from `earnings_settled` to `earnings_available`.
+       earnings return from `settled` to `earnings_available`.
     """
     epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
     if epoch.state != EpochState.MINED:
@@ -58,7 +58,7 @@ def _give_back(epoch: Epoch, *, now: datetime) -> None:
     if first is not None and first.state == EpochState.CLOSED:
         _recompute(first, {leaf.wallet_id: leaf.earned_units for leaf in leaves})
     owners = {leaf.wallet.user_id for leaf in leaves}
-    kinds = (accounts.EARNINGS_SETTLED, accounts.EARNINGS_AVAILABLE)
+    kinds = (accounts.SETTLED, accounts.EARNINGS_AVAILABLE)
     ids = accounts.user_accounts([(user_id, kind) for user_id in owners for kind in kinds])
     ledger.post(postings=[_return_of(leaf, epoch, ids, now) for leaf in leaves], now=now)
 
@@ -69,7 +69,7 @@ def _return_of(leaf: PayoutLeaf, epoch: Epoch, ids: dict[tuple[int, str], int], 
         key=f"epoch:{epoch.sequence}:return:{leaf.wallet_id}",
         kind="earnings_returned",
         lines=(
-            ledger.Line(ids[user_id, accounts.EARNINGS_SETTLED], -leaf.earned_units),
+            ledger.Line(ids[user_id, accounts.SETTLED], -leaf.earned_units),
             ledger.Line(ids[user_id, accounts.EARNINGS_AVAILABLE], leaf.earned_units),
         ),
         effective_at=now,

@@ -191,7 +191,7 @@ def test_a_block_that_vanishes_is_made_again_by_the_same_bytes(real: World, cast
     assert real.times_settled() == [1]
     assert real.paid(wallet) == 5 * NTC
     assert set(ChainAttempt.objects.values_list("hash", flat=True)) == hashes
-    assert balance("earnings_settled", cast.owner) == 0
+    assert balance("settled", cast.owner) == 0
     assert set(ChainTransaction.objects.values_list("state", flat=True)) == {"final"}
 
 
@@ -239,7 +239,7 @@ def test_a_real_node_that_accepts_and_then_times_out_settles_and_pays_once(real:
     assert "does not answer" in real.round()[0]
     for _ in range(2):
         assert real.round(later=61) == []
-    assert balance("earnings_settled", cast.owner) == 0
+    assert balance("settled", cast.owner) == 0
     assert real.times_settled() == [1]
     assert real.paid(wallet) == 5 * NTC
     assert _ForgetfulProxy.forgets == 0

@@ -89,7 +89,7 @@ def test_a_local_chain_that_lost_everything_is_made_again_from_the_stored_bytes(
         world.claim(wallet)
         assert world.paid(wallet) == 7 * NTC
     assert Transaction.objects.count() == entries + 3
-    assert balance("earnings_settled", cast.owner) == 0
+    assert balance("settled", cast.owner) == 0
 
 
 def test_the_checks_are_quiet_when_all_is_well(real: World):

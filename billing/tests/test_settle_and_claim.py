@@ -18,12 +18,12 @@ def test_an_owner_is_paid_what_they_earned(world: World, cast):
     world.use(lease="one")
     epoch = world.settle()
     assert (epoch.state, epoch.sequence, epoch.earned_units, epoch.statements_count) == ("final", 1, 5 * NTC, 1)
-    assert (balance("earnings_available", cast.owner), balance("earnings_settled", cast.owner)) == (0, 5 * NTC)
+    assert (balance("earnings_available", cast.owner), balance("settled", cast.owner)) == (0, 5 * NTC)
     escrow = balance("escrow")
     claim = world.claim(wallet)
     assert (claim.state, claim.units) == ("final", 5 * NTC)
     assert world.paid(wallet) == 5 * NTC
-    assert balance("earnings_settled", cast.owner) == 0
+    assert balance("settled", cast.owner) == 0
     assert balance("escrow") == escrow + 5 * NTC
 
 
@@ -66,7 +66,7 @@ def test_somebody_else_may_claim_for_the_owner_and_the_ledger_follows(world: Wor
     world.claim_by_stranger(wallet, epoch, 5 * NTC)
     world.round(later=1)
     assert world.paid(wallet) == 5 * NTC
-    assert balance("earnings_settled", cast.owner) == 0
+    assert balance("settled", cast.owner) == 0
     found = Claim.objects.get()
     assert (found.state, found.units, found.requested_by) == ("final", 5 * NTC, None)
     with pytest.raises(NothingToClaim):
@@ -84,7 +84,7 @@ def test_a_claim_somebody_else_made_meanwhile_ends_ours(world: World, cast):
     ours.refresh_from_db()
     assert (ours.state, ours.units, ours.sending) == ("final", 5 * NTC, None)
     assert world.paid(wallet) == 5 * NTC
-    assert balance("earnings_settled", cast.owner) == 0
+    assert balance("settled", cast.owner) == 0
 
 
 def test_a_changed_wallet_gets_what_settles_after_it(world: World, cast):
@@ -97,7 +97,7 @@ def test_a_changed_wallet_gets_what_settles_after_it(world: World, cast):
     assert world.claim(after).units == 3 * NTC
     assert world.claim(before).units == 5 * NTC
     assert (world.paid(before), world.paid(after)) == (5 * NTC, 3 * NTC)
-    assert balance("earnings_settled", cast.owner) == 0
+    assert balance("settled", cast.owner) == 0
 
 
 def test_repeated_tasks_change_nothing(world: World, cast):

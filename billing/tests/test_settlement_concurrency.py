@@ -73,7 +73,7 @@ def test_overlapping_rounds_settle_and_pay_once(world: World):
         assert at_once(lambda: rounds.run(now=world.now, chain=world.chain)) == []
     assert world.times_settled() == [1, 2, 3, 4]
     assert world.paid(wallet) == 10 * NTC
-    assert balance("earnings_settled", owner) == 0
+    assert balance("settled", owner) == 0
     nonces = list(ChainTransaction.objects.order_by("nonce").values_list("nonce", flat=True))
     assert nonces == list(range(5))
 
@@ -85,7 +85,7 @@ def test_an_epoch_is_closed_once(world: World):
     settlement.open_epoch(now=world.now)
     raised = at_once(lambda: settlement.close_epoch(now=world.now))
     assert all(isinstance(error, DomainError) for error in raised)
-    assert (balance("earnings_settled", owner), balance("earnings_available", owner)) == (5 * NTC, 0)
+    assert (balance("settled", owner), balance("earnings_available", owner)) == (5 * NTC, 0)
 
 
 def test_a_claim_is_made_once(world: World):

@@ -83,7 +83,7 @@ def _dies_once(world: World, fuse: Fuse, owner: Any, monkeypatch) -> None:
         for _ in range(9):
             try:
                 world.round(later=3600)
-                if balance("earnings_settled", owner) and not Claim.objects.exists():
+                if balance("settled", owner) and not Claim.objects.exists():
                     claims.claim(wallet_id=wallet.pk, by=owner, now=world.now)
             except (Killed, claims.NothingToClaim):
                 pass
@@ -108,7 +108,7 @@ def test_wherever_a_process_dies_each_epoch_settles_once_and_nobody_is_paid_twic
                 where = f"killed at moment {moment}"
                 assert world.times_settled() == [1], where
                 assert world.paid(wallet) == 5 * NTC, where
-                assert balance("earnings_settled", cast.owner) == 0, where
+                assert balance("settled", cast.owner) == 0, where
                 assert balance("escrow") == (5 - 1_000_000) * NTC, where
                 assert ChainTransaction.objects.exclude(state="final").count() == 0, where
                 assert list(Claim.objects.values_list("state", flat=True)) == ["final"], where
@@ -152,7 +152,7 @@ def test_on_a_real_node_each_numbered_step_survives_a_crash(real: World, cast, m
         assert real.round(later=1) == []
     assert real.times_settled() == [1]
     assert real.paid(wallet) == 5 * NTC
-    assert balance("earnings_settled", cast.owner) == 0
+    assert balance("settled", cast.owner) == 0
     assert Claim.objects.filter(state=ClaimState.FINAL).count() == 1
 
 

@@ -79,7 +79,7 @@ def holds(world: World, people: list[Any], earned: list[int]) -> None:
     for person, total in zip(people, earned, strict=True):
         paid = sum(world.paid(wallet) for wallet in person.wallets.all())
         booked = sum(queries.paid_by_wallet([wallet.pk for wallet in person.wallets.all()]).values())
-        kept = balance("earnings_available", person) + balance("earnings_settled", person)
+        kept = balance("earnings_available", person) + balance("settled", person)
         assert kept + booked == total
         assert booked <= paid <= total
     assert balance("escrow") + 1_000_000 * NTC == sum(
@@ -129,5 +129,5 @@ def _comes_to_rest(world: World, people: list[Any], staff: Any, earned: list[int
         world.round(later=61)
     for person, total in zip(people, earned, strict=True):
         assert sum(world.paid(wallet) for wallet in person.wallets.all()) == total
-        assert balance("earnings_settled", person) == 0
+        assert balance("settled", person) == 0
     holds(world, people, earned)

@@ -35,7 +35,7 @@ def test_earnings_go_back_and_settle_again_after_a_review(delayed: World, cast):
     epoch = delayed.settle()
     veto(delayed, epoch)
     assert epoch.state == "vetoed"
-    assert (balance("earnings_settled", cast.owner), balance("earnings_available", cast.owner)) == (0, 5 * NTC)
+    assert (balance("settled", cast.owner), balance("earnings_available", cast.owner)) == (0, 5 * NTC)
     assert settlement.close_epoch(now=delayed.now) is None
     review(delayed, cast)
     again = delayed.settle()
@@ -66,7 +66,7 @@ def test_later_epochs_fall_with_it(delayed: World, cast):
         "vetoed",
         "open",
     ]
-    assert (balance("earnings_settled", cast.owner), balance("earnings_available", cast.owner)) == (5 * NTC, 3 * NTC)
+    assert (balance("settled", cast.owner), balance("earnings_available", cast.owner)) == (5 * NTC, 3 * NTC)
     review(delayed, cast)
     assert delayed.settle().cumulative_units == 8 * NTC
 
@@ -105,7 +105,7 @@ def test_amounts_a_later_standing_epoch_carries_stay_settled(delayed: World, cas
         delayed.round(later=1)
     first.refresh_from_db()
     assert first.state == "vetoed"
-    assert balance("earnings_settled", cast.owner) == 7 * NTC
+    assert balance("settled", cast.owner) == 7 * NTC
 
 
 def test_a_review_happens_once(delayed: World, cast):

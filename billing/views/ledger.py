@@ -19,7 +19,7 @@ TABS = {
     accounts.AVAILABLE: "Balance",
     accounts.EARNINGS_HELD: "Earnings in hold",
     accounts.EARNINGS_AVAILABLE: "Earnings free",
-    accounts.EARNINGS_SETTLED: "Earnings settled",
+    accounts.SETTLED: "Settled",
     accounts.FROZEN: "Frozen",
     accounts.SHORTFALL: "Owed",
 }
