@@ -22,6 +22,12 @@ class DisputeState(models.TextChoices):
     LOST = "lost", "Lost"
 
 
+class ReconcileOutcome(models.TextChoices):
+    CLEAN = "clean", "All books agree"
+    DIFFERENCE = "difference", "Differences"
+    INCOMPLETE = "incomplete", "Not everything could be read"
+
+
 PAYMENT_MOVES: dict[str, set[str]] = {
     PaymentState.CREATED: {PaymentState.OPEN, PaymentState.PAID, PaymentState.EXPIRED},
     PaymentState.OPEN: {PaymentState.PAID, PaymentState.EXPIRED},
