@@ -24,6 +24,13 @@ class TransactionState(models.TextChoices):
     MINED = "mined", "In a block"
     FINAL = "final", "Final"
     REVERTED = "reverted", "Refused by the contract"
+    DISPLACED = "displaced", "Displaced: another transaction used its nonce"
+
+
+class EventState(models.TextChoices):
+    SEEN = "seen", "Seen"
+    FINAL = "final", "Final"
+    VANISHED = "vanished", "Vanished"
 
 
 class ClaimState(models.TextChoices):
@@ -42,12 +49,20 @@ EPOCH_MOVES: dict[str, set[str]] = {
     EpochState.VETOED: set(),
 }
 TRANSACTION_MOVES: dict[str, set[str]] = {
-    TransactionState.BUILT: {TransactionState.SENT, TransactionState.MINED},
-    TransactionState.SENT: {TransactionState.MINED},
+    TransactionState.BUILT: {TransactionState.SENT, TransactionState.MINED, TransactionState.DISPLACED},
+    TransactionState.SENT: {TransactionState.MINED, TransactionState.DISPLACED},
     TransactionState.MINED: {TransactionState.FINAL, TransactionState.REVERTED, TransactionState.SENT},
     # Back to sent: the chain itself lost the block, for instance a local node killed before it saved its state.
     TransactionState.FINAL: {TransactionState.SENT},
     TransactionState.REVERTED: {TransactionState.SENT},
+    # A reorganisation can also give the nonce back.
+    TransactionState.DISPLACED: {TransactionState.SENT},
+}
+NEVER_DONE = (TransactionState.REVERTED, TransactionState.DISPLACED)  # whoever wanted it makes a new transaction
+EVENT_MOVES: dict[str, set[str]] = {
+    EventState.SEEN: {EventState.FINAL, EventState.VANISHED},
+    EventState.FINAL: {EventState.VANISHED, EventState.SEEN},  # a reorganisation deeper than what we call final
+    EventState.VANISHED: {EventState.SEEN},
 }
 CLAIM_MOVES: dict[str, set[str]] = {
     ClaimState.REQUESTED: {ClaimState.SENT, ClaimState.FINAL, ClaimState.FAILED},

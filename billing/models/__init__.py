@@ -1,18 +1,21 @@
 """Stored things of this app."""
 
-from billing.models.chain import ChainAttempt, ChainCursor, ChainSender, ChainTransaction
+from billing.models.chain import ChainAttempt, ChainBlock, ChainCursor, ChainEvent, ChainSender, ChainTransaction
 from billing.models.confirmation import Confirmation
 from billing.models.desk import DeskRate, Quote
 from billing.models.ledger import Account, Currency, EarningsDay, Entry, HeldEarning, Transaction
 from billing.models.payment import Dispute, Payment, StripeEvent
 from billing.models.reserves import ReconcileRun, ReserveLeaf, ReserveSnapshot
 from billing.models.settlement import Claim, Epoch, PayoutLeaf, UsageStatement
-from billing.models.wallet import Wallet, WalletProof
+from billing.models.wallet import ChainAccount, Wallet, WalletProof
 
 __all__ = [
     "Account",
+    "ChainAccount",
     "ChainAttempt",
+    "ChainBlock",
     "ChainCursor",
+    "ChainEvent",
     "ChainSender",
     "ChainTransaction",
     "Claim",

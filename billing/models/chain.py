@@ -1,4 +1,8 @@
-"""What we send to Ethereum. The signed bytes are stored before they are sent, so that a restart sends the same ones."""
+"""What we send to Ethereum, and what we read there.
+
+The signed bytes of a transaction are stored before they are sent, so that a restart sends the same ones. Events are kept
+with the block they were seen in, so that a reorganisation is noticed and undone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from billing.chain.states import TransactionState
+from billing.chain.states import EventState, TransactionState
 
 
 class ChainSender(models.Model):
@@ -71,7 +75,8 @@ class ChainTransaction(models.Model):
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["sender", "nonce"], name="billing_chain_transaction_nonce"),
             models.CheckConstraint(
-                condition=Q(state__in=[TransactionState.BUILT, TransactionState.SENT]) | ~Q(mined_hash=""),
+                condition=Q(state__in=[TransactionState.BUILT, TransactionState.SENT, TransactionState.DISPLACED])
+                | ~Q(mined_hash=""),
                 name="billing_chain_transaction_mined_hash",
             ),
         ]
@@ -112,3 +117,66 @@ class ChainCursor(models.Model):
 
     def __str__(self) -> str:
         return f"{self.contract} from block {self.next_block}"
+
+
+class ChainBlock(models.Model):
+    """A block as it was when its events were read: another hash under its number means a reorganisation."""
+
+    number = models.BigIntegerField(unique=True)
+    hash = models.CharField(max_length=66)
+
+    class Meta:
+        ordering = ("number",)
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.hash}"
+
+
+class ChainEvent(models.Model):
+    """An event of one of our contracts. The same event of the same transaction is one row, in whatever block it is.
+
+    `billing.services.chain_events` is the only writer.
+    """
+
+    contract = models.CharField(max_length=20, help_text="The contract's name, e.g. Settlement.")
+    address = models.CharField(max_length=42)
+    name = models.CharField(max_length=40, help_text="The event's name, e.g. Deposited.")
+    values = models.JSONField(help_text="By name; whole numbers as text, bytes as 0x…, addresses in EIP-55 form.")
+    block_number = models.BigIntegerField(db_index=True)
+    block_hash = models.CharField(max_length=66)
+    block_time = models.DateTimeField()
+    transaction_hash = models.CharField(max_length=66)
+    log_index = models.PositiveIntegerField(
+        help_text="Which event of its transaction, from 0; the same in every block the transaction is in."
+    )
+    state = models.CharField(max_length=10, choices=EventState.choices, default=EventState.SEEN)
+    seen_at = models.DateTimeField()
+    booked_at = models.DateTimeField(null=True, help_text="When it was deep enough and what it means was written down.")
+    unbooked = models.PositiveSmallIntegerField(
+        default=0, help_text="How often that was undone, because even a final block vanished."
+    )
+    error = models.CharField(max_length=300, blank=True, help_text="Why it cannot be booked yet.")
+
+    class Meta:
+        ordering = ("-block_number", "-id")
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["transaction_hash", "log_index"], name="billing_chain_event_once"),
+            models.CheckConstraint(
+                condition=Q(state=EventState.FINAL, booked_at__isnull=False)
+                | (~Q(state=EventState.FINAL) & Q(booked_at=None)),
+                name="billing_chain_event_booked_when_final",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["contract", "name"], name="billing_chain_event_kind"),
+            models.Index(fields=["state", "block_number"], name="billing_chain_event_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.contract}.{self.name} in block {self.block_number}"
+
+    @property
+    def key(self) -> str:
+        """What names this booking in the ledger: another one after it was undone."""
+        again = f":{self.unbooked}" if self.unbooked else ""
+        return f"{self.transaction_hash}:{self.log_index}{again}"

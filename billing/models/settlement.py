@@ -26,6 +26,7 @@ class Epoch(models.Model):
     cumulative_units = models.BigIntegerField(default=0, help_text="Sum of all leaves: everything ever settled.")
     accounts = models.PositiveIntegerField(default=0, help_text="Leaves of the payout tree.")
     statements_count = models.PositiveIntegerField(default=0, help_text="Leaves of the usage tree.")
+    meters = models.JSONField(default=list, help_text="Sums of the statements' meters, in their order and base units.")
     contract = models.CharField(max_length=42, blank=True, help_text="The Settlement contract it was posted to.")
     posting = models.ForeignKey(ChainTransaction, null=True, on_delete=models.PROTECT, related_name="epochs")
     attempts = models.PositiveSmallIntegerField(
@@ -97,6 +98,9 @@ class UsageStatement(models.Model):
     key = models.CharField(max_length=200, unique=True)
     document = models.TextField(help_text="Canonical JSON (RFC 8785), exactly the bytes that are hashed.")
     sha256 = models.CharField(max_length=64, db_index=True)
+    meters = models.CharField(
+        max_length=200, blank=True, help_text="What was used of each meter, whole base units separated by spaces."
+    )
     created_at = models.DateTimeField()
     epoch = models.ForeignKey(Epoch, null=True, on_delete=models.PROTECT, related_name="statements")
 

@@ -31,3 +31,25 @@ class Wallet(models.Model):
 
     def __str__(self) -> str:
         return self.address
+
+
+class ChainAccount(models.Model):
+    """What a deposit on the chain calls a person here, or the desk: 32 random bytes that say nothing about them."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="chain_account"
+    )
+    name = models.CharField(max_length=20, blank=True, help_text="The platform's own, e.g. desk; empty for a person's.")
+    reference = models.CharField(max_length=66, unique=True, help_text="0x and 64 hexadecimal digits.")
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["name"], condition=~Q(name=""), name="billing_chain_account_name"),
+            models.CheckConstraint(
+                condition=Q(user__isnull=False, name="") | (Q(user=None) & ~Q(name="")),
+                name="billing_chain_account_whose",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or str(self.user)

@@ -6,10 +6,11 @@ from allauth.account.decorators import secure_admin_login
 from allauth.mfa.models import Authenticator
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from rest_framework.authtoken.models import TokenProxy
 
-from interchain_site.core.models import AuditEvent, User
+from interchain_site.core.models import AuditEvent, StaffAlert, User
 
 admin.site.site_header = "Interchain administration"
 admin.site.site_title = "Interchain"
@@ -51,3 +52,23 @@ class AuditEventAdmin(ReadOnlyAdmin):
     list_filter = ("action",)
     search_fields = ("subject", "actor")
     date_hierarchy = "at"
+
+
+class StandingFilter(admin.SimpleListFilter):
+    title = "whether it lasts"
+    parameter_name = "over"
+
+    def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
+        return [("no", "It lasts"), ("yes", "It is over")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[StaffAlert]) -> QuerySet[StaffAlert]:
+        if self.value() == "no":
+            return queryset.filter(cleared_at=None)
+        return queryset.exclude(cleared_at=None) if self.value() == "yes" else queryset
+
+
+@admin.register(StaffAlert)
+class StaffAlertAdmin(ReadOnlyAdmin):
+    list_display = ("opened_at", "code", "subject", "message", "mend", "seen_at", "cleared_at")
+    list_filter = (StandingFilter, "code")
+    search_fields = ("code", "subject", "message")

@@ -50,3 +50,35 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.subject}"
+
+
+class StaffAlertQuerySet(models.QuerySet["StaffAlert"]):
+    def standing(self) -> StaffAlertQuerySet:
+        """Those that still hold."""
+        return self.filter(cleared_at=None)
+
+
+class StaffAlert(models.Model):
+    """Something staff must look at. One row per cause while it lasts; `interchain_site.core.alerts` writes it."""
+
+    code = models.CharField(max_length=60, help_text="Short stable name, e.g. gas_money_low.")
+    subject = models.CharField(max_length=120, blank=True, help_text="What it is about, e.g. an address.")
+    message = models.TextField(help_text="What is wrong.")
+    mend = models.TextField(help_text="What to do about it.")
+    opened_at = models.DateTimeField()
+    seen_at = models.DateTimeField(help_text="When it was last found to be so.")
+    mailed_at = models.DateTimeField(null=True, help_text="When staff were told by e-mail, once.")
+    cleared_at = models.DateTimeField(null=True, help_text="When it was over. Empty: it lasts.")
+
+    objects = StaffAlertQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-opened_at", "-id")
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["code", "subject"], condition=models.Q(cleared_at=None), name="core_staff_alert_one_open"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.subject}".strip()

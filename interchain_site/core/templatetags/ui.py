@@ -13,6 +13,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from interchain_site.core.models import StaffAlert
+
 register = template.Library()
 
 TONES = {
@@ -131,3 +133,9 @@ def field(bound: BoundField) -> dict[str, object]:
     if bound.errors:
         css += " is-invalid"
     return {"bound": bound, "widget": bound.as_widget(attrs={**attrs, "class": css.strip()}), "kind": kind}
+
+
+@register.simple_tag
+def standing_alerts() -> list[StaffAlert]:
+    """Return what needs a person of the staff now, newest first."""
+    return list(StaffAlert.objects.standing())
