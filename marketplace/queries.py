@@ -15,7 +15,7 @@ from marketplace.errors import NoPriceList, NotYours
 from marketplace.models import App, Charge, ChargePeriod, Deployment, PriceList, Release
 from marketplace.states import ASKED_TO_RUN, AT_REST, DeploymentState, PriceListState
 from nodes.agent.protocol import Meter
-from nodes.models import Device, Lease, MeterTotal, WipeReceipt
+from nodes.models import Device, Lease, WipeReceipt
 from nodes.regions import Region
 from nodes.states import DeviceState, LeaseState
 
@@ -178,15 +178,6 @@ def per_meter(periods: Iterable[ChargePeriod]) -> dict[Meter, dict[str, int]]:
 
 
 # --- what nodes keeps as evidence ------------------------------------------------------------------------------------
-def evidence_of(lease_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
-    """Return the ids of the signed reading batches that the totals of these leases rest on, in one query."""
-    found: dict[UUID, set[str]] = {}
-    rows = MeterTotal.objects.filter(lease_id__in=lease_ids, batch__isnull=False)
-    for lease_id, batch_id in rows.values_list("lease_id", "batch__batch_id"):
-        found.setdefault(lease_id, set()).add(str(batch_id))
-    return {lease_id: sorted(ids) for lease_id, ids in found.items()}
-
-
 def wipe_receipts(workload_id: UUID) -> list[str] | None:
     """Return the signed receipts of a workload, oldest first, or None while any of its leases is not wiped."""
     if Lease.objects.filter(workload_id=workload_id).exclude(state=LeaseState.WIPED).exists():

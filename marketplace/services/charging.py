@@ -29,14 +29,17 @@ from billing.services import charges as billing_charges
 from billing.services.charges import UsageCharge
 from billing.services.statements import record_statements
 from interchain_site.core.errors import Busy
-from marketplace import pricing, queries
+from marketplace import pricing
 from marketplace.models import Charge, ChargeCursor, ChargePeriod
 from marketplace.services import new_prices, periods, usage_statements
+from nodes import evidence
 from nodes import queries as nodes_queries
 from nodes.agent.protocol import Meter
+from nodes.evidence import MeterReading
 
 log = structlog.get_logger(__name__)
 BATCH_LEASES = 1000
+Readings = Mapping[UUID, Mapping[Meter, MeterReading]]
 CURSOR = "readings"
 
 
@@ -145,21 +148,27 @@ def _charge_together(lease_ids: Sequence[UUID], *, now: datetime) -> Passed:
     open_periods = periods.open_periods(lease_ids)
     if not open_periods:
         return Passed()
-    totals = nodes_queries.usage_totals(lease_ids=list(open_periods))
+    readings = evidence.usage_readings(lease_ids=list(open_periods))
     prices = {row.price_list_id: row.price_list.prices_by_meter() for row in open_periods.values()}
     rate = rate_in_force(now)
     found = (
-        next_step(period, totals.get(lease_id, {}), prices[period.price_list_id], rate)
+        next_step(period, _totals(readings[lease_id]), prices[period.price_list_id], rate)
         for lease_id, period in open_periods.items()
     )
     steps = [step for step in found if step is not None]
     if steps:
-        _write(steps, prices=prices, rate=rate, now=now)
+        _write(steps, readings=readings, prices=prices, rate=rate, now=now)
     new_prices.begin_where_due(list(open_periods.values()), now=now)
     return Passed(leases=len(steps), publishers={step.period.publisher_id for step in steps})
 
 
-def _write(steps: Sequence[Step], *, prices: Mapping[int, pricing.Prices], rate: Decimal, now: datetime) -> None:
+def _totals(readings: Mapping[Meter, MeterReading]) -> dict[Meter, int]:
+    return {meter: reading.total for meter, reading in readings.items()}
+
+
+def _write(
+    steps: Sequence[Step], *, readings: Readings, prices: Mapping[int, pricing.Prices], rate: Decimal, now: datetime
+) -> None:
     results = billing_charges.charge_usage(
         charges=[
             UsageCharge(
@@ -179,11 +188,11 @@ def _write(steps: Sequence[Step], *, prices: Mapping[int, pricing.Prices], rate:
     )
     short = {result.key: result.shortfall_units for result in results}
     Charge.objects.bulk_create(_charge_row(step, rate, short.get(step.key, 0), now) for step in steps)
-    evidence = queries.evidence_of([step.period.lease_id for step in steps])
-    drafts = usage_statements.drafts(steps, prices=prices, rate=rate, evidence=evidence, now=now)
-    record_statements(drafts=drafts, now=now)
+    record_statements(
+        drafts=usage_statements.drafts(steps, prices=prices, rate=rate, readings=readings, now=now), now=now
+    )
     for step in steps:
-        _move_on(step, now)
+        _move_on(step, readings[step.period.lease_id], now)
     periods.save_all([step.period for step in steps])
 
 
@@ -204,9 +213,10 @@ def _charge_row(step: Step, rate: Decimal, shortfall_units: int, now: datetime) 
     )
 
 
-def _move_on(step: Step, now: datetime) -> None:
+def _move_on(step: Step, readings: Mapping[Meter, MeterReading], now: datetime) -> None:
     period = step.period
     period.totals = pricing.to_json(step.totals)
+    period.evidence = {meter.value: reading.batch for meter, reading in readings.items() if reading.batch}
     period.nano_usd += step.nano_usd
     period.owner_units += step.owner_units
     period.commission_units += step.commission_units

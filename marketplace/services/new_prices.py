@@ -52,6 +52,7 @@ def _next(period: ChargePeriod, price_list: PriceList, now: datetime) -> ChargeP
         device_id=period.device_id,
         baseline=period.totals,
         totals=period.totals,
+        evidence=period.evidence,
         carry_atto_usd=period.carry_atto_usd,
         commission_carry=period.commission_carry,
         opened_at=now,

@@ -11,6 +11,7 @@ from nodes.queries import leases_by_id
 
 _MOVING = (
     "totals",
+    "evidence",
     "nano_usd",
     "carry_atto_usd",
     "commission_carry",

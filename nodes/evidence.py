@@ -1,0 +1,48 @@
+"""What proves a bill: the signed batches behind the totals, and the keys they were signed with. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from nodes.agent.protocol import Meter
+from nodes.models import Device, MeterTotal, ReadingBatch
+
+
+@dataclass(frozen=True)
+class MeterReading:
+    """Where one meter of a lease stands, and what says so.
+
+    Attributes:
+        total: cumulative, in the meter's base unit.
+        batch: id of the signed batch that raised it there; empty for what the portal's gateway counted.
+        capped: the device signed more than was possible, and `total` is what was possible.
+    """
+
+    total: int
+    method: str
+    batch: str
+    capped: bool
+
+
+def usage_readings(*, lease_ids: Sequence[UUID]) -> dict[UUID, dict[Meter, MeterReading]]:
+    """Return totals and evidence of these leases, in one query so that they belong together; a meter never read is absent."""
+    found: dict[UUID, dict[Meter, MeterReading]] = {lease_id: {} for lease_id in lease_ids}
+    rows = MeterTotal.objects.filter(lease_id__in=lease_ids)
+    for lease_id, meter, total, method, batch, capped in rows.values_list(
+        "lease_id", "meter", "total", "method", "batch__batch_id", "capped"
+    ):
+        found[lease_id][Meter(meter)] = MeterReading(total, method, str(batch or ""), capped)
+    return found
+
+
+def signed_batches(*, device_id: str, batch_ids: Collection[str]) -> dict[str, str]:
+    """Return the JWS of these batches of a device, as they came, `{batch id: JWS}`."""
+    rows = ReadingBatch.objects.filter(device_id=device_id, batch_id__in=[UUID(batch_id) for batch_id in batch_ids])
+    return {str(batch_id): jws for batch_id, jws in rows.values_list("batch_id", "jws")}
+
+
+def device_keys(device_ids: Collection[str]) -> dict[str, str]:
+    """Return the Ed25519 public key (JWK member `x`) each device enrolled with."""
+    return {str(pk): key for pk, key in Device.objects.filter(pk__in=device_ids).values_list("pk", "public_key")}
