@@ -252,10 +252,19 @@ ETHEREUM_RPC_URL = env.text("ETHEREUM_RPC_URL", "http://127.0.0.1:8545")
 ETHEREUM_CHAIN_ID = env.integer("ETHEREUM_CHAIN_ID", 31337)
 ETHEREUM_CONFIRMATIONS = env.integer("ETHEREUM_CONFIRMATIONS", 1)
 ETHEREUM_DEPLOYMENTS_FILE = Path(env.text("ETHEREUM_DEPLOYMENTS_FILE", str(DATA_DIR / "deployments.json")))
-ETHEREUM_KEYSTORE_FILE = env.text(
-    "ETHEREUM_KEYSTORE_FILE", ""
-)  # encrypted keystore (EIP-2335 style JSON) of the operator
+# Who signs, per role: an encrypted keystore (Web3 Secret Storage JSON) and the file with its password, or the role's
+# address at an external signer (one URL for all). The operator posts epochs, the cashier allots what was bought by card,
+# sales opens and closes rounds.
+ETHEREUM_SIGNER_URL = env.text("ETHEREUM_SIGNER_URL", "")
+ETHEREUM_KEYSTORE_FILE = env.text("ETHEREUM_KEYSTORE_FILE", "")
 ETHEREUM_KEYSTORE_PASSWORD_FILE = env.text("ETHEREUM_KEYSTORE_PASSWORD_FILE", "")
+ETHEREUM_OPERATOR_ADDRESS = env.text("ETHEREUM_OPERATOR_ADDRESS", "")
+ETHEREUM_CASHIER_KEYSTORE_FILE = env.text("ETHEREUM_CASHIER_KEYSTORE_FILE", "")
+ETHEREUM_CASHIER_KEYSTORE_PASSWORD_FILE = env.text("ETHEREUM_CASHIER_KEYSTORE_PASSWORD_FILE", "")
+ETHEREUM_CASHIER_ADDRESS = env.text("ETHEREUM_CASHIER_ADDRESS", "")
+ETHEREUM_SALES_KEYSTORE_FILE = env.text("ETHEREUM_SALES_KEYSTORE_FILE", "")
+ETHEREUM_SALES_KEYSTORE_PASSWORD_FILE = env.text("ETHEREUM_SALES_KEYSTORE_PASSWORD_FILE", "")
+ETHEREUM_SALES_ADDRESS = env.text("ETHEREUM_SALES_ADDRESS", "")
 ETHEREUM_MAX_FEE_GWEI = env.integer("ETHEREUM_MAX_FEE_GWEI", 200)  # a transaction never offers more for gas
 ETHEREUM_STUCK_SECONDS = env.integer("ETHEREUM_STUCK_SECONDS", 180)  # not mined after this: send it with a higher fee
 SETTLEMENT_ROUND_SECONDS = env.integer("SETTLEMENT_ROUND_SECONDS", 10)  # how often the chain worker looks

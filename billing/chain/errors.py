@@ -43,11 +43,43 @@ class Reverted(ChainError):
 
 
 class KeyUnavailable(ChainError):
-    code, status = "operator_key_unavailable", 500
-    message = (
-        "The operator's key cannot be opened. Set ETHEREUM_KEYSTORE_FILE and ETHEREUM_KEYSTORE_PASSWORD_FILE to an "
-        "encrypted keystore and the file with its password."
-    )
+    """A role's key cannot be used. Never says what is in a keystore or a password file."""
+
+    code, status, permanent = "key_unavailable", 500, False
+
+    @classmethod
+    def of(cls, role: str, why: str = "") -> KeyUnavailable:
+        """Name the settings of a role: `operator`, `cashier` or `sales`."""
+        part = "" if role == "operator" else f"{role.upper()}_"
+        return cls(
+            f"The {role}'s key cannot be opened. Set ETHEREUM_{part}KEYSTORE_FILE and "
+            f"ETHEREUM_{part}KEYSTORE_PASSWORD_FILE to an encrypted keystore and the file with its password, or "
+            f"ETHEREUM_SIGNER_URL and ETHEREUM_{role.upper()}_ADDRESS to an external signer."
+            + (f" ({why})" if why else "")
+        )
+
+
+class SignerUnavailable(ChainError):
+    code, status, permanent = "signer_unavailable", 503, False
+    message = "The external signer does not sign. See that ETHEREUM_SIGNER_URL answers and holds the role's key."
+
+
+class SignerDisagrees(ChainError):
+    """It returned something else than it was asked to sign: broken or not ours. What it signed is never sent."""
+
+    code, status = "signer_disagrees", 500
+
+
+class NoGasMoney(ChainRefused):
+    """The sender cannot pay for the gas. Nothing was signed; it goes on once ether has arrived."""
+
+    code = "no_gas_money"
+
+
+class BadAnswer(ChainUnavailable):
+    """The node's answers contradict each other: it lies, lags behind itself, or is several nodes behind one address."""
+
+    code = "node_contradicts_itself"
 
 
 class NotDeployed(ChainError):

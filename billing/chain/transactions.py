@@ -16,6 +16,7 @@ from django.db import transaction as database
 
 from billing.chain import keys
 from billing.chain.errors import ChainError, ChainRefused, ChainUnavailable
+from billing.chain.signers import Signer
 from billing.chain.states import TRANSACTION_MOVES, TransactionState, transition
 from billing.chain.types import Call, Chain, Fees, Receipt
 from billing.models import ChainAttempt, ChainSender, ChainTransaction
@@ -34,27 +35,29 @@ class Plan:
     """What the node said about a call before it is signed.
 
     Attributes:
+        role: whose key signs it.
         sender_count: our transactions in blocks so far.
     """
 
     call: Call
+    role: keys.Role
     gas_limit: int
     fees: Fees
     sender_count: int
 
 
-def plan(*, call: Call, chain: Chain) -> Plan:
+def plan(*, call: Call, chain: Chain, role: keys.Role = "operator") -> Plan:
     """Ask the node what a call needs. Kept apart from `build`, so that no database lock waits for a node.
 
     Raises:
         Reverted: the contract would refuse it; no nonce is used.
         ChainUnavailable, ChainRefused, KeyUnavailable: mend the cause and try again.
     """
-    sender = keys.operator().address
+    sender = keys.signer(role).address
     gas = chain.estimate_gas(call, sender=sender) * GAS_MARGIN_PERCENT // 100
     if gas > GAS_LIMIT_OF_A_TRANSACTION:
         raise ChainRefused(f"This needs {gas:,} gas; one transaction may use {GAS_LIMIT_OF_A_TRANSACTION:,}.")
-    return Plan(call, gas, _capped(chain.fees()), chain.transaction_count(sender))
+    return Plan(call, role, gas, _capped(chain.fees()), chain.transaction_count(sender))
 
 
 @database.atomic
@@ -64,7 +67,7 @@ def build(*, key: str, plan: Plan, now: datetime) -> ChainTransaction:
     Raises:
         KeyUnavailable: nothing is stored.
     """
-    signer = keys.operator()
+    signer = keys.signer(plan.role)
     sender = _locked_sender(signer.address, plan.sender_count)
     stored = ChainTransaction.objects.filter(key=key).first()
     if stored is not None:
@@ -221,12 +224,12 @@ def _push(row: ChainTransaction, *, used: bool, chain: Chain, now: datetime) -> 
 
 def _replace(row: ChainTransaction, last: ChainAttempt, chain: Chain, now: datetime) -> bool:
     """Sign the same thing with fees at least an eighth higher; false when that is over the limit or not our key."""
-    signer, current = keys.operator(), chain.fees()
+    signer, current = keys.signer_at(row.sender.address), chain.fees()
     fees = Fees(
         max_fee=max(raised(last.max_fee), current.max_fee),
         priority_fee=max(raised(last.priority_fee), current.priority_fee),
     )
-    if signer.address != row.sender.address:
+    if signer is None:
         return False
     if fees.max_fee > settings.ETHEREUM_MAX_FEE_GWEI * WEI_PER_GWEI:
         text = "Stuck, and a higher fee would be over ETHEREUM_MAX_FEE_GWEI."
@@ -259,7 +262,7 @@ def _locked_sender(address: str, count: int) -> ChainSender:
     return sender
 
 
-def _sign(row: ChainTransaction, signer: keys.Signer, fees: Fees, now: datetime) -> None:
+def _sign(row: ChainTransaction, signer: Signer, fees: Fees, now: datetime) -> None:
     call = Call(row.to or None, bytes(row.data))
     signed = signer.sign(call, chain_id=row.sender.chain_id, nonce=row.nonce, gas=row.gas_limit, fees=fees)
     ChainAttempt.objects.create(
