@@ -56,3 +56,15 @@ class QuoteExpired(DomainError):
 class PaymentRefused(DomainError):
     code, status = "payment_refused", 409
     message = "This payment cannot be changed like that."
+
+
+class SaleRefused(DomainError):
+    """The sale's rules, or the state of its rounds, do not allow this purchase now."""
+
+    code, status = "sale_refused", 409
+    message = "This cannot be bought in the token sale now."
+
+
+class SaleSoldOut(SaleRefused):
+    code = "sale_sold_out"
+    message = "This round has no NTC left to sell. The next round, or the desk, may."

@@ -28,6 +28,25 @@ class ReconcileOutcome(models.TextChoices):
     INCOMPLETE = "incomplete", "Not everything could be read"
 
 
+class SalePurchaseState(models.TextChoices):
+    AWAITING = "awaiting", "Waiting for your card"
+    SENT = "sent", "Sent from your wallet"
+    PAID = "paid", "Paid"
+    ALLOCATING = "allocating", "Being written to Ethereum"
+    DELIVERED = "delivered", "Delivered"
+    EXPIRED = "expired", "Not paid in time"
+    REFUNDING = "refunding", "Being paid back"
+    REFUNDED = "refunded", "Paid back"
+    FAILED = "failed", "Failed"
+
+
+class SaleOrderState(models.TextChoices):
+    ASKED = "asked", "Ordered"
+    SENT = "sent", "Sent to Ethereum"
+    DONE = "done", "Done"
+    FAILED = "failed", "Refused by the contract"
+
+
 PAYMENT_MOVES: dict[str, set[str]] = {
     PaymentState.CREATED: {PaymentState.OPEN, PaymentState.PAID, PaymentState.EXPIRED},
     PaymentState.OPEN: {PaymentState.PAID, PaymentState.EXPIRED},
@@ -40,6 +59,34 @@ DISPUTE_MOVES: dict[str, set[str]] = {
     DisputeState.OPEN: {DisputeState.WON, DisputeState.LOST},
     DisputeState.WON: set(),
     DisputeState.LOST: {DisputeState.WON},  # Stripe may overturn a lost dispute
+}
+
+
+SALE_PURCHASE_MOVES: dict[str, set[str]] = {
+    SalePurchaseState.AWAITING: {SalePurchaseState.PAID, SalePurchaseState.EXPIRED},
+    SalePurchaseState.EXPIRED: {SalePurchaseState.PAID},  # paid in the same second it expired: Stripe has the last word
+    SalePurchaseState.PAID: {
+        SalePurchaseState.ALLOCATING,
+        SalePurchaseState.DELIVERED,  # the event was seen before our own row moved (a database restored)
+        SalePurchaseState.REFUNDING,
+        SalePurchaseState.REFUNDED,
+    },
+    SalePurchaseState.ALLOCATING: {
+        SalePurchaseState.DELIVERED,
+        SalePurchaseState.PAID,  # the contract refused the transaction: decide again
+    },
+    SalePurchaseState.REFUNDING: {SalePurchaseState.REFUNDED, SalePurchaseState.DELIVERED},
+    SalePurchaseState.REFUNDED: {SalePurchaseState.PAID},  # the bank sent the refund back, or a lost dispute was overturned
+    SalePurchaseState.SENT: {SalePurchaseState.DELIVERED, SalePurchaseState.FAILED},
+    SalePurchaseState.FAILED: {SalePurchaseState.DELIVERED},  # given up too early; the event has the last word
+    # Back: the chain lost a block that was deep enough.
+    SalePurchaseState.DELIVERED: {SalePurchaseState.ALLOCATING, SalePurchaseState.PAID, SalePurchaseState.SENT},
+}
+SALE_ORDER_MOVES: dict[str, set[str]] = {
+    SaleOrderState.ASKED: {SaleOrderState.SENT, SaleOrderState.DONE, SaleOrderState.FAILED},
+    SaleOrderState.SENT: {SaleOrderState.DONE, SaleOrderState.FAILED, SaleOrderState.ASKED},
+    SaleOrderState.DONE: {SaleOrderState.SENT},  # the chain lost its block
+    SaleOrderState.FAILED: set(),
 }
 
 

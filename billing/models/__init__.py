@@ -7,6 +7,16 @@ from billing.models.ledger import Account, Currency, EarningsDay, Entry, HeldEar
 from billing.models.payment import Dispute, Payment, StripeEvent
 from billing.models.reserves import ReconcileRun, ReserveLeaf, ReserveSnapshot
 from billing.models.settlement import Claim, Epoch, PayoutLeaf, UsageStatement
+from billing.models.token_sale import (
+    SaleAsset,
+    SaleDeclaration,
+    SaleOrder,
+    SalePurchase,
+    SaleRound,
+    SaleRules,
+    SaleTerms,
+    TokenFacts,
+)
 from billing.models.wallet import ChainAccount, Wallet, WalletProof
 
 __all__ = [
@@ -33,7 +43,15 @@ __all__ = [
     "ReconcileRun",
     "ReserveLeaf",
     "ReserveSnapshot",
+    "SaleAsset",
+    "SaleDeclaration",
+    "SaleOrder",
+    "SalePurchase",
+    "SaleRound",
+    "SaleRules",
+    "SaleTerms",
     "StripeEvent",
+    "TokenFacts",
     "Transaction",
     "UsageStatement",
     "Wallet",

@@ -39,6 +39,13 @@ class Quote(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    sale_round = models.ForeignKey(
+        "billing.SaleRound",
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Empty: the desk sells; else this round of the token sale.",
+    )
     rate = models.DecimalField(max_digits=15, decimal_places=money.RATE_DECIMALS)
     units = models.BigIntegerField(help_text="Base units of NTC the buyer gets.")
     cents = models.BigIntegerField(help_text="US cents the buyer pays.")

@@ -55,7 +55,13 @@ class Payment(models.Model):
         return f"{money.format_usd_cents(self.cents)} for {money.format_ntc(self.units)}, {self.state}"
 
     def get_absolute_url(self) -> str:
-        return reverse("payment_detail", args=[self.pk])
+        purchase = getattr(self, "sale_purchase", None)
+        return purchase.get_absolute_url() if purchase else reverse("payment_detail", args=[self.pk])
+
+    @property
+    def for_sale_round(self) -> bool:
+        """Whether it pays for NTC of the token sale, which the chain delivers, and not for the desk's."""
+        return self.quote.sale_round_id is not None
 
 
 class Dispute(models.Model):

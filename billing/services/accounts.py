@@ -25,6 +25,7 @@ PLATFORM_KINDS = {
     "stripe_clearing",
     "payout_clearing",
     "desk_sales_usd",
+    "sale_proceeds_usd",
     "disputed_usd",
     "unassigned_deposits",
 }

@@ -87,7 +87,7 @@ def stock_units() -> int:
     """Return the base units the desk can still sell: what it holds less what open checkouts keep for their buyers."""
     waiting = Payment.objects.filter(state__in=[PaymentState.CREATED, PaymentState.OPEN])
     waiting |= Payment.objects.filter(state=PaymentState.PAID, credited_at=None)
-    promised = waiting.aggregate(units=Sum("units"))["units"] or 0
+    promised = waiting.filter(quote__sale_round=None).aggregate(units=Sum("units"))["units"] or 0
     return max(0, queries.platform_balance("desk_inventory") - promised)
 
 

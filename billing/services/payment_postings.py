@@ -2,6 +2,10 @@
 
 Each function compares what should be on record with what is and writes only the difference, so it does not matter how often or
 in which order news arrives. The caller holds the payment's row lock; accounts are locked after it, in id order.
+
+A payment for the token sale moves dollars only, until the chain has delivered the NTC (`credited_at`): refunds and disputes
+before that take no NTC, and `deliver` takes then what they stand for. What comes back of delivered NTC goes to the desk's stock,
+because the Settlement contract holds it and the sale contract cannot take it back.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ class Till:
         self.payment = payment
         self.inventory = accounts.platform_account("desk_inventory")
         self.clearing = accounts.platform_account("stripe_clearing", "USD")
-        self.sales = accounts.platform_account("desk_sales_usd", "USD")
+        sales = "sale_proceeds_usd" if payment.for_sale_round else "desk_sales_usd"
+        self.sales = accounts.platform_account(sales, "USD")
         self.disputed = accounts.platform_account("disputed_usd", "USD")
         self.purse = Purse(payment.user_id, {self.inventory, self.clearing, self.sales, self.disputed})
 
@@ -51,6 +56,61 @@ def credit(payment: Payment, *, now: datetime) -> None:
     memo = f"Bought for {money.format_usd_cents(payment.cents)} by card"
     till.post(key=f"payment:{payment.pk}", kind="ntc_purchase", lines=lines, now=now, memo=memo)
     payment.credited_at = now
+
+
+def book_proceeds(payment: Payment, *, now: datetime) -> None:
+    """Write down the dollars of a payment for the token sale: once, whoever calls how often."""
+    till = Till(payment)
+    lines = [Line(till.clearing, -payment.cents), Line(till.sales, payment.cents)]
+    memo = (
+        f"Paid {money.format_usd_cents(payment.cents)} by card for {money.format_ntc(payment.units)} of the token sale"
+    )
+    till.post(key=f"payment:{payment.pk}", kind="sale_payment", lines=lines, now=now, memo=memo)
+
+
+def deliver(payment: Payment, *, now: datetime) -> None:
+    """Note that the chain delivered the NTC, and take what earlier refunds and disputes stand for."""
+    payment.credited_at = now
+    payment.version += 1
+    key = f"delivered:{payment.pk}:{payment.version}"
+    for dispute in _standing_disputes(payment):
+        dispute.units = min(
+            _units_for(payment, dispute.cents), payment.units - _units_in_disputes(payment, but=dispute)
+        )
+        till = Till(payment)
+        into = till.purse.line(FROZEN, dispute.units)
+        if dispute.state == DisputeState.LOST:
+            into = Line(till.inventory, dispute.units)
+        lines = [*till.purse.take(dispute.units), into]
+        till.post(
+            key=f"{key}:{dispute.pk}", kind="dispute_opened", lines=lines, now=now, memo="Disputed before delivery"
+        )
+        dispute.save()
+    kept = payment.units - _units_in_disputes(payment)
+    payment.refunded_units = min(_units_for(payment, payment.refunded_cents), kept)
+    till = Till(payment)
+    lines = [*till.purse.take(payment.refunded_units), Line(till.inventory, payment.refunded_units)]
+    till.post(key=key, kind="refund", lines=lines, now=now, memo="Refunded before delivery")
+
+
+def undeliver(payment: Payment, *, now: datetime) -> None:
+    """Undo `deliver`, and what later refunds and disputes took: the chain lost the block that delivered the NTC."""
+    payment.credited_at = None
+    payment.version += 1
+    key = f"undelivered:{payment.pk}:{payment.version}"
+    for dispute in _standing_disputes(payment):
+        till = Till(payment)
+        out = till.purse.line(FROZEN, -dispute.units)
+        if dispute.state == DisputeState.LOST:
+            out = Line(till.inventory, -dispute.units)
+        lines = [out, *till.purse.give(dispute.units)]
+        till.post(key=f"{key}:{dispute.pk}", kind="dispute_undone", lines=lines, now=now, memo="Delivery undone")
+        dispute.units = 0
+        dispute.save()
+    till = Till(payment)
+    lines = [Line(till.inventory, -payment.refunded_units), *till.purse.give(payment.refunded_units)]
+    till.post(key=key, kind="refund_undone", lines=lines, now=now, memo="Delivery undone")
+    payment.refunded_units = 0
 
 
 def apply_refunds(payment: Payment, *, refunded_cents: int, now: datetime) -> bool:
@@ -120,8 +180,14 @@ def _move(till: Till, dispute: Dispute, step: str, now: datetime, lines: list[Li
     till.post(key=key, kind=f"dispute_{step}", lines=[*lines, *dollars], now=now, memo=memo)
 
 
+def _standing_disputes(payment: Payment) -> list[Dispute]:
+    return list(payment.disputes.filter(state__in=[DisputeState.OPEN, DisputeState.LOST]).order_by("pk"))
+
+
 def _units_for(payment: Payment, cents: int) -> int:
-    """The part of the NTC that stands for part of the price; all of it for all of it."""
+    """The part of the NTC that stands for part of the price; all of it for all of it; nothing before it is delivered."""
+    if payment.credited_at is None:
+        return 0
     return money.share(payment.units, cents, payment.cents)
 
 

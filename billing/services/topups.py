@@ -2,6 +2,9 @@
 
 A payment is a row before Stripe hears of it, so nothing is lost when a process dies in between. All news (webhook, sweep, a
 person waiting on the success page) ends in `sync_payment`, which reads Stripe again and writes the difference.
+
+The desk's NTC are credited as soon as they are paid. For a payment of the token sale only the dollars are booked;
+`sale_payments` then follows it, and the chain delivers.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from django.urls import reverse
 from billing import money
 from billing.errors import DeskOut, InsufficientFunds, PaymentRefused, QuoteExpired
 from billing.models import Dispute, Payment, Quote
-from billing.services import accounts, desk, ledger, payment_postings
+from billing.services import accounts, desk, ledger, payment_postings, sale_payments
 from billing.signals import balance_credited
 from billing.states import PAYMENT_MOVES, DisputeState, PaymentState, check_move
 from billing.stripe import gateway
@@ -37,7 +40,7 @@ def start_checkout(*, quote_id: UUID, user: User, now: datetime) -> Payment:
     Raises:
         NotFound: not this person's quote.
         QuoteExpired: the lock is over.
-        DeskOut: others bought it meanwhile.
+        DeskOut, SaleRefused: others bought it meanwhile, or the sale's rules say no.
         StripeUnavailable, StripeNotSetUp: nothing was charged; the same call may be repeated.
     """
     payment = _reserve(quote_id=quote_id, user=user, now=now)
@@ -112,6 +115,7 @@ def expire_unpaid(*, payment_id: UUID, now: datetime) -> Payment:
         if payment.state == PaymentState.CREATED and not payment.session_id:
             _move(payment, PaymentState.EXPIRED)
             payment.save()
+            sale_payments.follow(payment, now=now)
     return payment
 
 
@@ -130,7 +134,9 @@ def _reserve(*, quote_id: UUID, user: User, now: datetime) -> Payment:
             return earlier
         if earlier is not None or now >= quote.expires_at:
             raise QuoteExpired
-        if quote.units > desk.stock_units():
+        if quote.sale_round_id is not None:
+            sale_payments.check_room(quote, now=now)
+        elif quote.units > desk.stock_units():
             raise DeskOut
         payment = Payment.objects.create(
             user=user,
@@ -140,12 +146,13 @@ def _reserve(*, quote_id: UUID, user: User, now: datetime) -> Payment:
             created_at=now,
             expires_at=quote.expires_at,
         )
+        sale_payments.reserve(payment)
         audit.record("checkout_started", subject=f"payment:{payment.pk}", by=user, cents=quote.cents, units=quote.units)
     return payment
 
 
 def _checkout_for(payment: Payment) -> gateway.NewCheckout:
-    page = settings.PORTAL_URL + reverse("payment_detail", args=[payment.pk])
+    page = settings.PORTAL_URL + payment.get_absolute_url()
     session_seconds = settings.QUOTE_LOCK_SECONDS + gateway.LEAST_SESSION_SECONDS
     return gateway.NewCheckout(
         reference=str(payment.pk),
@@ -170,6 +177,7 @@ def _apply(payment: Payment, news: CheckoutNews, now: datetime) -> Payment:
     if changed or before != (payment.state, payment.credited_at, payment.payment_intent_id, payment.session_id):
         payment.version += 1
     payment.save()
+    sale_payments.follow(payment, now=now, country=news.country)
     return payment
 
 
@@ -180,7 +188,9 @@ def _apply_paid(payment: Payment, news: CheckoutNews, now: datetime) -> bool:
     if payment.state not in (PaymentState.PAID, PaymentState.REFUNDED):
         _move(payment, PaymentState.PAID)
         payment.paid_at = now
-    if payment.credited_at is None and not _credit(payment, now):
+    if payment.for_sale_round:
+        payment_postings.book_proceeds(payment, now=now)
+    elif payment.credited_at is None and not _credit(payment, now):
         return False
     changed = payment_postings.apply_refunds(payment, refunded_cents=news.refunded_cents, now=now)
     for found in news.disputes:

@@ -96,6 +96,7 @@ class CheckoutNews:
     currency: str
     payment_intent_id: str
     refunded_cents: int = 0
+    country: str = ""  # where the card was issued, two letters
     disputes: tuple[DisputeNews, ...] = ()
 
 
@@ -260,6 +261,7 @@ def _checkout(session: dict[str, Any], disputes: Any = ()) -> CheckoutNews:
         currency=session["currency"],
         payment_intent_id=expanded.get("id") or "",
         refunded_cents=charge.get("amount_refunded", 0) if isinstance(charge, dict) else 0,
+        country=_card_country(charge),
         disputes=tuple(
             DisputeNews(
                 id=found["id"],
@@ -271,6 +273,11 @@ def _checkout(session: dict[str, Any], disputes: Any = ()) -> CheckoutNews:
             for found in disputes
         ),
     )
+
+
+def _card_country(charge: Any) -> str:
+    details = charge.get("payment_method_details") if isinstance(charge, dict) else None
+    return str(((details or {}).get("card") or {}).get("country") or "")
 
 
 def _moment(seconds: int) -> datetime:

@@ -10,6 +10,7 @@ class Outcome:
     """`code` and `message` of a decline; `dispute` is the reason of one that follows; `asks` for the bank's approval."""
 
     brand: str = "visa"
+    country: str = "US"
     code: str = ""
     decline_code: str = ""
     message: str = ""
@@ -25,6 +26,9 @@ CARDS: dict[str, Outcome] = {
     "4000056655665556": Outcome(),
     "5555555555554444": Outcome(brand="mastercard"),
     "378282246310005": Outcome(brand="amex"),
+    "4000008260000000": Outcome(country="GB"),
+    "4000002760000016": Outcome(country="DE"),
+    "4000001560000002": Outcome(country="CN"),
     "4000000000000002": Outcome(code="card_declined", decline_code="generic_decline", message=_DECLINED),
     "4000000000009995": Outcome(
         code="card_declined",
