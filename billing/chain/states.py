@@ -1,4 +1,4 @@
-"""Allowed moves of an epoch, of a chain transaction and of a claim, and the one function that makes them."""
+"""Allowed moves of an epoch, of a chain transaction, of a claim and of a withdrawal, and the one function that makes them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,16 @@ class ClaimState(models.TextChoices):
     FAILED = "failed", "Failed"
 
 
+class WithdrawalState(models.TextChoices):
+    ASKED = "asked", "Waits for your confirmation"
+    HELD = "held", "Waits, because the address is new"
+    CONFIRMED = "confirmed", "Goes into the next epoch"
+    COMMITTED = "committed", "In an epoch"
+    CLAIMABLE = "claimable", "Ready to be paid"
+    PAID = "paid", "Paid"
+    CANCELLED = "cancelled", "Cancelled"
+
+
 EPOCH_MOVES: dict[str, set[str]] = {
     EpochState.OPEN: {EpochState.CLOSED},
     EpochState.CLOSED: {EpochState.POSTED},
@@ -69,6 +79,17 @@ CLAIM_MOVES: dict[str, set[str]] = {
     ClaimState.SENT: {ClaimState.FINAL, ClaimState.FAILED},
     ClaimState.FINAL: set(),
     ClaimState.FAILED: set(),
+}
+WITHDRAWAL_MOVES: dict[str, set[str]] = {
+    WithdrawalState.ASKED: {WithdrawalState.HELD, WithdrawalState.CONFIRMED, WithdrawalState.CANCELLED},
+    WithdrawalState.HELD: {WithdrawalState.CONFIRMED, WithdrawalState.CANCELLED},
+    WithdrawalState.CONFIRMED: {WithdrawalState.COMMITTED, WithdrawalState.CANCELLED},
+    # Back to confirmed: a guardian vetoed its epoch.
+    WithdrawalState.COMMITTED: {WithdrawalState.CLAIMABLE, WithdrawalState.CONFIRMED},
+    WithdrawalState.CLAIMABLE: {WithdrawalState.PAID},
+    # Back to claimable: the block of its payment vanished.
+    WithdrawalState.PAID: {WithdrawalState.CLAIMABLE},
+    WithdrawalState.CANCELLED: set(),
 }
 
 

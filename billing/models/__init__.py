@@ -17,10 +17,12 @@ from billing.models.token_sale import (
     SaleTerms,
     TokenFacts,
 )
-from billing.models.wallet import ChainAccount, Wallet, WalletProof
+from billing.models.wallet import AutoClaim, ChainAccount, Wallet, WalletChallenge, WalletProof
+from billing.models.withdrawal import GasQuote, SentDeposit, UnassignedDeposit, Withdrawal
 
 __all__ = [
     "Account",
+    "AutoClaim",
     "ChainAccount",
     "ChainAttempt",
     "ChainBlock",
@@ -36,6 +38,7 @@ __all__ = [
     "EarningsDay",
     "Entry",
     "Epoch",
+    "GasQuote",
     "HeldEarning",
     "Payment",
     "PayoutLeaf",
@@ -50,10 +53,14 @@ __all__ = [
     "SaleRound",
     "SaleRules",
     "SaleTerms",
+    "SentDeposit",
     "StripeEvent",
     "TokenFacts",
     "Transaction",
+    "UnassignedDeposit",
     "UsageStatement",
     "Wallet",
+    "WalletChallenge",
     "WalletProof",
+    "Withdrawal",
 ]

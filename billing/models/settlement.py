@@ -22,7 +22,8 @@ class Epoch(models.Model):
     closed_at = models.DateTimeField(null=True)
     payout_root = models.CharField(max_length=66, blank=True)
     usage_root = models.CharField(max_length=66, blank=True)
-    earned_units = models.BigIntegerField(default=0, help_text="What this epoch adds.")
+    earned_units = models.BigIntegerField(default=0, help_text="Earnings this epoch adds.")
+    withdrawal_units = models.BigIntegerField(default=0, help_text="Withdrawals this epoch adds.")
     cumulative_units = models.BigIntegerField(default=0, help_text="Sum of all leaves: everything ever settled.")
     accounts = models.PositiveIntegerField(default=0, help_text="Leaves of the payout tree.")
     statements_count = models.PositiveIntegerField(default=0, help_text="Leaves of the usage tree.")
@@ -55,7 +56,8 @@ class Epoch(models.Model):
                 name="billing_epoch_posted_with_transaction",
             ),
             models.CheckConstraint(
-                condition=Q(earned_units__gte=0) & Q(cumulative_units__gte=models.F("earned_units")),
+                condition=Q(earned_units__gte=0, withdrawal_units__gte=0)
+                & Q(cumulative_units__gte=models.F("earned_units") + models.F("withdrawal_units")),
                 name="billing_epoch_cumulative",
             ),
         ]
@@ -65,7 +67,7 @@ class Epoch(models.Model):
 
 
 class PayoutLeaf(models.Model):
-    """A wallet's cumulative earnings, written in the epochs in which they grew.
+    """All that was ever committed to a wallet, earnings and withdrawals, written in the epochs in which it grew.
 
     The payout tree of an epoch holds each wallet's newest leaf of that epoch or before, without the leaves that a veto
     took out before that epoch was closed (`billing.settlement_queries.leaves_of`).
@@ -74,7 +76,8 @@ class PayoutLeaf(models.Model):
     epoch = models.ForeignKey(Epoch, on_delete=models.PROTECT, related_name="leaves")
     wallet = models.ForeignKey(Wallet, on_delete=models.PROTECT, related_name="leaves")
     cumulative_units = models.BigIntegerField()
-    earned_units = models.BigIntegerField(help_text="What this epoch added.")
+    earned_units = models.BigIntegerField(help_text="Earnings this epoch added.")
+    withdrawal_units = models.BigIntegerField(default=0, help_text="Withdrawals this epoch added.")
     withdrawn_from = models.PositiveIntegerField(
         null=True, help_text="First epoch whose tree is without it, after a veto. Empty: it stands."
     )
@@ -83,13 +86,20 @@ class PayoutLeaf(models.Model):
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["epoch", "wallet"], name="billing_payout_leaf_once"),
             models.CheckConstraint(
-                condition=Q(earned_units__gt=0) & Q(cumulative_units__gte=models.F("earned_units")),
+                condition=Q(earned_units__gte=0, withdrawal_units__gte=0)
+                & (Q(earned_units__gt=0) | Q(withdrawal_units__gt=0))
+                & Q(cumulative_units__gte=models.F("earned_units") + models.F("withdrawal_units")),
                 name="billing_payout_leaf_grows",
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.wallet_id}: {self.cumulative_units}"
+
+    @property
+    def added_units(self) -> int:
+        """What the epoch added for this wallet."""
+        return self.earned_units + self.withdrawal_units
 
 
 class UsageStatement(models.Model):

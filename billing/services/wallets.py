@@ -128,6 +128,8 @@ def _take_over(wallet: Wallet, *, proof: WalletProof, by: User) -> None:
 def _create(*, address: str, proof: WalletProof, by: User, now: datetime) -> Wallet:
     try:
         with transaction.atomic():
-            return Wallet.objects.create(user=by, address=address, proof=proof, created_at=now, linked_at=now)
+            return Wallet.objects.create(
+                user=by, address=address, proof=proof, created_at=now, linked_at=now, trusted_from=now
+            )
     except IntegrityError:
         raise AddressTaken from None
