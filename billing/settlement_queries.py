@@ -39,6 +39,19 @@ def usage_tree(epoch: Epoch) -> MerkleTree:
     return MerkleTree([statement_leaf(sha256) for sha256 in hashes])
 
 
+def usage_proof(epoch: Epoch, *, leaf: bytes) -> list[bytes]:
+    """Return the path of a statement's leaf to the epoch's usage root; the tree is kept for the next one who asks."""
+    return _known_usage_tree(epoch.pk, epoch.usage_root).proof(leaf)
+
+
+@lru_cache(maxsize=2)
+def _known_usage_tree(epoch_id: int, root: str) -> MerkleTree:
+    tree = usage_tree(Epoch.objects.get(pk=epoch_id))
+    if tree.root != root:
+        raise ValueError(f"The statements of epoch row {epoch_id} do not give the root that was posted, {root}.")
+    return tree
+
+
 @lru_cache(maxsize=2)
 def _known_tree(sequence: int, root: str) -> MerkleTree:
     tree = payout_tree(sequence)

@@ -6,10 +6,12 @@ https://github.com/OpenZeppelin/merkle-tree#standard-merkle-trees
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 
-from eth_utils.crypto import keccak
+from sha3 import keccak_256
 
+from billing.chain.keccak import keccak
 from billing.chain.types import ZERO_HASH
 
 ADDRESS_BYTES = 20
@@ -22,13 +24,14 @@ class MerkleTree:
     `_nodes` is the tree as StandardMerkleTree lays it out: node i's children are 2i+1 and 2i+2, the root is node 0.
     """
 
-    def __init__(self, leaves: Sequence[bytes]) -> None:
-        ordered = sorted(leaves, reverse=True)
-        count = len(ordered)
-        self._nodes: list[bytes] = [b""] * max(count - 1, 0) + ordered
-        for index in range(count - 2, -1, -1):
-            self._nodes[index] = _pair(self._nodes[2 * index + 1], self._nodes[2 * index + 2])
-        self._places = {leaf: max(count - 1, 0) + place for place, leaf in enumerate(ordered)}
+    def __init__(self, leaves: Iterable[bytes]) -> None:
+        self._ordered = sorted(leaves)
+        count = len(self._ordered)
+        nodes = [b""] * max(count - 1, 0) + self._ordered[::-1]
+        for index in range(count - 2, -1, -1):  # `_pair` written out: this line is the whole cost of an epoch
+            left, right = nodes[2 * index + 1], nodes[2 * index + 2]
+            nodes[index] = keccak_256(left + right if left < right else right + left).digest()
+        self._nodes = nodes
 
     @property
     def root(self) -> str:
@@ -40,7 +43,10 @@ class MerkleTree:
         Raises:
             KeyError: the tree has no such leaf.
         """
-        index, siblings = self._places[leaf], []
+        place, count = bisect_left(self._ordered, leaf), len(self._ordered)
+        if place == count or self._ordered[place] != leaf:
+            raise KeyError(leaf)
+        index, siblings = 2 * count - 2 - place, []
         while index > 0:
             siblings.append(self._nodes[index + 1 if index % 2 else index - 1])
             index = (index - 1) // 2

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
             model_name="chargeperiod",
             name="evidence",
             field=models.JSONField(
-                default=dict, help_text="Signed batch behind each total charged up to, {meter: batch id}."
+                default=dict, help_text="Signed batch behind each total charged up to, {meter: {batch, capped}}."
             ),
         ),
     ]

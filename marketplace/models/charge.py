@@ -22,7 +22,7 @@ class ChargePeriod(models.Model):
     baseline = models.JSONField(default=dict, help_text="Quantities of the lease when the period began, base units.")
     totals = models.JSONField(default=dict, help_text="Quantities of the lease charged up to, base units.")
     evidence = models.JSONField(
-        default=dict, help_text="Signed batch behind each total charged up to, {meter: batch id}."
+        default=dict, help_text="Signed batch behind each total charged up to, {meter: {batch, capped}}."
     )
     nano_usd = models.BigIntegerField(default=0, help_text="Charged in this period, nano-dollars, without commission.")
     carry_atto_usd = models.BigIntegerField(

@@ -216,7 +216,9 @@ def _charge_row(step: Step, rate: Decimal, shortfall_units: int, now: datetime) 
 def _move_on(step: Step, readings: Mapping[Meter, MeterReading], now: datetime) -> None:
     period = step.period
     period.totals = pricing.to_json(step.totals)
-    period.evidence = {meter.value: reading.batch for meter, reading in readings.items() if reading.batch}
+    period.evidence = {
+        meter.value: {"batch": reading.batch, "capped": reading.capped} for meter, reading in readings.items()
+    }
     period.nano_usd += step.nano_usd
     period.owner_units += step.owner_units
     period.commission_units += step.commission_units

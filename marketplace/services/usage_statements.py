@@ -82,15 +82,16 @@ def _price_list(step: Step, prices: pricing.Prices, sha256: str) -> dict[str, An
 def _quantities(step: Step, readings: Mapping[Meter, MeterReading]) -> dict[str, Any]:
     """Return totals and the signed batches they rest on, at the line before and now; `used` is their difference."""
     period = step.period
-    signed = {
-        meter.value: {
-            "before": period.evidence.get(meter.value, ""),
+    signed = {}
+    for meter, reading in readings.items():
+        before = period.evidence.get(meter.value, {})
+        signed[meter.value] = {
+            "before": before.get("batch", ""),
+            "before_capped": before.get("capped", False),
             "now": reading.batch,
-            "method": reading.method,
             "capped": reading.capped,
+            "method": reading.method,
         }
-        for meter, reading in readings.items()
-    }
     return {
         "baseline": _every_meter(period.baseline),
         "before": _every_meter(period.totals),

@@ -1,0 +1,7 @@
+"""`python3 -m interchain_verify FILE`."""
+
+import sys
+
+from interchain_verify.cli import main
+
+sys.exit(main())
