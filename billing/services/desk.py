@@ -60,12 +60,12 @@ def price(*, now: datetime, cents: int | None = None, units: int | None = None) 
     if (cents is None) == (units is None):
         raise Invalid("Say either how many dollars to spend or how many NTC to buy.", fields={"amount": "One amount."})
     if cents is not None:
-        _check_limits(cents)
+        check_limits(cents)
         units = money.ntc_units_for_cents(cents, rate)
     else:
         assert units is not None  # noqa: S101  (for the type checker: exactly one is given)
         cents = money.cents_for_ntc_units(units, rate)
-        _check_limits(cents)
+        check_limits(cents)
     _check_stock(units)
     return Price(units, cents, rate)
 
@@ -91,7 +91,8 @@ def stock_units() -> int:
     return max(0, queries.platform_balance("desk_inventory") - promised)
 
 
-def _check_limits(cents: int) -> None:
+def check_limits(cents: int) -> None:
+    """Refuse an amount that is too little or too much for one card payment; raises `Invalid`."""
     least, most = settings.DESK_MIN_CENTS, settings.DESK_MAX_CENTS
     if not least <= cents <= most:
         message = f"Buy for {money.format_usd_cents(least)} to {money.format_usd_cents(most)} at a time."

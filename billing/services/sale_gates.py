@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.resources
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Sum
@@ -77,7 +78,7 @@ def set_rules(
     if terms_required and newest_terms() is None:
         message = "Publish terms first: under Sale terms, Add."
         raise Invalid(message, fields={"terms_required": message})
-    wanted = {
+    wanted: dict[str, Any] = {
         "quota_units": quota_units,
         "terms_required": terms_required,
         "country_required": country_required,

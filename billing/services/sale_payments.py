@@ -36,7 +36,7 @@ def check_room(quote: Quote, *, now: datetime) -> None:
         SaleRefused: the round is closed, card sales are paused, or a rule says no.
         SaleSoldOut: others were faster.
     """
-    sale_round = SaleRound.objects.select_for_update().get(pk=quote.sale_round_id)
+    sale_round = SaleRound.objects.select_for_update().get(pk=quote.sale_round_id or 0)
     if not sale_round.open or sale_round.price != quote.rate:
         raise SaleRefused("This round closed meanwhile. Look at the sale page for the one that is open.")
     if sale_gates.rules().paused:
@@ -51,11 +51,12 @@ def check_room(quote: Quote, *, now: datetime) -> None:
 
 def reserve(payment: Payment) -> None:
     """Begin the purchase a payment of the sale pays for; other payments are none of ours."""
-    if not payment.for_sale_round:
+    sale_round_id = payment.quote.sale_round_id
+    if sale_round_id is None:
         return
     purchase = SalePurchase.objects.create(
         user=payment.user,
-        sale_round_id=payment.quote.sale_round_id,
+        sale_round_id=sale_round_id,
         asset=SaleAsset.CARD,
         units=payment.units,
         paid=str(payment.cents),
@@ -75,7 +76,9 @@ def follow(payment: Payment, *, now: datetime, country: str = "") -> None:
         purchase.country = country[:2]
         purchase.save(update_fields=["country"])
     for state in _way(purchase, payment):
-        move(purchase, state, now=now, actor="stripe")
+        # Only what we pay back ourselves keeps its reason; a note that it waits is over.
+        note = purchase.note if purchase.state == SalePurchaseState.REFUNDING else ""
+        move(purchase, state, now=now, actor="stripe", note=note)
 
 
 def move(purchase: SalePurchase, state: str, *, now: datetime, actor: str = "system", **changes: object) -> None:
