@@ -235,12 +235,19 @@ CELERY_TIMEZONE = "UTC"
 # --- money -------------------------------------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY", "")
 STRIPE_WEBHOOK_SECRET = env.text("STRIPE_WEBHOOK_SECRET", "")
+STRIPE_CONNECT_WEBHOOK_SECRET = env.text("STRIPE_CONNECT_WEBHOOK_SECRET", "")  # of the endpoint for connected accounts
 STRIPE_API_BASE = env.text("STRIPE_API_BASE", "").rstrip("/")  # empty: Stripe itself
 COMMISSION_BASIS_POINTS = env.integer("COMMISSION_BASIS_POINTS", 1_000)  # 10 % of what owners earn, on top of it
 DESK_MIN_CENTS = env.integer("DESK_MIN_CENTS", 100)  # Stripe itself takes no less than 50
 DESK_MAX_CENTS = env.integer("DESK_MAX_CENTS", 1_000_000)
 QUOTE_LOCK_SECONDS = env.integer("QUOTE_LOCK_SECONDS", 900)
 CONFIRMATION_SECONDS = env.integer("CONFIRMATION_SECONDS", 900)  # how long a code for a payout works
+ADDRESS_HOLD_SECONDS = env.integer("ADDRESS_HOLD_SECONDS", 86_400)  # a new payout address waits; its owner can stop it
+WITHDRAWAL_MIN_NTC = env.integer("WITHDRAWAL_MIN_NTC", 1)
+WITHDRAWAL_DAILY_NTC = env.integer("WITHDRAWAL_DAILY_NTC", 100_000)  # for one person, in any 24 hours
+# NTC bought by card leave only when a stolen card would have been noticed; apps can be paid with them at once.
+WITHDRAWAL_CARD_HOLD_SECONDS = env.integer("WITHDRAWAL_CARD_HOLD_SECONDS", 7 * 86_400)
+PAYOUT_PUSH_BASIS_POINTS = env.integer("PAYOUT_PUSH_BASIS_POINTS", 200)  # we send a payout that costs up to 2 % in gas
 EARNINGS_HOLD_SECONDS = env.integer("EARNINGS_HOLD_SECONDS", 86_400)
 CHARGE_INTERVAL_SECONDS = env.integer("CHARGE_INTERVAL_SECONDS", 60)
 EPOCH_SECONDS = env.integer("EPOCH_SECONDS", 3600)

@@ -1,31 +1,24 @@
-"""Stripe, as the rest of the product sees it. Only this module imports Stripe's SDK; callers never see its objects or errors.
+"""Checkout, refunds, disputes and webhooks of Stripe, as the rest of the product sees them; callers never see the SDK.
 
-Every answer is one of the frozen types below. Every failure is one of:
-
-- `StripeUnavailable` (`permanent` false): no answer, a rate limit, or Stripe's own trouble. The same call may work later; a call that
-  changes something carries an idempotency key, so repeating it is safe.
-- `StripeRefused` (`permanent` true): Stripe understood and said no (a wrong id, an amount above what is left).
-- `StripeNotSetUp` (`permanent` true): no key, or a key Stripe does not accept.
-- `BadSignature`: a webhook that Stripe did not sign.
+Every answer is one of the frozen types below, every failure one of the errors of `billing.stripe.client`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import datetime
 from typing import Any
 
 import stripe
 from django.conf import settings
-from stripe import StripeClient
 
 from billing.states import DisputeState
-from interchain_site.core.errors import DomainError
+from billing.stripe.client import BadSignature as BadSignature
+from billing.stripe.client import StripeNotSetUp as StripeNotSetUp
+from billing.stripe.client import StripeRefused as StripeRefused
+from billing.stripe.client import StripeUnavailable as StripeUnavailable
+from billing.stripe.client import client, errors, is_live, moment
 
-TIMEOUT_SECONDS = 10
 SIGNATURE_TOLERANCE_SECONDS = 300
 LEAST_SESSION_SECONDS = 31 * 60  # Stripe accepts no end nearer than 30 minutes; one more for clocks that differ
 
@@ -36,26 +29,6 @@ _DISPUTE_STATES = {
     "lost": DisputeState.LOST,
     "charge_refunded": DisputeState.WON,  # closed because we refunded; the refund itself is counted as such
 }
-
-
-class StripeUnavailable(DomainError):
-    code, status, permanent = "stripe_unavailable", 503, False
-    message = "Card payments are not answering. Nothing was charged; try again in a moment."
-
-
-class StripeRefused(DomainError):
-    code, status = "stripe_refused", 400
-    message = "Stripe did not accept this."
-
-
-class StripeNotSetUp(DomainError):
-    code, status = "stripe_not_set_up", 503
-    message = "Card payments are not set up. An administrator sets STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET."
-
-
-class BadSignature(DomainError):
-    code, status = "bad_signature", 400
-    message = "This was not signed by Stripe with our webhook secret."
 
 
 @dataclass(frozen=True)
@@ -109,6 +82,7 @@ class Event:
     object_type: str
     object_id: str
     created_at: datetime
+    account: str = ""  # the connected account it happened on; empty: our own
 
 
 def create_checkout(new: NewCheckout) -> CheckoutNews:
@@ -134,30 +108,28 @@ def create_checkout(new: NewCheckout) -> CheckoutNews:
             }
         ],
     }
-    with _errors():
-        created = _client().v1.checkout.sessions.create(params, {"idempotency_key": f"checkout:{new.reference}"})
+    with errors():
+        created = client().v1.checkout.sessions.create(params, {"idempotency_key": f"checkout:{new.reference}"})
         return _checkout(created.to_dict())
 
 
 def read_checkout(session_id: str) -> CheckoutNews:
     """Read a checkout again, with its refunds and disputes."""
-    with _errors():
-        client = _client()
-        session = client.v1.checkout.sessions.retrieve(
-            session_id, {"expand": ["payment_intent.latest_charge"]}
-        ).to_dict()
+    with errors():
+        v1 = client().v1
+        session = v1.checkout.sessions.retrieve(session_id, {"expand": ["payment_intent.latest_charge"]}).to_dict()
         intent = session.get("payment_intent")
         disputes = ()
         if intent and (intent.get("latest_charge") or {}).get("disputed"):
-            disputes = client.v1.disputes.list({"payment_intent": intent["id"], "limit": 100}).to_dict()["data"]
+            disputes = v1.disputes.list({"payment_intent": intent["id"], "limit": 100}).to_dict()["data"]
         return _checkout(session, disputes)
 
 
 def expire_checkout(session_id: str) -> None:
     """Close a checkout nobody paid; one that was paid or closed meanwhile is left as it is."""
     try:
-        with _errors():
-            _client().v1.checkout.sessions.expire(session_id)
+        with errors():
+            client().v1.checkout.sessions.expire(session_id)
     except StripeRefused:
         if read_checkout(session_id).status == "open":
             raise
@@ -170,14 +142,14 @@ def refund(*, payment_intent_id: str, cents: int, idempotency_key: str) -> str:
         StripeRefused: more than is left of the payment.
     """
     params: Any = {"payment_intent": payment_intent_id, "amount": cents}
-    with _errors():
-        return _client().v1.refunds.create(params, {"idempotency_key": idempotency_key}).id
+    with errors():
+        return client().v1.refunds.create(params, {"idempotency_key": idempotency_key}).id
 
 
 def reference_of(object_type: str, object_id: str) -> str:
     """Return our payment's id for a Stripe object, read again from the API; empty if it is none of ours."""
-    with _errors():
-        v1 = _client().v1
+    with errors():
+        v1 = client().v1
         found: Any
         if object_type == "checkout.session":
             found = v1.checkout.sessions.retrieve(object_id).to_dict()
@@ -205,46 +177,31 @@ def verify_event(payload: bytes, signature: str) -> Event:
     if not settings.STRIPE_WEBHOOK_SECRET:
         raise StripeNotSetUp
     try:
-        event: Any = _client().construct_event(
-            payload, signature, settings.STRIPE_WEBHOOK_SECRET, tolerance=SIGNATURE_TOLERANCE_SECONDS
-        )
-        found = event.to_dict()
+        found = _signed(payload, signature)
         if bool(found["livemode"]) != is_live():
             raise BadSignature("This event is for the other mode (test or live) than STRIPE_SECRET_KEY.")
         thing = found["data"]["object"]
-        return Event(found["id"], found["type"], thing["object"], thing["id"], _moment(found["created"]))
+        account = found.get("account") or ""
+        return Event(found["id"], found["type"], thing["object"], thing["id"], moment(found["created"]), account)
     except (stripe.SignatureVerificationError, ValueError, KeyError, TypeError, AttributeError):
         raise BadSignature from None
 
 
-def is_live() -> bool:
-    """Return whether the key moves real money."""
-    return "_live_" in settings.STRIPE_SECRET_KEY
+def _signed(payload: bytes, signature: str) -> dict[str, Any]:
+    """Return the event, signed with either secret: Stripe gives the endpoint for connected accounts one of its own."""
+    secrets = [secret for secret in (settings.STRIPE_WEBHOOK_SECRET, settings.STRIPE_CONNECT_WEBHOOK_SECRET) if secret]
+    for secret in secrets[:-1]:
+        try:
+            return _event(payload, signature, secret)
+        except stripe.SignatureVerificationError:
+            continue
+    return _event(payload, signature, secrets[-1])
 
 
-def _client() -> StripeClient:
-    if not settings.STRIPE_SECRET_KEY:
-        raise StripeNotSetUp
-    return _client_for(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE)
-
-
-@lru_cache(maxsize=4)
-def _client_for(key: str, base: str) -> StripeClient:
-    where: Any = {"base_addresses": {"api": base}} if base else {}
-    http = stripe.RequestsClient(timeout=TIMEOUT_SECONDS)
-    return StripeClient(key, max_network_retries=2, http_client=http, **where)
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except (stripe.AuthenticationError, stripe.PermissionError) as error:
-        raise StripeNotSetUp(f"Stripe does not accept STRIPE_SECRET_KEY: {error.user_message}") from error
-    except (stripe.InvalidRequestError, stripe.CardError, stripe.IdempotencyError) as error:
-        raise StripeRefused(f"Stripe did not accept this: {error.user_message}") from error
-    except stripe.StripeError as error:
-        raise StripeUnavailable from error
+def _event(payload: bytes, signature: str, secret: str) -> dict[str, Any]:
+    event: Any = client().construct_event(payload, signature, secret, tolerance=SIGNATURE_TOLERANCE_SECONDS)
+    found: dict[str, Any] = event.to_dict()
+    return found
 
 
 def _checkout(session: dict[str, Any], disputes: Any = ()) -> CheckoutNews:
@@ -268,7 +225,7 @@ def _checkout(session: dict[str, Any], disputes: Any = ()) -> CheckoutNews:
                 cents=found["amount"],
                 state=_DISPUTE_STATES.get(found["status"], DisputeState.SEEN),
                 reason=found["reason"],
-                opened_at=_moment(found["created"]),
+                opened_at=moment(found["created"]),
             )
             for found in disputes
         ),
@@ -278,7 +235,3 @@ def _checkout(session: dict[str, Any], disputes: Any = ()) -> CheckoutNews:
 def _card_country(charge: Any) -> str:
     details = charge.get("payment_method_details") if isinstance(charge, dict) else None
     return str(((details or {}).get("card") or {}).get("country") or "")
-
-
-def _moment(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -15,6 +15,7 @@ from interchain_site.testing.servers import free_port, running
 
 WEBHOOK_SECRET = "whsec_tests"
 GOOD_CARD = "4242424242424242"
+GOOD_BANK = "000123456789"
 
 
 @dataclass
@@ -29,17 +30,31 @@ class StandIn:
         return httpx.post(page, data=form, timeout=10)
 
     def act(self, action: str, object_id: str, **fields: str) -> httpx.Response:
-        """Press a button of the dashboard: refund, fail-refund, dispute, win, lose, resend."""
+        """Press a button of the dashboard: refund, fail-refund, dispute, win, lose, resend; arrive, bounce, top-up, withdraw."""
         return httpx.post(f"{self.url}/dashboard/{action}/{object_id}", data=fields, timeout=10)
 
-    def get(self, path: str) -> Any:
-        """Read an object over the API."""
-        return httpx.get(f"{self.url}/v1/{path}", headers={"Authorization": "Bearer sk_test_tests"}, timeout=10).json()
+    def get(self, path: str, account: str = "") -> Any:
+        """Read an object over the API, as the platform or for a connected account."""
+        headers = {"Authorization": "Bearer sk_test_tests"} | ({"Stripe-Account": account} if account else {})
+        return httpx.get(f"{self.url}/v1/{path}", headers=headers, timeout=10).json()
 
     def events(self, kind: str = "") -> list[dict[str, Any]]:
         """Return the events so far, oldest first."""
-        found = reversed(self.get("events?limit=1000")["data"])
-        return [event for event in found if kind in ("", event["type"])]
+        found: list[dict[str, Any]] = []
+        while True:
+            after = f"&starting_after={found[-1]['id']}" if found else ""
+            page = self.get(f"events?limit=100{after}")
+            found += page["data"]
+            if not page["has_more"]:
+                return [event for event in reversed(found) if kind in ("", event["type"])]
+
+    def onboard(self, page: str, number: str = GOOD_BANK, **fields: str) -> httpx.Response:
+        """Open an onboarding page, type bank details and send them; returns the answer, redirects not followed."""
+        opened = httpx.get(page, timeout=10)
+        if opened.status_code != 200:
+            return opened
+        form = {"country": "US", "name": "An Owner", "born": "1990-01-31", "ssn": "0000", "routing": "110000000"}
+        return httpx.post(page, data={**form, "number": number, "answer": "agree", **fields}, timeout=10)
 
 
 @contextmanager
@@ -47,6 +62,7 @@ def stand_in(state: Path, *options: str, port: int | None = None) -> Iterator[St
     """Run a stand-in keeping its state in a file; `options` are more words of its command line."""
     port = port or free_port()
     command = [sys.executable, "-m", "billing.stripe.standin", "--port", str(port), "--state", str(state)]
-    command += ["--webhook-secret", WEBHOOK_SECRET, "--retry-seconds", "0.1", "--dispute-after-seconds", "0", *options]
+    command += ["--webhook-secret", WEBHOOK_SECRET, "--retry-seconds", "0.1", "--dispute-after-seconds", "0"]
+    command += ["--payout-after-seconds", "86400", *options]  # tests let payouts arrive by hand
     with running(command, port=port, log=state.parent / "standin.log"):
         yield StandIn(f"http://127.0.0.1:{port}")

@@ -26,6 +26,13 @@ def main() -> None:
     )
     parser.add_argument("--retry-seconds", type=float, default=1, help="first pause before an event is sent again")
     parser.add_argument("--dispute-after-seconds", type=float, default=5, help="delay of the disputing test cards")
+    parser.add_argument("--payout-after-seconds", type=float, default=5, help="how long a payout takes to its bank")
+    parser.add_argument(
+        "--available-after-seconds",
+        type=float,
+        default=0,
+        help="how long card money is pending before it can be sent on",
+    )
     found = parser.parse_args()
     app = make_app(
         state=found.state,
@@ -33,6 +40,8 @@ def main() -> None:
         webhook_secret=found.webhook_secret,
         retry_seconds=found.retry_seconds,
         dispute_after_seconds=found.dispute_after_seconds,
+        payout_after_seconds=found.payout_after_seconds,
+        available_after_seconds=found.available_after_seconds,
     )
     uvicorn.run(app, host=found.host, port=found.port, log_level="warning")
 

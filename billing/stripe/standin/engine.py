@@ -1,36 +1,32 @@
-"""What Stripe does: sessions, payments, refunds, disputes, and the events they cause. No HTTP in here."""
+"""What Stripe does: sessions, payments, refunds, disputes, and the events they cause. No HTTP in here.
+
+Longer than 300 lines because Stripe's objects are long and each is written out once, where it begins.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
+from billing.stripe.standin.balances import Balances
 from billing.stripe.standin.cards import Outcome
+from billing.stripe.standin.errors import ApiError as ApiError
 from billing.stripe.standin.store import Object, Store, new_id
 
 API_VERSION = "2025-03-31.basil"
+CHARGE_FEE_BASIS_POINTS, CHARGE_FEE_CENTS, DISPUTE_FEE_CENTS = 290, 30, 1500  # Stripe's list prices in the US
 OPEN_DISPUTE = ("warning_needs_response", "needs_response", "under_review", "warning_under_review")
-
-
-class ApiError(Exception):
-    """An answer in Stripe's error shape."""
-
-    def __init__(self, message: str, *, status: int = 400, code: str = "", param: str = "", kind: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.body: Object = {"error": {"type": kind or "invalid_request_error", "message": message}}
-        if code:
-            self.body["error"]["code"] = code
-        if param:
-            self.body["error"]["param"] = param
 
 
 class Engine:
     """The rules, over a store. Every public method is one transaction of the caller's."""
 
-    def __init__(self, store: Store, *, dispute_after_seconds: float = 5) -> None:
+    def __init__(self, store: Store, *, dispute_after_seconds: float = 5, available_after_seconds: float = 0) -> None:
         self.store = store
         self.dispute_after_seconds = dispute_after_seconds
+        self.balances = Balances(store, available_after_seconds=available_after_seconds)
+        self.due_actions: dict[str, Callable[[str], object]] = {"expire": self.expire_session}
 
     def find(self, object_id: str, kind: str) -> Object:
         found = self.store.get(object_id, kind)
@@ -94,6 +90,10 @@ class Engine:
             self.event("charge.failed", charge)
             self.event("payment_intent.payment_failed", intent)
             return outcome.message
+        fee = (charge["amount"] * CHARGE_FEE_BASIS_POINTS + 5_000) // 10_000 + CHARGE_FEE_CENTS
+        moved = self.balances.record("charge", charge["amount"], charge["id"], fee=fee, text="Stripe processing fees")
+        charge["balance_transaction"] = moved["id"]
+        self.store.put(charge)
         intent.update(status="succeeded", amount_received=intent["amount"], last_payment_error=None)
         session.update(status="complete", payment_status="paid", url=None)
         self.store.put(intent)
@@ -134,6 +134,7 @@ class Engine:
             "reason": params.get("reason"),
             "status": "succeeded",
         }
+        refund["balance_transaction"] = self.balances.record("refund", -amount, refund["id"])["id"]
         self.store.put(charge)
         self.store.put(refund)
         self.event("charge.refunded", charge)
@@ -149,6 +150,8 @@ class Engine:
         charge = self.find(refund["charge"], "charge")
         charge["amount_refunded"] -= refund["amount"]
         charge["refunded"] = False
+        back = self.balances.record("refund_failure", refund["amount"], refund_id)
+        refund["failure_balance_transaction"] = back["id"]
         self.store.put(charge)
         self.store.put(refund)
         self.event("refund.failed", refund)
@@ -166,6 +169,7 @@ class Engine:
             "id": new_id("du"),
             "object": "dispute",
             "amount": left,
+            "balance_transactions": [],
             "charge": charge_id,
             "created": now,
             "currency": charge["currency"],
@@ -175,6 +179,8 @@ class Engine:
             "reason": reason,
             "status": "warning_needs_response" if inquiry else "needs_response",
         }
+        if not inquiry:
+            self._disputed(dispute, -left, "dispute", fee=DISPUTE_FEE_CENTS)
         self.store.put(charge)
         self.store.put(dispute)
         self.event("charge.dispute.created", dispute)
@@ -189,6 +195,8 @@ class Engine:
             raise ApiError(f"This dispute is already closed ({dispute['status']}).")
         inquiry = dispute["status"].startswith("warning_")
         dispute["status"] = "warning_closed" if inquiry else status
+        if dispute["status"] == "won":
+            self._disputed(dispute, dispute["amount"], "dispute_reversal")
         self.store.put(dispute)
         self.event("charge.dispute.closed", dispute)
         if dispute["status"] == "won":
@@ -196,24 +204,25 @@ class Engine:
         return dispute
 
     def run_due(self, now: float) -> None:
-        """Do what has become due: sessions that expire, disputes that follow a test card."""
+        """Do what has become due: sessions that expire, disputes that follow a test card, what `due_actions` has more."""
         for object_id, action in self.store.take_due(now):
             try:
-                if action == "expire":
-                    self.expire_session(object_id)
+                if action in self.due_actions:
+                    self.due_actions[action](object_id)
                 else:
                     verb, _, reason = action.partition(":")
                     self.dispute(object_id, reason, inquiry=verb == "inquire")
             except ApiError:
                 continue  # paid, refunded or disputed meanwhile
 
-    def event(self, kind: str, thing: Object) -> Object:
-        """Record an event about an object as it is now, and queue its delivery."""
+    def event(self, kind: str, thing: Object, account: str = "") -> Object:
+        """Record an event about an object as it is now, and queue its delivery; `account`: it is a connected account's."""
         body = {key: value for key, value in thing.items() if key != "standin"}
         event = self.store.put(
             {
                 "id": new_id("evt"),
                 "object": "event",
+                **({"account": account} if account else {}),
                 "api_version": API_VERSION,
                 "created": int(time.time()),
                 "data": {"object": body},
@@ -255,6 +264,7 @@ class Engine:
             "amount": intent["amount"],
             "amount_captured": 0 if outcome.code else intent["amount"],
             "amount_refunded": 0,
+            "balance_transaction": None,
             "billing_details": {"email": session["customer_email"]},
             "captured": not outcome.code,
             "created": int(time.time()),
@@ -270,7 +280,10 @@ class Engine:
             },
             "paid": not outcome.code,
             "payment_intent": intent["id"],
-            "payment_method_details": {"type": "card", "card": {"brand": outcome.brand, "last4": number[-4:]}},
+            "payment_method_details": {
+                "type": "card",
+                "card": {"brand": outcome.brand, "country": outcome.country, "last4": number[-4:]},
+            },
             "refunded": False,
             "status": "failed" if outcome.code else "succeeded",
         }
@@ -287,6 +300,10 @@ class Engine:
         if not charge["paid"]:
             raise ApiError(f"Charge {charge['id']} was not paid.")
         return charge
+
+    def _disputed(self, dispute: Object, amount: int, category: str, fee: int = 0) -> None:
+        moved = self.balances.record("adjustment", amount, dispute["id"], fee=fee, category=category, text="Chargeback")
+        dispute["balance_transactions"].append({key: value for key, value in moved.items() if key != "standin"})
 
     def _open_disputes(self, charge: Object) -> list[Object]:
         lasting = (*OPEN_DISPUTE[1:3], "lost")

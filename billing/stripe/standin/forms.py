@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from billing.stripe.standin.engine import ApiError
+from billing.stripe.standin.errors import ApiError
 from billing.stripe.standin.store import Object, Store
 
 SESSION_PARAMS = {
@@ -25,7 +25,16 @@ SESSION_PARAMS = {
     "expand",
 }
 REFUND_PARAMS = {"payment_intent", "charge", "amount", "reason", "metadata", "expand"}
-LIST_PARAMS = {"payment_intent", "charge", "limit", "starting_after", "ending_before", "created", "expand"}
+LIST_PARAMS = {"limit", "starting_after", "ending_before", "expand"}
+ACCOUNT_PARAMS = {"business_type", "business_profile", "capabilities", "controller", "country", "email", "metadata",
+                  "settings", "tos_acceptance", "expand"}  # fmt: skip
+CONTROLLER = {"fees", "losses", "stripe_dashboard", "requirement_collection"}
+LINK_PARAMS = {"account", "refresh_url", "return_url", "type", "collection_options", "expand"}
+TRANSFER_PARAMS = {"amount", "currency", "destination", "description", "metadata", "transfer_group", "source_transaction",
+                   "expand"}  # fmt: skip
+REVERSAL_PARAMS = {"amount", "description", "metadata", "refund_application_fee", "expand"}
+PAYOUT_PARAMS = {"amount", "currency", "description", "destination", "metadata", "method", "source_type",
+                 "statement_descriptor", "expand"}  # fmt: skip
 
 
 async def fields(request: Request) -> list[tuple[str, str]]:
@@ -69,6 +78,20 @@ def check_session(params: Object) -> None:
             good = False
         if not good:
             raise ApiError("Each of line_items needs a quantity and price_data.", param="line_items")
+
+
+def check_account(params: Object) -> None:
+    """Refuse an account Stripe would refuse, or one of a kind this stand-in does not know."""
+    check(params, ACCOUNT_PARAMS, ("controller",))
+    controller = params["controller"]
+    check(controller, CONTROLLER)
+    if (controller.get("stripe_dashboard") or {}).get("type") != "express":
+        raise ApiError("This stand-in knows controller[stripe_dashboard][type]=express only.", param="controller")
+    if controller.get("requirement_collection", "stripe") != "stripe":
+        message = "When stripe_dashboard[type]=express, Stripe must collect the requirements."
+        raise ApiError(message, param="controller[requirement_collection]")
+    if not params.get("capabilities", {}).get("transfers", {}).get("requested"):
+        raise ApiError("Request the capability transfers.", param="capabilities")
 
 
 def expand(store: Store, thing: Object, paths: Any) -> Object:

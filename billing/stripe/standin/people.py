@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -18,18 +19,28 @@ from starlette.routing import Route
 
 from billing.stripe.standin import cards, forms
 from billing.stripe.standin.engine import OPEN_DISPUTE, ApiError, Engine
+from billing.stripe.standin.moves import Moves
 from billing.stripe.standin.store import Object
 
 HERE = Path(__file__).parent / "pages"
+# What the dashboard does with Connect's money, by the name of the button: the thing's id and an amount in cents.
+MOVES: dict[str, Callable[[Moves, str, int], object]] = {
+    "arrive": lambda moves, payout, _: moves.arrive(payout),
+    "bounce": lambda moves, payout, _: moves.bounce(payout),
+    "verify": lambda moves, account, _: moves.verify(account),
+    "reject": lambda moves, account, _: moves.reject(account),
+    "top-up": lambda moves, _, cents: moves.top_up(cents),
+    "withdraw": lambda moves, _, cents: moves.payout({"amount": cents, "currency": "usd"}, ""),
+}
 
 
 class People:
     """Pages over an engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, moves: Moves) -> None:
         if not settings.configured:
             settings.configure(USE_I18N=False)  # the template language reads it; nothing else of Django is used
-        self.engine = engine
+        self.engine, self.moves = engine, moves
         self.templates = Templates(dirs=[str(HERE)])
 
     def routes(self) -> list[Route]:
@@ -105,6 +116,8 @@ class People:
             engine.dispute(thing)
         elif action in ("win", "lose"):
             engine.close_dispute(thing, "won" if action == "win" else "lost")
+        elif action in MOVES:
+            MOVES[action](self.moves, thing, int(Decimal(amount.replace(",", "")) * 100) if amount else 0)
         elif action == "resend":
             engine.store.deliver(engine.find(thing, "event")["id"])
         else:
@@ -141,7 +154,12 @@ class People:
             events.append(
                 {**event, "attempts": attempts, "delivered": delivered, "note": note, "at": _moment(event["created"])}
             )
-        return {"charges": charges, "events": events}
+        payouts = [
+            {**row, "dollars": _dollars(row["amount"]), "at": _moment(row["created"])} for row in store.all("payout")
+        ]
+        balance = self.engine.balances.shown()
+        sums = {name: _dollars(balance[name][0]["amount"]) for name in ("available", "pending")}
+        return {"charges": charges, "events": events, "payouts": payouts[:50], "balance": sums}
 
     def _page(self, name: str, status: int = 200, **values: Any) -> Response:
         return HTMLResponse(self.templates.get_template(name).render(Context(values)), status)
@@ -168,7 +186,7 @@ def _success_url(session: Object) -> str:
 
 
 def _dollars(cents: int) -> str:
-    return f"{cents // 100:,}.{cents % 100:02d}"
+    return f"{'-' if cents < 0 else ''}{abs(cents) // 100:,}.{abs(cents) % 100:02d}"
 
 
 def _moment(seconds: int) -> str:
