@@ -251,6 +251,9 @@ PAYOUT_PUSH_BASIS_POINTS = env.integer("PAYOUT_PUSH_BASIS_POINTS", 200)  # we se
 EARNINGS_HOLD_SECONDS = env.integer("EARNINGS_HOLD_SECONDS", 86_400)
 CHARGE_INTERVAL_SECONDS = env.integer("CHARGE_INTERVAL_SECONDS", 60)
 EPOCH_SECONDS = env.integer("EPOCH_SECONDS", 3600)
+RESERVES_SECONDS = env.integer("RESERVES_SECONDS", 86_400)  # how often the public reserves page gets a new snapshot
+RESERVES_KEEP = env.integer("RESERVES_KEEP", 7)  # snapshots whose personal proofs can still be downloaded; roots stay
+RECONCILE_SECONDS = env.integer("RECONCILE_SECONDS", 86_400)  # how often ledger, contracts and Stripe are compared
 GRACE_SECONDS = env.integer("GRACE_SECONDS", 7 * 86_400)
 BALANCE_WARNING_HOURS = [int(hours) for hours in env.names("BALANCE_WARNING_HOURS", "72,24,1")]
 
