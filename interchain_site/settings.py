@@ -99,6 +99,7 @@ TEMPLATES = [
 # --- stores ------------------------------------------------------------------------------------------------------
 _database = environ.Env.db_url_config(env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}"))
 if _database["ENGINE"].endswith("sqlite3"):
+    _database["ENGINE"] = "interchain_site.core.sqlite"
     # Without IMMEDIATE, two writers that both began by reading fail with "database is locked".
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",

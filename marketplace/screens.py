@@ -55,6 +55,19 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class DeploymentScreen:
+    """How a deployment is, without what it costs: what the API answers to an order, so two queries and no more."""
+
+    deployment: Deployment
+    lease: LeaseSummary | None
+
+    @property
+    def url(self) -> str:
+        """Where the app answers; empty while it does not."""
+        return _url(self.deployment, self.lease)
+
+
+@dataclass(frozen=True)
 class AppScreen:
     """Everything the app's page shows of its deployment. Burn in nano-dollars per hour, commission included."""
 
@@ -72,9 +85,7 @@ class AppScreen:
     @property
     def url(self) -> str:
         """Where the app answers; empty while it does not."""
-        serving = (DeploymentState.RUNNING, DeploymentState.UNHEALTHY)
-        here = self.deployment is not None and self.lease is not None and self.deployment.state in serving
-        return self.lease.url if here and self.lease else ""
+        return _url(self.deployment, self.lease)
 
     @property
     def cost_words(self) -> str:
@@ -97,6 +108,15 @@ class AppScreen:
     @property
     def left_hint(self) -> str:
         return f"of {money.format_ntc(self.available_units)} at this rate"
+
+
+def deployment_screen(app: App) -> DeploymentScreen | None:
+    """Return how the app's live deployment is, or else the last deleted one; None if it was never deployed."""
+    deployment = queries.latest_deployment(app)
+    if deployment is None:
+        return None
+    deleted = deployment.state == DeploymentState.DELETED
+    return DeploymentScreen(deployment, None if deleted else nodes_queries.lease_summary(deployment.pk))
 
 
 def app_screen(app: App, *, by: Any, now: datetime) -> AppScreen:
@@ -203,6 +223,11 @@ def plain(value: Any) -> str:
     """Return a Decimal without exponent, at most six decimals, with thousands separated."""
     text = f"{value:,.6f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _url(deployment: Deployment | None, lease: LeaseSummary | None) -> str:
+    serving = (DeploymentState.RUNNING, DeploymentState.UNHEALTHY)
+    return lease.url if deployment is not None and lease is not None and deployment.state in serving else ""
 
 
 def _burn(deployment: Deployment | None, now: datetime) -> tuple[int, bool]:

@@ -41,6 +41,6 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         found.append(
             Warning("PORTAL_URL is not https.", hint="Put TLS in front and set PORTAL_URL to it.", id="interchain.W004")
         )
-    if not settings.DEBUG and settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    if not settings.DEBUG and settings.DATABASES["default"]["ENGINE"].endswith("sqlite"):
         found.append(Warning("SQLite in production.", hint="Set DATABASE_URL=postgres://…", id="interchain.W005"))
     return found

@@ -42,7 +42,7 @@ class DeploymentView(AppView):
     @extend_schema(responses=ANSWERS, operation_id="deployment_read")
     def get(self, request: Request, slug: str) -> Response:
         """How the app's deployment is: state, reason in words, last log lines, address."""
-        return Response(_shown(request, self.app(request, slug)))
+        return Response(_shown(self.app(request, slug)))
 
     @extend_schema(
         request=serializers.DeployIn,
@@ -56,21 +56,21 @@ class DeploymentView(AppView):
         given.is_valid(raise_exception=True)
         release = _release(app, given.validated_data.get("release"))
         deployments.deploy(app=app, release=release, expected=given.use(), by=person(request))
-        return Response(_shown(request, app), status=201)
+        return Response(_shown(app), status=201)
 
     @extend_schema(responses=ACCEPTED, operation_id="deployment_delete")
     def delete(self, request: Request, slug: str) -> Response:
         """Stop the app and wipe its data. The signed receipt appears in `wipe_receipts` once the device has done it."""
         app = self.app(request, slug)
         deployments.delete(app=app, by=person(request))
-        return Response(_shown(request, app), status=202)
+        return Response(_shown(app), status=202)
 
 
 class _OrderView(AppView):
     def order(self, request: Request, slug: str, service: Callable[..., Deployment], **arguments: Any) -> Response:
         app = self.app(request, slug)
         service(app=app, by=person(request), **arguments)
-        return Response(_shown(request, app), status=202)
+        return Response(_shown(app), status=202)
 
 
 class StartView(_OrderView):
@@ -125,9 +125,9 @@ class PriceListsView(APIView):
         return Response(serializers.PriceListOut(lists, many=True).data)
 
 
-def _shown(request: Request, app: App) -> Any:
-    screen = screens.app_screen(app, by=request.user, now=timezone.now())
-    if screen.deployment is None:
+def _shown(app: App) -> Any:
+    screen = screens.deployment_screen(app)
+    if screen is None:
         raise NotDeployed
     return serializers.DeploymentOut(screen).data
 

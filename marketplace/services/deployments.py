@@ -21,7 +21,6 @@ from marketplace.services.history import move, note
 from marketplace.states import ON_DEVICE, DeploymentState, Desired
 from marketplace.workloads import workload_for
 from nodes.errors import NoDevice
-from nodes.models import Lease
 from nodes.services import leases, placement
 
 _S = DeploymentState
@@ -165,7 +164,7 @@ def redeploy(*, app: App, release: Release | None = None, by: User, now: datetim
     if deployment.state in ON_DEVICE and deployment.lease_id is not None:
         workload = workload_for(release, deployment_id=deployment.pk)
         lease = placement.replace_workload(lease_id=deployment.lease_id, workload=workload, by=by)
-        _open_period(deployment, lease, now=now)
+        periods.open_for_new_lease(deployment, lease, now=now)
         move(
             deployment, _S.STARTING, kind="redeployed", words=words, now=now, by=by,
             lease_id=lease.pk, desired=Desired.RUNNING, **_CLEAR,
@@ -207,16 +206,11 @@ def _insert(deployment: Deployment) -> None:
 
 
 def _place(deployment: Deployment, *, by: User | None, now: datetime) -> None:
+    deployment.release.app = deployment.app  # loaded already
     lease = placement.open_lease(workload=workload_for(deployment.release, deployment_id=deployment.pk), by=by)
     deployment.lease_id = lease.pk
     deployment.save(update_fields=["lease_id"])
-    _open_period(deployment, lease, now=now)
-
-
-def _open_period(deployment: Deployment, lease: Lease, *, now: datetime) -> None:
-    periods.open_for_lease(
-        deployment, lease_id=lease.pk, owner_id=lease.device.owner_id, device_id=lease.device_id, now=now
-    )
+    periods.open_for_new_lease(deployment, lease, now=now)
 
 
 def close_unfinished(deployment: Deployment, *, by: User | None) -> None:

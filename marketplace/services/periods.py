@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from marketplace.models import ChargePeriod, Deployment, PriceList
+from nodes.models import Lease
 from nodes.queries import leases_by_id
 
 _MOVING = (
@@ -41,6 +42,20 @@ def open_for_lease(
         },
     )
     return period
+
+
+def open_for_new_lease(deployment: Deployment, lease: Lease, *, now: datetime) -> ChargePeriod:
+    """Return the first period of a lease opened in this very transaction: nobody else can have made it yet."""
+    return ChargePeriod.objects.create(
+        lease_id=lease.pk,
+        deployment=deployment,
+        price_list_id=deployment.price_list_id,
+        publisher_id=deployment.app.publisher_id,
+        owner_id=lease.device.owner_id,
+        device_id=str(lease.device_id),
+        opened_at=now,
+        charged_at=now,
+    )
 
 
 def open_periods(lease_ids: Sequence[UUID]) -> dict[UUID, ChargePeriod]:

@@ -30,8 +30,8 @@ def test_it_follows_its_lease_to_running(running):
     assert running.events.first().message == "Running on Box."
 
 
-def test_deploy_takes_few_queries(ready, cast, django_assert_max_num_queries):
-    with django_assert_max_num_queries(48):
+def test_deploy_takes_few_queries(ready, cast, django_assert_num_queries):
+    with django_assert_num_queries(29):
         deployments.deploy(app=ready, by=cast.publisher)
 
 

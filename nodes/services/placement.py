@@ -71,7 +71,7 @@ def can_place(*, workload: protocol.Workload) -> str:
     """
     _check(workload)
     try:
-        _offers(workload)
+        _offers(workload, None)
     except NoDevice as error:
         return error.message
     return ""
@@ -98,7 +98,7 @@ def _check(workload: protocol.Workload) -> None:
 
 def _place(workload: protocol.Workload, last: Lease | None, *, by: User | None) -> Lease:
     """1. Rank the devices. 2. Supersede the last generation. 3. Lock the best that still has room and lease it."""
-    offers = rank(_offers(workload))
+    offers = rank(_offers(workload, last))
     if last is not None:
         Lease.objects.filter(pk=last.pk).update(is_newest=False)
         last.is_newest = False
@@ -129,11 +129,12 @@ def _try(device_id: UUID, workload: protocol.Workload, *, generation: int) -> Le
     try:
         with transaction.atomic():
             device = Device.objects.select_for_update().get(pk=device_id)
-            room = reservations.free_room(device, for_workload=UUID(workload.id))
+            held = reservations.leases_on(device)
+            room = reservations.room_beside(device, held, for_workload=UUID(workload.id))
             if device.state != DeviceState.ONLINE or not room.fits(reservations.need_of(workload)):
                 raise NoDevice
             lease = _create(device, workload, generation)
-            reservations.refresh(device.pk)
+            reservations.write(device, [*held, lease])
             return lease
     except NoDevice:
         return None
@@ -168,8 +169,8 @@ def _last_of(workload: protocol.Workload) -> Lease | None:
     return newest.select_for_update(of=("self",)).first()
 
 
-def _offers(workload: protocol.Workload) -> list[Offer]:
-    """Return the devices that could take it, or raise `NoDevice` with the reason in words."""
+def _offers(workload: protocol.Workload, last: Lease | None) -> list[Offer]:
+    """Return the devices that could take it, or raise `NoDevice` with the reason in words. `last` is its newest lease."""
     holder = _holder(workload)
     if holder is not None:
         _check_holder(holder, workload)
@@ -182,8 +183,7 @@ def _offers(workload: protocol.Workload) -> list[Offer]:
         disk_bytes__gte=F("reserved_disk_bytes") + need.disk_bytes,
     )
     # A device that runs an earlier generation counts that one's room as free for the next.
-    newest = Lease.objects.filter(workload_id=UUID(workload.id), is_newest=True)
-    holding = online.filter(pk__in=newest.values("device_id"))
+    holding = [last.device] if last is not None and last.device.state == DeviceState.ONLINE else []
     candidates = [*fitting.order_by(F("reserved_memory_bytes") - F("memory_bytes"))[:MOST_CANDIDATES], *holding]
     offers = _fit_offers(candidates, workload, need)
     if not offers:
@@ -195,8 +195,9 @@ def _fit_offers(candidates: list[Device], workload: protocol.Workload, need: Roo
     warm = Lease.objects.filter(image_key=_image_key(workload), device__in=[device.pk for device in candidates])
     warm_ids = set(warm.values_list("device_id", flat=True))
     offers = {}
-    for device in candidates:
-        room = reservations.free_room(device, for_workload=UUID(workload.id))
+    for device, room in zip(
+        candidates, reservations.free_rooms(candidates, for_workload=UUID(workload.id)), strict=True
+    ):
         if room.fits(need) and workload.profile.value in device.capacity.get("profiles", []):
             offers[device.pk] = Offer(device.pk, False, device.pk in warm_ids, room.memory_bytes)
     return list(offers.values())
@@ -216,7 +217,7 @@ def _check_holder(device: Device, workload: protocol.Workload) -> None:
         raise NoDevice("The device that keeps this data is offline. Start again when it is back, or delete the data.")
     if device.state != DeviceState.ONLINE:
         raise NoDevice("The owner of the device that keeps this data has paused it. Try again later.")
-    room = reservations.free_room(device, for_workload=UUID(workload.id))
+    (room,) = reservations.free_rooms([device], for_workload=UUID(workload.id))
     if not room.fits(reservations.need_of(workload)):
         raise NoDevice("The device that keeps this data has no room for it now. Ask for less, or try again later.")
 
@@ -227,7 +228,7 @@ def _why_none(online: QuerySet[Device], workload: protocol.Workload, need: Room)
         return "No device is online. Try again when one is, or enrol one on the devices page."
     if not any(workload.profile.value in device.capacity.get("profiles", []) for device in devices):
         return f"No device that is online offers the {workload.profile.value} sandbox."
-    rooms = [reservations.free_room(device, for_workload=UUID(workload.id)) for device in devices]
+    rooms = reservations.free_rooms(devices, for_workload=UUID(workload.id))
     parts = []
     if need.memory_bytes > (most := max(room.memory_bytes for room in rooms)):
         parts.append(f"memory (at most {most // 10**6} MB free on one device)")

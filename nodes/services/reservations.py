@@ -6,11 +6,11 @@ Lock order everywhere in nodes: lease rows first, then one device row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from nodes.agent import protocol
 from nodes.models import Device, Lease
@@ -40,9 +40,22 @@ def need_of(workload: protocol.Workload) -> Room:
     return Room(workload.cpu_millis, workload.memory_bytes, workload.disk_bytes)
 
 
-def free_room(device: Device, *, for_workload: UUID) -> Room:
-    """Return what the device can still promise to this workload; what it holds already counts as free for it."""
-    held = _held(Lease.objects.filter(_HOLDS, device=device).exclude(workload_id=for_workload))
+def free_rooms(devices: Sequence[Device], *, for_workload: UUID) -> list[Room]:
+    """Return what each device can still promise to this workload, in one query; what it holds already counts as free for it."""
+    holding: dict[UUID, list[Lease]] = {device.pk: [] for device in devices}
+    for lease in _holding().filter(device__in=list(holding)):
+        holding[lease.device_id].append(lease)
+    return [room_beside(device, holding[device.pk], for_workload=for_workload) for device in devices]
+
+
+def leases_on(device: Device) -> list[Lease]:
+    """Return the leases that hold something of a device the caller has locked; only what reservations count is loaded."""
+    return list(_holding().filter(device=device))
+
+
+def room_beside(device: Device, leases: Iterable[Lease], *, for_workload: UUID) -> Room:
+    """Return what the device can promise to this workload beside what these leases hold for others."""
+    held = _held(lease for lease in leases if lease.workload_id != for_workload)
     return Room(
         device.cpu_millis - held.cpu_millis,
         device.memory_bytes - held.memory_bytes,
@@ -52,13 +65,23 @@ def free_room(device: Device, *, for_workload: UUID) -> Room:
 
 def refresh(device_id: UUID) -> None:
     """Lock the device and bring its `reserved_*` columns up to its leases. Call inside a transaction, last of all locks."""
-    device = Device.objects.select_for_update().get(pk=device_id)
-    held = _held(Lease.objects.filter(_HOLDS, device=device))
-    Device.objects.filter(pk=device_id).update(
+    device = Device.objects.select_for_update().only("pk").get(pk=device_id)
+    write(device, leases_on(device))
+
+
+def write(device: Device, leases: Iterable[Lease]) -> None:
+    """Write down what these leases, all that hold something of it, take from a device the caller has locked."""
+    held = _held(leases)
+    Device.objects.filter(pk=device.pk).update(
         reserved_cpu_millis=held.cpu_millis,
         reserved_memory_bytes=held.memory_bytes,
         reserved_disk_bytes=held.disk_bytes,
     )
+
+
+def _holding() -> QuerySet[Lease]:
+    counted = ("device_id", "workload_id", "state", "cpu_millis", "memory_bytes", "disk_bytes")
+    return Lease.objects.filter(_HOLDS).only(*counted).order_by()
 
 
 def _held(leases: Iterable[Lease]) -> Room:
