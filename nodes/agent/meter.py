@@ -38,7 +38,7 @@ class Total:
 
 
 class Meters:
-    """Totals by lease. Safe to call from any thread. Nothing is on disk before `save`."""
+    """Totals by lease. Safe to call from any thread. Nothing is on disk before `save`, and nothing is told before that."""
 
     def __init__(self, path: Path, *, instructions_per_second: int, boot_id: str) -> None:
         self._path, self._rate, self._boot = path, instructions_per_second, boot_id
@@ -51,6 +51,7 @@ class Meters:
             for lease_id, lease in self._leases.items()
             for name, value in lease["totals"].items()
         }
+        self._saved = self._numbers()
 
     def cpu(self, lease_id: str, raw: Raw, instructions: "Raw | None" = None) -> None:
         """Take processor time in nanoseconds, and what the hardware counted in the same time where it did.
@@ -100,7 +101,11 @@ class Meters:
             storage.source, storage.last, size.last = self._boot, now_ms, volume_bytes
 
     def readings(self, lease_id: str, generation: int, at: str) -> "list[Reading]":
-        """Return the totals of a lease in the meters' units. A meter that never counted is left out."""
+        """Return the totals of a lease in the meters' units, as last saved. A meter that never counted is left out.
+
+        What was counted after `save`, by the thread that checks health for instance, is not told yet: if the agent died
+        now, the next one would begin lower, and after a reboot it would not catch up.
+        """
         with self._lock:
             found = []
             for meter, method, unit in (
@@ -109,10 +114,15 @@ class Meters:
                 (Meter.UPTIME, Method.CLOCK, 1),
                 (Meter.STORAGE, Method.VOLUME, 1000),
             ):
-                total = self._totals.get((lease_id, meter.value))
+                total = self._saved.get((lease_id, meter.value))
                 if total is not None:
-                    found.append(Reading(lease_id, generation, meter, total.total // unit, at, method))
+                    found.append(Reading(lease_id, generation, meter, total // unit, at, method))
             return found
+
+    def transfers(self) -> "dict[str, int]":
+        """Return the bytes in + out of every lease that is remembered."""
+        with self._lock:
+            return {lease_id: total.total for (lease_id, name), total in self._totals.items() if name == "transfer"}
 
     def listed(self, lease_ids: "set[str]") -> None:
         """Take which leases the portal names; others are forgotten after a month, in case it names them again."""
@@ -134,6 +144,10 @@ class Meters:
             for (lease_id, name), total in self._totals.items():
                 leases[lease_id]["totals"][name] = asdict(total)
             files.write_json(self._path, {"leases": leases})
+            self._saved = self._numbers()
+
+    def _numbers(self) -> "dict[tuple[str, str], int]":
+        return {key: total.total for key, total in self._totals.items()}
 
     def _total(self, lease_id: str, name: str) -> Total:
         self._leases.setdefault(lease_id, {"listed_at": int(time.time())})

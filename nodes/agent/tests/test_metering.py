@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -14,7 +15,7 @@ from nodes.agent.tests.conftest import lease, workload
 
 def measured(folder: Path, *leases: DesiredLease) -> set[str]:
     """Return the leases whose storage is counted when these are listed."""
-    meters = Meters(folder / "meters.json", instructions_per_second=1, boot_id="boot")
+    meters = Meters(folder / f"{uuid.uuid4()}.json", instructions_per_second=1, boot_id="boot")
     metering = Metering(
         meters=meters,
         counters=Mock(),
@@ -26,6 +27,7 @@ def measured(folder: Path, *leases: DesiredLease) -> set[str]:
         arrived=Mock(),
     )
     metering._look_at_disks()
+    meters.save()
     found = (reading for one in leases for reading in meters.readings(one.lease_id, one.generation, "now"))
     return {reading.lease_id for reading in found if reading.meter is Meter.STORAGE}
 

@@ -76,5 +76,6 @@ def test_hardware_counts_replace_the_rate_from_when_they_begin(tmp_path: Path) -
     meters.cpu("a", Raw("cpu", 9000), Raw("perf:1", 700))
     meters.cpu("a", Raw("cpu", 9500))  # the agent was restarted: by the rate until it counts again
     meters.cpu("a", Raw("cpu", 9900), Raw("perf:2", 50))
+    meters.save()
     reading = next(item for item in meters.readings("a", 1, "now") if item.meter is Meter.COMPUTE)
     assert (reading.total, reading.method) == (1000 + 700 + 500 + 50, Method.PERF)
