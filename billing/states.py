@@ -47,6 +47,20 @@ class SaleOrderState(models.TextChoices):
     FAILED = "failed", "Refused by the contract"
 
 
+class CashOutState(models.TextChoices):
+    ASKED = "asked", "Waiting for your code"
+    CONFIRMED = "confirmed", "Confirmed"
+    RESERVED = "reserved", "Being sent"
+    TRANSFERRED = "transferred", "At Stripe"
+    ON_THE_WAY = "on_the_way", "On the way to your bank"
+    PAID = "paid", "Paid"
+    RETURNING = "returning", "Coming back"
+    FAILED = "failed", "Failed, NTC given back"
+    REFUSED = "refused", "Not possible"
+    CANCELLED = "cancelled", "Cancelled"
+    EXPIRED = "expired", "Not confirmed in time"
+
+
 PAYMENT_MOVES: dict[str, set[str]] = {
     PaymentState.CREATED: {PaymentState.OPEN, PaymentState.PAID, PaymentState.EXPIRED},
     PaymentState.OPEN: {PaymentState.PAID, PaymentState.EXPIRED},
@@ -87,6 +101,20 @@ SALE_ORDER_MOVES: dict[str, set[str]] = {
     SaleOrderState.SENT: {SaleOrderState.DONE, SaleOrderState.FAILED, SaleOrderState.ASKED},
     SaleOrderState.DONE: {SaleOrderState.SENT},  # the chain lost its block
     SaleOrderState.FAILED: set(),
+}
+
+CASH_OUT_MOVES: dict[str, set[str]] = {
+    CashOutState.ASKED: {CashOutState.CONFIRMED, CashOutState.CANCELLED, CashOutState.EXPIRED},
+    CashOutState.CONFIRMED: {CashOutState.RESERVED, CashOutState.REFUSED, CashOutState.CANCELLED, CashOutState.EXPIRED},
+    CashOutState.RESERVED: {CashOutState.TRANSFERRED, CashOutState.RETURNING},
+    CashOutState.TRANSFERRED: {CashOutState.ON_THE_WAY, CashOutState.RETURNING},
+    CashOutState.ON_THE_WAY: {CashOutState.PAID, CashOutState.RETURNING},
+    CashOutState.PAID: {CashOutState.RETURNING},  # a bank may send money back days after it took it
+    CashOutState.RETURNING: {CashOutState.FAILED},
+    CashOutState.FAILED: set(),
+    CashOutState.REFUSED: set(),
+    CashOutState.CANCELLED: set(),
+    CashOutState.EXPIRED: set(),
 }
 
 

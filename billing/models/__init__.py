@@ -1,5 +1,6 @@
 """Stored things of this app."""
 
+from billing.models.cash_out import CashOut, CashOutRules, ConnectAccount, StripeMovement
 from billing.models.chain import ChainAttempt, ChainBlock, ChainCursor, ChainEvent, ChainSender, ChainTransaction
 from billing.models.confirmation import Confirmation
 from billing.models.desk import DeskRate, Quote
@@ -23,6 +24,8 @@ from billing.models.withdrawal import GasQuote, SentDeposit, UnassignedDeposit, 
 __all__ = [
     "Account",
     "AutoClaim",
+    "CashOut",
+    "CashOutRules",
     "ChainAccount",
     "ChainAttempt",
     "ChainBlock",
@@ -32,6 +35,7 @@ __all__ = [
     "ChainTransaction",
     "Claim",
     "Confirmation",
+    "ConnectAccount",
     "Currency",
     "DeskRate",
     "Dispute",
@@ -55,6 +59,7 @@ __all__ = [
     "SaleTerms",
     "SentDeposit",
     "StripeEvent",
+    "StripeMovement",
     "TokenFacts",
     "Transaction",
     "UnassignedDeposit",

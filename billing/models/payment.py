@@ -87,6 +87,7 @@ class StripeEvent(models.Model):
     type = models.CharField(max_length=80)
     object_type = models.CharField(max_length=60)
     object_id = models.CharField(max_length=120)
+    account = models.CharField(max_length=120, blank=True, help_text="Stripe's connected account; empty: our own.")
     created_at = models.DateTimeField(help_text="By Stripe's clock.")
     received_at = models.DateTimeField()
     processed_at = models.DateTimeField(null=True, db_index=True)

@@ -11,10 +11,11 @@ EARNINGS_HELD = "earnings_held"
 EARNINGS_AVAILABLE = "earnings_available"
 SETTLED = "settled"
 WITHDRAWING = "withdrawing"
+CASHING_OUT = "cashing_out"
 FROZEN = "frozen"
 SHORTFALL = "shortfall"
 
-USER_KINDS = {AVAILABLE, EARNINGS_HELD, EARNINGS_AVAILABLE, SETTLED, WITHDRAWING, FROZEN, SHORTFALL}
+USER_KINDS = {AVAILABLE, EARNINGS_HELD, EARNINGS_AVAILABLE, SETTLED, WITHDRAWING, CASHING_OUT, FROZEN, SHORTFALL}
 PLATFORM_KINDS = {
     "commission",
     "desk_inventory",
@@ -26,6 +27,8 @@ PLATFORM_KINDS = {
     "payout_clearing",
     "desk_sales_usd",
     "sale_proceeds_usd",
+    "stripe_fees",
+    "company_usd",
     "disputed_usd",
     "unassigned_deposits",
 }
@@ -37,6 +40,9 @@ MAY_BE_NEGATIVE = {
     "payout_clearing",
     "shortfall",
     "disputed_usd",
+    "desk_sales_usd",  # the desk may have bought back more than it sold, with dollars the company added
+    "stripe_fees",
+    "company_usd",
 }
 
 
