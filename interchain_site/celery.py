@@ -26,6 +26,8 @@ def schedule() -> dict[str, dict[str, object]]:
         ("billing.tasks.money.sweep_payments", 15),
         ("billing.tasks.money.release_earnings", 20),
         ("billing.tasks.settlement.run_round", settings.SETTLEMENT_ROUND_SECONDS),
+        ("billing.tasks.proofs.take_reserves_if_due", min(60, settings.RESERVES_SECONDS)),
+        ("billing.tasks.proofs.reconcile_if_due", min(60, settings.RECONCILE_SECONDS)),
         ("nodes.tasks.sweep_liveness", 5),
         ("nodes.tasks.republish_routes", 10),
         ("nodes.tasks.save_gateway_counts", settings.READING_INTERVAL_SECONDS),

@@ -230,7 +230,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_TIME_LIMIT = 300
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_TASK_ROUTES = {"billing.tasks.settlement.*": {"queue": "chain"}}
+CELERY_TASK_ROUTES = {"billing.tasks.settlement.*": {"queue": "chain"}, "billing.tasks.proofs.*": {"queue": "chain"}}
 CELERY_TIMEZONE = "UTC"
 
 # --- money -------------------------------------------------------------------------------------------------------
@@ -254,6 +254,9 @@ CHARGE_INTERVAL_SECONDS = env.integer("CHARGE_INTERVAL_SECONDS", 60)
 EPOCH_SECONDS = env.integer("EPOCH_SECONDS", 3600)
 RESERVES_SECONDS = env.integer("RESERVES_SECONDS", 86_400)  # how often the public reserves page gets a new snapshot
 RESERVES_KEEP = env.integer("RESERVES_KEEP", 7)  # snapshots whose personal proofs can still be downloaded; roots stay
+RECONCILE_STRIPE_DAYS = env.integer(
+    "RECONCILE_STRIPE_DAYS", 120
+)  # how far back Stripe's objects are compared one by one
 RECONCILE_SECONDS = env.integer("RECONCILE_SECONDS", 86_400)  # how often ledger, contracts and Stripe are compared
 GRACE_SECONDS = env.integer("GRACE_SECONDS", 7 * 86_400)
 BALANCE_WARNING_HOURS = [int(hours) for hours in env.names("BALANCE_WARNING_HOURS", "72,24,1")]
@@ -261,6 +264,11 @@ BALANCE_WARNING_HOURS = [int(hours) for hours in env.names("BALANCE_WARNING_HOUR
 # --- Ethereum ----------------------------------------------------------------------------------------------------
 ETHEREUM_RPC_URL = env.text("ETHEREUM_RPC_URL", "http://127.0.0.1:8545")
 ETHEREUM_CHAIN_ID = env.integer("ETHEREUM_CHAIN_ID", 31337)
+ETHEREUM_CHECK_RPC_URL = env.text(
+    "ETHEREUM_CHECK_RPC_URL", ""
+)  # another provider's node; what is final must be so there too
+# When a block counts as final: so many blocks deep (confirmations), or when the chain itself says so (finalized).
+ETHEREUM_FINALITY = env.text("ETHEREUM_FINALITY", "confirmations")
 ETHEREUM_CONFIRMATIONS = env.integer("ETHEREUM_CONFIRMATIONS", 1)
 ETHEREUM_DEPLOYMENTS_FILE = Path(env.text("ETHEREUM_DEPLOYMENTS_FILE", str(DATA_DIR / "deployments.json")))
 # Who signs, per role: an encrypted keystore (Web3 Secret Storage JSON) and the file with its password, or the role's

@@ -11,7 +11,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -98,6 +98,12 @@ def take_snapshot(*, now: datetime, chain: Chain | None, by: User | None = None)
         _forget_old_leaves()
         audit.record("reserves_snapshot_taken", subject=f"reserves:{snapshot.pk}", by=by, root=snapshot.root)
     return snapshot
+
+
+def is_due(*, now: datetime) -> bool:
+    """Return whether the newest snapshot is older than `RESERVES_SECONDS`."""
+    newest = ReserveSnapshot.objects.values_list("taken_at", flat=True).first()
+    return newest is None or now - newest >= timedelta(seconds=settings.RESERVES_SECONDS)
 
 
 def liabilities() -> Liabilities:
