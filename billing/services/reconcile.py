@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from billing.chain.types import Chain
 from billing.models import ReconcileRun
-from billing.services import reconcile_chain, reconcile_ledger, reconcile_stripe
 from billing.services.reconcile_findings import Check
 from billing.states import ReconcileOutcome
 from interchain_site.core import audit
@@ -48,6 +47,9 @@ def run(*, now: datetime, chain: Chain | None, unread: str = "", by: User | None
     Args:
         chain: None when no node answers; then `unread` says why.
     """
+    # Imported late: what pays out asks `withdrawals_blocked`, and the comparison reads what pays out.
+    from billing.services import reconcile_chain, reconcile_ledger, reconcile_stripe
+
     checks = [
         reconcile_ledger.entries(),
         reconcile_ledger.balances(),
