@@ -113,4 +113,5 @@ def next_release(user_id: int) -> datetime | None:
 
 def payments_of(user_id: int) -> QuerySet[Payment]:
     """Return a person's payments, newest first."""
-    return Payment.objects.filter(user_id=user_id).prefetch_related("disputes")
+    found = Payment.objects.filter(user_id=user_id).select_related("quote", "sale_purchase")
+    return found.prefetch_related("disputes")

@@ -1,7 +1,7 @@
 from django.urls import path
 
 from billing.stripe import webhooks
-from billing.views import ledger, settlement, topups
+from billing.views import ledger, sale, settlement, topups
 
 urlpatterns = [
     path("buy/", topups.buy_ntc, name="buy_ntc"),
@@ -10,6 +10,16 @@ urlpatterns = [
     path("payments/", topups.payments, name="payments"),
     path("payments/<uuid:payment_id>/", topups.payment_detail, name="payment_detail"),
     path("payments/<uuid:payment_id>/status/", topups.payment_status, name="payment_status"),
+    path("sale/", sale.sale, name="sale"),
+    path("sale/card/", sale.sale_card, name="sale_card"),
+    path("sale/price/", sale.sale_price, name="sale_price"),
+    path("sale/wallet/", sale.sale_wallet, name="sale_wallet"),
+    path("sale/wallet/price/", sale.sale_wallet_price, name="sale_wallet_price"),
+    path("sale/declare/", sale.sale_declare, name="sale_declare"),
+    path("sale/purchases/", sale.purchases, name="sale_purchases"),
+    path("sale/purchases/<uuid:purchase_id>/", sale.purchase, name="sale_purchase"),
+    path("sale/purchases/<uuid:purchase_id>/status/", sale.purchase_status, name="sale_purchase_status"),
+    path("token/", sale.token, name="token"),
     path("ledger/", ledger.ledger, name="ledger"),
     path("ledger/csv/", ledger.ledger_csv, name="ledger_csv"),
     path("earnings/", ledger.earnings, name="earnings"),

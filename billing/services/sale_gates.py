@@ -54,16 +54,8 @@ def newest_terms() -> SaleTerms | None:
     return SaleTerms.objects.order_by("-published_at", "-pk").first()
 
 
-def set_rules(
-    *,
-    quota_units: int | None,
-    terms_required: bool,
-    country_required: bool,
-    refused: str,
-    paused: bool,
-    by: User | None,
-) -> SaleRules:
-    """Switch the rules; every change is in the audit trail.
+def check_rules(*, quota_units: int | None, terms_required: bool, refused: str) -> list[str]:
+    """Return the refused countries' codes in order.
 
     Raises:
         Invalid: a code that is no country, a quota of nothing, or a terms gate without terms.
@@ -78,6 +70,25 @@ def set_rules(
     if terms_required and newest_terms() is None:
         message = "Publish terms first: under Sale terms, Add."
         raise Invalid(message, fields={"terms_required": message})
+    return codes
+
+
+@transaction.atomic
+def set_rules(
+    *,
+    quota_units: int | None,
+    terms_required: bool,
+    country_required: bool,
+    refused: str,
+    paused: bool,
+    by: User | None,
+) -> SaleRules:
+    """Switch the rules; every change is in the audit trail.
+
+    Raises:
+        Invalid: see `check_rules`.
+    """
+    codes = check_rules(quota_units=quota_units, terms_required=terms_required, refused=refused)
     wanted: dict[str, Any] = {
         "quota_units": quota_units,
         "terms_required": terms_required,
@@ -85,9 +96,8 @@ def set_rules(
         "refused_countries": " ".join(codes),
         "paused": paused,
     }
-    with transaction.atomic():
-        row, _ = SaleRules.objects.update_or_create(pk=1, defaults=wanted)
-        audit.record("sale_rules_set", subject="sale_rules:1", by=by, **wanted)
+    row, _ = SaleRules.objects.update_or_create(pk=1, defaults=wanted)
+    audit.record("sale_rules_set", subject="sale_rules:1", by=by, **wanted)
     return row
 
 
@@ -173,3 +183,15 @@ def quota_left(*, user: User, sale_round: SaleRound) -> int | None:
         return None
     bought = SalePurchase.objects.filter(user=user, sale_round=sale_round, state__in=COUNTS_FOR_QUOTA)
     return max(0, quota - (bought.aggregate(units=Sum("units"))["units"] or 0))
+
+
+def declared_country(*, user: User) -> str:
+    """Return the country a person said last, or nothing."""
+    found = SaleDeclaration.objects.filter(user=user).first()
+    return found.country if found else ""
+
+
+def accepted_terms(*, user: User) -> int | None:
+    """Return the newest terms' id if this person accepted them already."""
+    found, newest = SaleDeclaration.objects.filter(user=user).first(), newest_terms()
+    return found.terms_id if found and newest and found.terms_id == newest.pk else None

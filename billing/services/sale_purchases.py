@@ -94,14 +94,23 @@ def quote(*, user: User, now: datetime, cents: int | None = None, units: int | N
 
 
 def note_sent(
-    *, user: User, asset: str, units: int, paid: int, account: str, wallet: str, transaction_hash: str, now: datetime
+    *,
+    user: User,
+    sale_round_id: int,
+    asset: str,
+    units: int,
+    paid: int,
+    account: str,
+    wallet: str,
+    transaction_hash: str,
+    now: datetime,
 ) -> SalePurchase:
     """Remember what a buyer's wallet says it sent, so that their history shows it at once. Believed only for display.
 
     Raises:
-        Invalid: not the hash of a transaction.
+        Invalid: not the hash of a transaction, or no such round.
     """
-    sale_round = open_round()
+    sale_round = SaleRound.objects.filter(pk=sale_round_id).first()
     digits = transaction_hash.lower().removeprefix("0x")
     if len(digits) != HASH_LENGTH - 2 or set(digits) - set("0123456789abcdef") or sale_round is None:
         raise Invalid("This is not the hash of a transaction.", fields={"hash": "0x and 64 digits."})

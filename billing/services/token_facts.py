@@ -10,9 +10,9 @@ from typing import Any
 import structlog
 
 from billing.chain import deployments
-from billing.chain.interfaces import interface
 from billing.chain.deployments import Deployment
 from billing.chain.errors import Reverted
+from billing.chain.interfaces import interface
 from billing.chain.sale import TokenSale
 from billing.chain.types import Chain
 from billing.chain.vault import FounderVault
@@ -63,6 +63,11 @@ class Facts:
     vault_observed_since: int = 0
     vault_last_price: int = 0
     vault_last_observed_at: int = 0
+
+    @property
+    def time_met(self) -> bool:
+        """Whether the three years were over when the chain was read."""
+        return self.unlocks_at is not None and self.unlocks_at <= self.checked_at
 
     @property
     def unlocks_at(self) -> datetime | None:

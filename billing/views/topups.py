@@ -95,6 +95,8 @@ def quote_detail(request: HttpRequest, quote_id: UUID) -> HttpResponse:
 def payment_detail(request: HttpRequest, payment_id: UUID) -> HttpResponse:
     """What became of a payment. A buyer coming back from Stripe waits here for the webhook."""
     payment = get_object_or_404(queries.payments_of(person(request).pk), pk=payment_id)
+    if payment.for_sale_round:
+        return redirect(payment)
     return render(request, "billing/payment_detail.html", _payment_context(request, payment))
 
 

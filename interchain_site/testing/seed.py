@@ -35,7 +35,7 @@ def main() -> None:
 
     cast, now = make_cast(), timezone.now()
     money(cast, now)
-    arguments = {**purchases(cast, now), **apps_and_devices(cast, now), **settlement(cast, now)}
+    arguments = {**purchases(cast, now), **apps_and_devices(cast, now), **settlement(cast, now), **token_sale(cast, now)}
     sessions = {}
     for field in fields(cast):
         client = Client()
@@ -114,7 +114,13 @@ def apps_and_devices(cast: Cast, now: datetime) -> dict[str, list[str]]:
     publishing.register_app(name="Draft", slug="draft", by=cast.publisher)
     charging.charge_new_readings()
     website = ["harbour-cafe"]
-    return {"app_detail": website, "release_new": website, "app_deploy": ["guest-book"], "device_detail": [box.id]}
+    return {
+        "app_detail": website,
+        "release_new": website,
+        "app_deploy": ["guest-book"],
+        "device_detail": [box.id],
+        "device_limits": [box.id],
+    }
 
 
 def settlement(cast: Cast, now: datetime) -> dict[str, list[str]]:
@@ -152,6 +158,38 @@ def settlement(cast: Cast, now: datetime) -> dict[str, list[str]]:
         state=EpochState.FINAL, posting=sent, contract=WALLET, mined_at=now, claimable_at=now, final_at=now
     )
     return {"settlement_detail": [str(epoch.sequence)]}
+
+
+def token_sale(cast: Cast, now: datetime) -> dict[str, list[str]]:
+    """Round 1 is open, the chain was read, and the buyer has paid for a purchase that is not on the chain yet."""
+    import httpx
+
+    from billing.models import SaleRound, TokenFacts
+    from billing.services import sale_purchases, topups
+
+    names = ("intercoin", "sale", "vault", "settlement", "timelock", "stablecoin", "ether_feed", "ntc_feed", "treasury")
+    figures = {
+        "chain_id": 31_337,
+        "supply": 25_000_000 * NTC,
+        "vault_balance": 5_000_000 * NTC,
+        "settlement_balance": 60_000 * NTC,
+        "stablecoin_decimals": 6,
+        "stablecoin_cost": 100_000,
+        "wei_cost": 4 * 10**13,
+        "vault_window_seconds": 30 * 86_400,
+    }
+    values = {**{name: str(value) for name, value in figures.items()}, **dict.fromkeys(names, WALLET)}
+    TokenFacts.objects.create(pk=1, values={**values, "stablecoin_symbol": "tUSD"}, block_number=4_242, checked_at=now)
+    SaleRound.objects.filter(number=1).update(
+        price_nano_usd=100_000_000, opened_at=now - timedelta(days=3), sold_units=3_456_789 * NTC
+    )
+    quote = sale_purchases.quote(user=cast.buyer, cents=5_000, now=now)
+    paid = topups.start_checkout(quote_id=quote.pk, user=cast.buyer, now=now)
+    card = {"number": "4242424242424242", "expiry": "12 / 40", "cvc": "123", "name": "A Person"}
+    httpx.post(paid.session_url, data=card, timeout=10)
+    topups.sync_payment(payment_id=paid.pk, now=now)
+    purchase = [str(paid.sale_purchase.pk)]
+    return {"sale_purchase": purchase, "sale_purchase_status": purchase}
 
 
 if __name__ == "__main__":

@@ -16,13 +16,16 @@ OF_ONE = {
     "app_deploy": "publisher",
     "release_new": "publisher",
     "device_detail": "owner",
+    "device_limits": "owner",
     "quote_detail": "buyer",
     "payment_detail": "buyer",
+    "sale_purchase": "buyer",
 }
 # Pages everybody has, each with their own content.
 OF_EVERYBODY = (
     "account_home", "apps", "app_new", "api_token", "prices", "buy_ntc", "payments", "ledger", "earnings", "devices",
     "device_new", "settlements", "settlement_detail", "wallet",
+    "sale", "sale_purchases", "token",
 )  # fmt: skip
 # Not pages: fragments, orders, files, answers to machines, redirects.
 OTHER = {
@@ -34,6 +37,12 @@ OTHER = {
     "price_preview": "fragment",
     "payment_status": "fragment",
     "balance": "fragment",
+    "sale_card": "takes orders",
+    "sale_price": "fragment",
+    "sale_wallet": "answers the wallet's script",
+    "sale_wallet_price": "fragment",
+    "sale_declare": "takes orders",
+    "sale_purchase_status": "fragment",
     "ledger_csv": "file",
     "stripe_webhook": "for Stripe",
     "wallet_status": "fragment",
@@ -43,6 +52,7 @@ OTHER = {
     "device_status": "fragment",
     "device_token": "takes orders",
     "device_pause": "takes orders",
+    "device_drain": "takes orders",
     "device_resume": "takes orders",
     "device_revoke": "takes orders",
     "agent_archive": "file",
