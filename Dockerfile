@@ -14,6 +14,7 @@ COPY --chown=interchain: nodes nodes
 COPY --chown=interchain: marketplace marketplace
 COPY --chown=interchain: templates templates
 COPY --chown=interchain: static static
+COPY --chown=interchain: verify verify
 # Values for this one command only; nothing of them stays in the image.
 RUN SECRET_KEY=building FIELD_ENCRYPTION_KEYS=building DATA_DIR=/data PORTAL_URL=https://building.invalid \
     python manage.py collectstatic --no-input -v 0

@@ -1,7 +1,7 @@
 from django.urls import path
 
 from billing.stripe import webhooks
-from billing.views import ledger, sale, settlement, topups
+from billing.views import ledger, reserves, sale, settlement, topups
 
 urlpatterns = [
     path("buy/", topups.buy_ntc, name="buy_ntc"),
@@ -26,6 +26,9 @@ urlpatterns = [
     path("balance/", ledger.balance, name="balance"),
     path("settlements/", settlement.settlements, name="settlements"),
     path("settlements/<int:sequence>/", settlement.settlement_detail, name="settlement_detail"),
+    path("reserves/", reserves.reserves, name="reserves"),
+    path("reserves/proof/", reserves.reserves_proof, name="reserves_proof"),
+    path("reserves/interchain-verify.pyz", reserves.verifier, name="verifier"),
     path("wallet/", settlement.wallet, name="wallet"),
     path("wallet/status/", settlement.wallet_status, name="wallet_status"),
     path("wallet/enter/", settlement.wallet_enter, name="wallet_enter"),

@@ -134,7 +134,7 @@ def test_before_the_epoch_and_without_a_node_it_says_so(charged, cast):
     proof = file_of(line(0, cast.publisher), cast.publisher)
     report = look(proof)
     assert report.exit_code == EXIT_MISSING
-    assert [words for kind, words in report.findings if kind == MISSING][0].startswith(
+    assert next(words for kind, words in report.findings if kind == MISSING).startswith(
         "Inclusion: this statement is in no"
     )
     proof, _ = settled_file(line(0, cast.publisher), cast.publisher)
