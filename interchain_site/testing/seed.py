@@ -36,6 +36,7 @@ def main() -> None:
     cast, now = make_cast(), timezone.now()
     money(cast, now)
     arguments = {**purchases(cast, now), **apps_and_devices(cast, now), **settlement(cast, now), **token_sale(cast, now)}
+    proofs(now)
     sessions = {}
     for field in fields(cast):
         client = Client()
@@ -190,6 +191,22 @@ def token_sale(cast: Cast, now: datetime) -> dict[str, list[str]]:
     topups.sync_payment(payment_id=paid.pk, now=now)
     purchase = [str(paid.sale_purchase.pk)]
     return {"sale_purchase": purchase, "sale_purchase_status": purchase}
+
+
+def proofs(now: datetime) -> None:
+    """Two reserve snapshots, one that says what the contract held, and books that agreed."""
+    from billing.models import ReconcileRun, ReserveSnapshot
+    from billing.services import reserves
+    from billing.states import ReconcileOutcome
+
+    reserves.take_snapshot(now=now - timedelta(days=1), chain=None)
+    snapshot = reserves.take_snapshot(now=now, chain=None)
+    facts = {"chain_id": 31_337, "contract": WALLET, "block_number": 4_242, "block_hash": HASH, "block_time": now}
+    held = snapshot.owed_units + 25 * NTC
+    ReserveSnapshot.objects.filter(pk=snapshot.pk).update(
+        **facts, contract_units=held, deposited_units=held + NTC, paid_units=NTC, arriving_units=25 * NTC
+    )
+    ReconcileRun.objects.create(started_at=now, finished_at=now, outcome=ReconcileOutcome.CLEAN, checks=[])
 
 
 if __name__ == "__main__":

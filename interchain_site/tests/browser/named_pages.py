@@ -25,7 +25,7 @@ OF_ONE = {
 OF_EVERYBODY = (
     "account_home", "apps", "app_new", "api_token", "prices", "buy_ntc", "payments", "ledger", "earnings", "devices",
     "device_new", "settlements", "settlement_detail", "wallet",
-    "sale", "sale_purchases", "token",
+    "sale", "sale_purchases", "token", "reserves",
 )  # fmt: skip
 # Not pages: fragments, orders, files, answers to machines, redirects.
 OTHER = {
@@ -44,6 +44,10 @@ OTHER = {
     "sale_declare": "takes orders",
     "sale_purchase_status": "fragment",
     "ledger_csv": "file",
+    "bill_proof": "file",
+    "reserves_proof": "file",
+    "verifier": "file",
+    "price_list_document": "file",
     "stripe_webhook": "for Stripe",
     "wallet_status": "fragment",
     "wallet_sign": "takes orders",

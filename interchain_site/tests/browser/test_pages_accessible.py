@@ -22,6 +22,7 @@ from interchain_site.tests.browser.named_pages import EVERYBODY, OF_EVERYBODY, O
 LOOKS = list(product(WIDTHS, SCHEMES))
 VISITOR_PAGES = {
     "landing": "/",
+    "reserves": "/reserves/",
     "login": "/accounts/login/",
     "signup": "/accounts/signup/",
     "password_reset": "/accounts/password/reset/",
