@@ -125,7 +125,7 @@ contract Settlement is ISettlement, AccessControlDefaultAdminRules {
     uint64 public constant MAX_CLAIM_DELAY = 30 days;
 
     /// @dev How many epochs are kept. No more can wait for their delay at the same time.
-    uint256 public constant RING = 128;
+    uint64 public constant RING = 128;
 
     /// @dev What fills a slot before its first epoch: no commitment, claimable long ago. Never zero, so that settling is cheap.
     bytes32 private constant FILLING = bytes32(uint256(1));
@@ -235,8 +235,11 @@ contract Settlement is ISettlement, AccessControlDefaultAdminRules {
             revert SettlementUnderfunded(totals.cumulative, state.deposited);
         }
         _makeRoom(epoch);
-        uint64 claimableAt = uint64(block.timestamp) + claimDelay;
-        state.nextEpoch = uint40(epoch) + 1;
+        uint64 claimableAt;
+        unchecked {
+            claimableAt = uint64(block.timestamp) + claimDelay;
+            state.nextEpoch = uint40(epoch + 1);
+        }
         _ring[epoch % RING] = _commitment(epoch, claimableAt, payoutRoot, usageRoot, totals.cumulative);
         emit Settled(epoch, payoutRoot, usageRoot, claimableAt, totals);
     }
@@ -324,15 +327,11 @@ contract Settlement is ISettlement, AccessControlDefaultAdminRules {
     function _makeRoom(uint64 epoch) private {
         bytes32 old = _ring[epoch % RING];
         uint64 claimableAt = _claimableAt(old);
-        if (claimableAt == 0) {
-            return; // vetoed
-        }
         if (claimableAt > block.timestamp) {
-            // forge-lint: disable-next-line(unsafe-typecast)
-            revert SettlementTooManyPending(epoch - uint64(RING), claimableAt);
+            revert SettlementTooManyPending(epoch - RING, claimableAt);
         }
-        uint64 after_ = _claimableAt(_ring[(epoch + 1) % RING]);
-        if (after_ == 0 || after_ > block.timestamp) {
+        uint64 next = _claimableAt(_ring[(epoch + 1) % RING]);
+        if ((next == 0 || next > block.timestamp) && claimableAt != 0) {
             anchor = old;
         }
     }
@@ -380,15 +379,16 @@ contract Settlement is ISettlement, AccessControlDefaultAdminRules {
     /// @dev Adds to what was paid in all, within what was announced.
     function _count(uint96 announced, uint256 amount) private {
         State memory state = _state;
-        if (announced > state.announced) {
-            state.announced = uint72(announced); // not above `deposited` when it was settled
-        }
         uint256 sum = state.paid + amount;
-        if (sum > state.announced) {
-            revert SettlementOverdrawn(sum, state.announced);
+        if (announced > state.announced) {
+            _state.announced = uint72(announced); // not above what was deposited when it was settled
+        } else {
+            announced = state.announced;
         }
-        state.paid = uint72(sum);
-        _state = state;
+        if (sum > announced) {
+            revert SettlementOverdrawn(sum, announced);
+        }
+        _state.paid = uint72(sum);
     }
 
     function _commitment(uint64 number, uint64 claimableAt, bytes32 payoutRoot, bytes32 usageRoot, uint96 cumulative)
@@ -397,7 +397,7 @@ contract Settlement is ISettlement, AccessControlDefaultAdminRules {
         returns (bytes32)
     {
         bytes32 hash = keccak256(abi.encode(number, claimableAt, payoutRoot, usageRoot, cumulative));
-        return _vetoed(hash) | bytes32(uint256(claimableAt));
+        return bytes32((uint256(hash) & ~uint256(type(uint40).max)) | claimableAt);
     }
 
     /// @dev The commitment with its `claimableAt` taken away.

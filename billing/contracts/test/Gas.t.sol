@@ -1,46 +1,43 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.24;
 
+import {Settlement} from "../src/Settlement.sol";
 import {Scene} from "./Scene.sol";
 
-/// @dev What the calls of everyday life cost; `.gas-snapshot` keeps the numbers. Setting up is not counted.
+/**
+ * @dev What the calls of everyday life cost as whole transactions, calldata and the 21,000 of every transaction included
+ * (Forge's `isolate`). `snapshots/` keeps the numbers in git; `test.sh` fails when one changes.
+ *
+ * forge-config: default.isolate = true
+ */
 contract GasTest is Scene {
-    uint256 internal first;
-    uint256 internal second;
+    uint256 internal constant PROOF = 10; // levels: up to 1,024 payees
+
+    Settlement.Epoch internal first;
+    Settlement.Epoch internal second;
     bytes32[] internal proof;
 
     function setUp() public override {
         super.setUp();
-        first = settlePair(10, 5);
-        second = settlePair(25, 5);
+        bytes32 root;
+        (root, proof) = deep(leaf(OWNER, 12 * 10 ** 9), PROOF);
+        first = settleRoot(root, 500_000 * 10 ** 9);
         pass(DELAY);
-        proof = proofOf(leaf(OTHER_OWNER, 5));
-        settlement.claim(first, OWNER, 10, proof);
-        vm.prank(SALE);
-        token.approve(address(settlement), type(uint256).max);
+        settlement.claim(first, OWNER, 12 * 10 ** 9, proof);
+        (root, proof) = deep(leaf(OWNER, 34 * 10 ** 9), PROOF);
+        second = settleRoot(root, 500_100 * 10 ** 9);
+        pass(DELAY);
     }
 
     function test_Settle() public {
+        uint64 next = settlement.nextEpoch();
         vm.prank(OPERATOR);
-        settlement.settle(3, USAGE, USAGE, totals(30));
+        settlement.settle(next, keccak256("payouts"), USAGE, totals(500_100 * 10 ** 9));
+        vm.assertLe(vm.snapshotGasLastCall("settle"), 45_000);
     }
 
     function test_ClaimAgain() public {
-        settlement.claim(second, OWNER, 25, proof);
-    }
-
-    function test_ClaimForTheFirstTime() public {
-        settlement.claim(second, OTHER_OWNER, 5, proofOf(leaf(OWNER, 25)));
-    }
-
-    function test_Deposit() public {
-        vm.prank(SALE);
-        settlement.deposit(OWNER, 5);
-    }
-
-    function test_Transfer() public {
-        vm.prank(SALE);
-        // forge-lint: disable-next-line(erc20-unchecked-transfer)
-        token.transfer(FOUNDERS, 5);
+        settlement.claim(second, OWNER, 34 * 10 ** 9, proof);
+        vm.assertLe(vm.snapshotGasLastCall("claim again, 10 levels"), 55_000);
     }
 }

@@ -7,28 +7,32 @@ import {Scene} from "./Scene.sol";
 contract SettleTest is Scene {
     bytes32 internal constant PAYOUT = keccak256("payout");
 
-    function test_AnEpochIsKeptAndClaimableAfterTheDelay() public {
+    function test_AnEpochIsSettledAndSaid() public {
         vm.expectEmit(true, false, false, true, address(settlement));
-        emit Settlement.Settled(1, PAYOUT, USAGE, block.timestamp + DELAY, totals(10));
-        uint256 epoch = settleRoot(PAYOUT, 10);
-        Settlement.Epoch memory kept = settlement.epochs(epoch);
-        vm.assertEq(kept.payoutRoot, PAYOUT);
-        vm.assertEq(kept.usageRoot, USAGE);
-        vm.assertEq(kept.claimableAt, block.timestamp + DELAY);
+        emit Settlement.Settled(1, PAYOUT, USAGE, uint64(vm.getBlockTimestamp()) + DELAY, totals(10));
+        Settlement.Epoch memory epoch = settleRoot(PAYOUT, 10);
         vm.assertEq(settlement.nextEpoch(), 2);
-        vm.assertFalse(settlement.isClaimable(epoch));
-        pass(DELAY - 1);
-        vm.assertFalse(settlement.isClaimable(epoch));
-        pass(1);
-        vm.assertTrue(settlement.isClaimable(epoch));
+        (bytes32 value, uint64 claimableAt, bool vetoed) = settlement.commitment(1);
+        vm.assertEq(value, settlement.commitmentOf(epoch));
+        vm.assertEq(claimableAt, epoch.claimableAt);
+        vm.assertFalse(vetoed);
     }
 
-    function test_AnUnknownEpochIsAllZero() public view {
-        vm.assertEq(settlement.epochs(1).claimableAt, 0);
-        vm.assertFalse(settlement.isClaimable(1));
+    function testFuzz_ACommitmentIsTheEpochsHashAndItsTime(Settlement.Epoch memory epoch) public view {
+        vm.assume(epoch.claimableAt <= type(uint40).max);
+        uint256 hash = uint256(keccak256(abi.encode(epoch)));
+        vm.assertEq(settlement.commitmentOf(epoch), bytes32(hash >> 40 << 40 | epoch.claimableAt));
     }
 
-    function testFuzz_OnlyTheNextNumberIsTaken(uint256 epoch) public {
+    function test_NothingIsKeptOfAnEpochThatIsNotSettled() public {
+        settleRoot(PAYOUT, 10);
+        for (uint64 number = 0; number < 4; number += 2) {
+            (bytes32 value, uint64 claimableAt, bool vetoed) = settlement.commitment(number);
+            vm.assertTrue(value == 0 && claimableAt == 0 && !vetoed);
+        }
+    }
+
+    function testFuzz_OnlyTheNextNumberIsTaken(uint64 epoch) public {
         vm.assume(epoch != 1);
         refuses(abi.encodeWithSelector(Settlement.SettlementUnexpectedEpoch.selector, epoch, 1));
         vm.prank(OPERATOR);
@@ -47,58 +51,6 @@ contract SettleTest is Scene {
         refuses(abi.encodeWithSelector(Settlement.SettlementUnderfunded.selector, ESCROW + 1, ESCROW));
         vm.prank(OPERATOR);
         settlement.settle(2, PAYOUT, USAGE, totals(ESCROW + 1));
-    }
-
-    function test_AVetoEndsAnEpochAndEveryLaterOne() public {
-        uint256 good = settleRoot(PAYOUT, 10);
-        pass(60);
-        uint256 bad = settleRoot(PAYOUT, 20);
-        pass(60);
-        uint256 after_ = settleRoot(PAYOUT, 30);
-        vm.expectEmit(true, true, false, true, address(settlement));
-        emit Settlement.Vetoed(bad, GUARDIAN);
-        vm.expectEmit(true, true, false, true, address(settlement));
-        emit Settlement.Vetoed(after_, GUARDIAN);
-        vm.prank(GUARDIAN);
-        settlement.veto(bad);
-        pass(DELAY);
-        vm.assertTrue(settlement.isClaimable(good));
-        vm.assertFalse(settlement.isClaimable(bad));
-        vm.assertFalse(settlement.isClaimable(after_));
-        vm.assertEq(settlement.nextEpoch(), after_ + 1);
-    }
-
-    function test_AnEarlierVetoSkipsWhatIsVetoedAlready() public {
-        uint256 first = settleRoot(PAYOUT, 10);
-        uint256 second = settleRoot(PAYOUT, 20);
-        vm.startPrank(GUARDIAN);
-        settlement.veto(second);
-        settlement.veto(first);
-        vm.stopPrank();
-        vm.assertTrue(settlement.epochs(first).vetoed && settlement.epochs(second).vetoed);
-    }
-
-    function test_AVetoOfNothingIsRefused() public {
-        refuses(abi.encodeWithSelector(Settlement.SettlementUnknownEpoch.selector, 1));
-        vm.prank(GUARDIAN);
-        settlement.veto(1);
-    }
-
-    function test_ASecondVetoIsRefused() public {
-        uint256 epoch = settleRoot(PAYOUT, 10);
-        vm.startPrank(GUARDIAN);
-        settlement.veto(epoch);
-        refuses(abi.encodeWithSelector(Settlement.SettlementVetoedEpoch.selector, epoch));
-        settlement.veto(epoch);
-        vm.stopPrank();
-    }
-
-    function test_ALateVetoIsRefused() public {
-        uint256 epoch = settleRoot(PAYOUT, 10);
-        pass(DELAY);
-        refuses(abi.encodeWithSelector(Settlement.SettlementVetoTooLate.selector, epoch, block.timestamp));
-        vm.prank(GUARDIAN);
-        settlement.veto(epoch);
     }
 
     function test_ATooLongDelayIsRefused() public {
