@@ -12,11 +12,13 @@ from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from interchain_site.core.models import User
-from nodes.agent.protocol import Action, Desired, DesiredLease, Meter
+from nodes.agent.protocol import Action, Desired, DesiredLease, Meter, Mode
 from nodes.errors import NotFound
 from nodes.models import Device, Lease, MeterTotal
 from nodes.services.routes import url_of
-from nodes.states import HOLDS_MEMORY, LeaseState
+from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState
+
+_MODES = {DeviceState.PAUSED: Mode.PAUSED, DeviceState.DRAINING: Mode.DRAINING}
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,9 @@ def desired_of(device: Device) -> Desired:
             for lease in wanted.order_by("opened_at", "generation")
         ),
         reading_interval_seconds=settings.READING_INTERVAL_SECONDS,
+        limits=device.both_limits[0],
+        mode=_MODES.get(DeviceState(device.state), Mode.OPEN),
+        new_key=device.new_key_wanted,
     )
 
 

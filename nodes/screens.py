@@ -7,11 +7,13 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Sum
 
-from nodes.agent.protocol import Meter
+from interchain_site.core.templatetags.ui import bytes_
+from nodes.agent.limits import DAYS, Standing, least
+from nodes.agent.protocol import Hours, Meter
 from nodes.meters import readable
 from nodes.models import Device, Lease, MeterTotal
-from nodes.services import liveness
-from nodes.states import HOLDS_MEMORY
+from nodes.services import liveness, willingness
+from nodes.states import HOLDS_MEMORY, DeviceState
 
 MOST_LEASES = 50
 
@@ -21,6 +23,52 @@ def install_command(token: str) -> str:
     return f"curl -fsSL {settings.PORTAL_URL}/install/{token} | sudo sh"
 
 
+def standing(device: Device) -> Standing:
+    """Return whether the device takes apps now, for what only the page need say: not what its state says already."""
+    found = (
+        willingness.standing(device) if device.state not in (DeviceState.PENDING, DeviceState.REVOKED) else Standing()
+    )
+    return found
+
+
+def lent(device: Device) -> list[tuple[str, str]]:
+    """Return both sets of limits in a few words each, the ones that are set."""
+    page, own = device.both_limits
+    rows = []
+    transfer = least(page.transfer_bytes_per_month, own.transfer_bytes_per_month)
+    if transfer:
+        used = liveness.load_of(device).get("transfer_month_bytes", device.transfer_bytes)
+        rows.append(("Traffic this month", f"{bytes_(used)} of {bytes_(transfer)}"))
+    for limits in (page, own):
+        if limits.hours:
+            rows.append(("Hours", f"{hours_in_words(limits.hours)} ({limits.time_zone.replace('_', ' ')})"))
+    profiles = [name for name in page.profiles if name in own.profiles]
+    rows.append(("Sandboxes", ", ".join(profiles) or "none"))
+    rows.append(
+        ("Calls to the internet", "allowed for apps that ask" if page.outbound and own.outbound else "not allowed")
+    )
+    blocked = {*page.blocked_images, *own.blocked_images}
+    if blocked:
+        rows.append(("Images not accepted", ", ".join(sorted(blocked)[:5]) + (" …" if len(blocked) > 5 else "")))
+    return rows
+
+
+def hours_in_words(openings: tuple[Hours, ...]) -> str:
+    """Return "Monday–Friday 09:00–17:00, Saturday 10:00–14:00": days that follow each other with the same hours as one."""
+    runs: list[tuple[int, int, str]] = []
+    for hours in sorted(openings, key=lambda hours: (hours.day, hours.opens)):
+        text = f"{_clock(hours.opens)}–{_clock(hours.closes)}"
+        if runs and runs[-1][2] == text and runs[-1][1] + 1 == hours.day:
+            runs[-1] = (runs[-1][0], hours.day, text)
+        else:
+            runs.append((hours.day, hours.day, text))
+    return ", ".join(f"{DAYS[a]}{f'–{DAYS[b]}' if b != a else ''} {text}" for a, b, text in runs)
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02d}:{minute % 60:02d}"
+
+
 def device(device: Device) -> dict[str, Any]:
     """Return the context of a device's page: its state, leases without what they run, and its meters."""
     leases = Lease.objects.filter(device=device, state__in=HOLDS_MEMORY).order_by("opened_at")
@@ -28,6 +76,8 @@ def device(device: Device) -> dict[str, Any]:
     totals = {row["meter"]: row["sum"] for row in sums}
     return {
         "device": device,
+        "standing": standing(device),
+        "lent": lent(device),
         "last_heard_at": liveness.last_heard(device),
         "load": liveness.load_of(device),
         "leases": leases[:MOST_LEASES],

@@ -22,6 +22,7 @@ class DeviceState(models.TextChoices):
     ONLINE = "online", "online"
     OFFLINE = "offline", "offline"
     PAUSED = "paused", "paused"
+    DRAINING = "draining", "draining"
     REVOKED = "revoked", "revoked"
 
 
@@ -40,9 +41,10 @@ D, L = DeviceState, LeaseState
 
 DEVICE_MOVES: dict[DeviceState, frozenset[DeviceState]] = {
     D.PENDING: frozenset({D.ONLINE, D.REVOKED}),
-    D.ONLINE: frozenset({D.OFFLINE, D.PAUSED, D.REVOKED}),
-    D.OFFLINE: frozenset({D.ONLINE, D.PAUSED, D.REVOKED}),
-    D.PAUSED: frozenset({D.ONLINE, D.OFFLINE, D.REVOKED}),
+    D.ONLINE: frozenset({D.OFFLINE, D.PAUSED, D.DRAINING, D.REVOKED}),
+    D.OFFLINE: frozenset({D.ONLINE, D.PAUSED, D.DRAINING, D.REVOKED}),
+    D.PAUSED: frozenset({D.ONLINE, D.OFFLINE, D.DRAINING, D.REVOKED}),
+    D.DRAINING: frozenset({D.ONLINE, D.OFFLINE, D.PAUSED, D.REVOKED}),
     D.REVOKED: frozenset(),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from nodes.services import gateway_counts, liveness, routes
+from nodes.services import gateway_counts, liveness, owner_limits, routes
 
 
 @shared_task
@@ -20,3 +20,8 @@ def republish_routes() -> None:
 @shared_task
 def save_gateway_counts() -> None:
     gateway_counts.save()
+
+
+@shared_task
+def sweep_owner_limits() -> None:
+    owner_limits.sweep()

@@ -17,12 +17,14 @@ from marketplace.services import deployments, periods, wiping
 from marketplace.services.history import move
 from marketplace.states import DeploymentState, Desired, can_move
 from nodes import queries as nodes_queries
+from nodes.agent.protocol import Reason
 from nodes.models import Lease
 from nodes.queries import LeaseSummary
 from nodes.states import LeaseState
 
 log = structlog.get_logger(__name__)
 _S, _L = DeploymentState, LeaseState
+DECLINED = Reason.DECLINED.value
 
 
 @transaction.atomic
@@ -75,7 +77,10 @@ def _apply(deployment: Deployment, lease: LeaseSummary, *, now: datetime) -> Non
 
 
 def _ended(deployment: Deployment, lease: LeaseSummary, now: datetime) -> None:
-    """Steps: out of balance → grace · asked to stop → stopped · broke by itself → failed · asked to run → place again."""
+    """Steps: out of balance → grace · asked to stop → stopped · broke by itself → failed · asked to run → place again.
+
+    What a device's owner declined is nobody's fault: it is placed again.
+    """
     gone = lease.state == _L.STOPPED
     if deployment.state in (_S.STOPPED, _S.FAILED, _S.GRACE):
         return
@@ -85,7 +90,7 @@ def _ended(deployment: Deployment, lease: LeaseSummary, now: datetime) -> None:
     elif deployment.desired == Desired.STOPPED:
         if gone:
             _to(deployment, _S.STOPPED, lease, "Stopped; its data is kept.", now)
-    elif lease.reason and deployment.state in (_S.STARTING, _S.RUNNING, _S.UNHEALTHY):
+    elif lease.reason not in ("", DECLINED) and deployment.state in (_S.STARTING, _S.RUNNING, _S.UNHEALTHY):
         _to(deployment, _S.FAILED, lease, failures.explain(lease.reason, lease.message), now)
     elif gone:
         place_or_wait(deployment, now=now)

@@ -1,20 +1,21 @@
-"""`interchain-node enrol | run | status | doctor`: what an owner types."""
+"""`interchain-node enrol | run | doctor | status | pause | drain | resume | limits | logs`: what an owner types."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 import signal
 import sys
 from pathlib import Path
 
-from nodes.agent import __version__
+from nodes.agent import __version__, owner, protocol
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
 from nodes.agent.errors import AgentError
 
-DEFAULT_HOME = Path.home() / ".interchain-node" / "home"
+INSTALLED_HOME = Path("/opt/interchain-node/home")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -35,7 +36,7 @@ def main(arguments: "list[str] | None" = None) -> int:
 
 def enrol(parsed: argparse.Namespace) -> int:
     """Make this machine a device: examine it, measure it, make its key, hand the token in."""
-    from nodes.agent import benchmark, capacity, doctor, keys, protocol
+    from nodes.agent import benchmark, doctor, keys
     from nodes.agent.engine import Engine
     from nodes.agent.firewall import Firewall
     from nodes.agent.perf import Perf
@@ -49,34 +50,30 @@ def enrol(parsed: argparse.Namespace) -> int:
     doctor.require(doctor.examine(Engine(parsed.engine), Firewall()))
     _say("Measuring this device …")
     measured = benchmark.run(home.root)
-    offered = capacity.measure(
-        home.root,
-        cpu_millis=parsed.cpu_millis,
-        memory_bytes=parsed.memory_mib * 2**20,
-        disk_bytes=parsed.disk_gib * 2**30,
-        perf_counters=Perf().available,
-    )
+    offered, own = owner.offered(home, parsed, perf=Perf().available)
     key = keys.create(home.key)
     request = protocol.Enrolment(
-        parsed.token, key.public_x, __version__, offered, measured, endpoint_host=parsed.endpoint_host
+        parsed.token, key.public_x, __version__, offered, measured, endpoint_host=parsed.endpoint_host, limits=own
     )
     portal = Portal(parsed.portal)
     done: protocol.Enrolled = patiently(lambda: portal.enrol(request))
-    configuration.save(home, _settings(parsed, done, measured.instructions_per_second))
+    configuration.save(home, _settings(parsed, done, measured.instructions_per_second, own))
     _say(f"Enrolled as device {done.device_id}. Start it with: interchain-node run --home {home.root}")
     return 0
 
 
-def _settings(parsed: argparse.Namespace, done: "object", rate: int) -> Config:
+def _settings(parsed: argparse.Namespace, done: protocol.Enrolled, rate: int, own: protocol.Limits) -> Config:
     address = parsed.publish_address or ("127.0.0.1" if parsed.endpoint_host in LOOPBACK else Config.publish_address)
     return Config(
-        device_id=done.device_id,  # type: ignore[attr-defined]
-        portal_url=done.portal_url,  # type: ignore[attr-defined]
-        link_url=done.link_url,  # type: ignore[attr-defined]
+        device_id=done.device_id,
+        portal_url=done.portal_url,
+        link_url=done.link_url,
         instructions_per_second=rate,
         publish_address=address,
         allow_outbound=parsed.allow_outbound,
         engine=parsed.engine,
+        limits=dataclasses.replace(own, outbound=True),  # `allow_outbound` says it already
+        release_key=done.release_key,
     )
 
 
@@ -88,26 +85,6 @@ def run(parsed: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.stop())
     node.run()
-    return 0
-
-
-def status(parsed: argparse.Namespace) -> int:
-    """Print what this device runs, from Docker itself: true whether the agent runs or not."""
-    from nodes.agent.docker_executor import DockerExecutor
-    from nodes.agent.engine import Engine
-    from nodes.agent.images import Images
-
-    home = Home(Path(parsed.home))
-    settings = configuration.load(home)
-    engine = Engine(settings.engine)
-    images = Images(engine, fetch=lambda image, path, cancelled: None, folder=home.archives)
-    _say(f"Device {settings.device_id} of {settings.portal_url}")
-    seen = DockerExecutor(settings, engine=engine, images=images).observe()
-    for lease in seen.values():
-        state = f"running on port {lease.host_port}" if lease.running else f"not running (exit code {lease.exit_code})"
-        _say(f"  lease {lease.lease_id} generation {lease.generation}: {state}")
-    if not seen:
-        _say("  nothing runs here")
     return 0
 
 
@@ -127,19 +104,33 @@ def make_parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
     parser = argparse.ArgumentParser(prog="interchain-node", description="Lends this computer to Interchain.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True)
-    engine = os.environ.get("DOCKER_HOST", Config.engine)
-    for name, command in (("enrol", enrol), ("run", run), ("status", status), ("doctor", examine)):
-        sub = commands.add_parser(name, help=(command.__doc__ or "").split("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command, arguments in COMMANDS:
+        help_text = (command.__doc__ or "").split("\n")[0]
+        sub = commands.add_parser(name, help=help_text.replace("%", "%%"), description=help_text)
         sub.set_defaults(command=command)
-        sub.add_argument("--home", default=str(DEFAULT_HOME), help="folder of this device's key and settings")
-        sub.add_argument("--engine", default=engine, help="address of the Docker Engine")
-        if name == "enrol":
-            _enrol_arguments(sub)
+        sub.add_argument("--home", default=str(default_home()), help="folder of this device's key and settings")
+        if arguments is not None:
+            arguments(sub)
     return parser
 
 
+def default_home() -> Path:
+    """Return the folder the install script uses, or one of this person's own."""
+    chosen = os.environ.get("INTERCHAIN_NODE_HOME")
+    if chosen:
+        return Path(chosen)
+    return INSTALLED_HOME if INSTALLED_HOME.exists() else Path.home() / ".interchain-node" / "home"
+
+
+def _engine_argument(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--engine", default=os.environ.get("DOCKER_HOST", Config.engine), help="address of the Docker Engine"
+    )
+
+
 def _enrol_arguments(sub: argparse.ArgumentParser) -> None:
+    _engine_argument(sub)
     sub.add_argument("--portal", required=True, help="address of the portal")
     sub.add_argument("--token", required=True, help="from the device page; used once")
     sub.add_argument("--endpoint-host", default="", help="name or address the gateway reaches this device by")
@@ -150,5 +141,47 @@ def _enrol_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--allow-outbound", action="store_true", help="let apps that ask for it call out to the internet")
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+def _limits_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--cpu-millis", type=int, help="1000 is one core")
+    sub.add_argument("--memory-mib", type=int)
+    sub.add_argument("--disk-gib", type=int)
+    sub.add_argument("--transfer-gb", type=int, help="a month, in and out")
+    sub.add_argument("--hours", type=owner.parse_hours, help='"Mon-Fri 18:00-08:00, Sat 00:00-24:00", or always')
+    sub.add_argument("--time-zone", help="for the hours and the month, e.g. America/New_York")
+    sub.add_argument("--drain-minutes", type=int, help="before closing time, in which apps move away")
+    sub.add_argument("--profiles", type=_list, help="sandboxes accepted: restricted,baseline")
+    sub.add_argument("--blocked-images", type=_list, help="names or patterns, separated by commas; '' for none")
+    sub.add_argument("--outbound", type=_yes, metavar="yes|no", help="apps that ask for it may call out")
+
+
+def _list(text: str) -> "tuple[str, ...]":
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _yes(text: str) -> bool:
+    if text.lower() not in ("yes", "no"):
+        raise argparse.ArgumentTypeError("say yes or no")
+    return text.lower() == "yes"
+
+
+def _drain_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--wait", action="store_true", help="return when nothing runs here any more")
+
+
+def _logs_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("-n", "--lines", type=int, default=100)
+    sub.add_argument("-f", "--follow", action="store_true")
+
+
+_say = owner.say
+COMMANDS = (
+    ("enrol", enrol, _enrol_arguments),
+    ("run", run, None),
+    ("doctor", examine, _engine_argument),
+    ("status", owner.status, None),
+    ("pause", owner.pause, None),
+    ("drain", owner.drain, _drain_arguments),
+    ("resume", owner.resume, None),
+    ("limits", owner.show_limits, _limits_arguments),
+    ("logs", owner.logs, _logs_arguments),
+)

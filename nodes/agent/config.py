@@ -4,6 +4,8 @@ config.json   who this device is, where the portal is, the owner's limits       
 device.key    Ed25519 private key, PEM, mode 0600
 desired.json  the last desired state, so that a portal out of reach stops nothing  (mode 0600: holds apps' secrets)
 meters.json   cumulative counters, see meter.py
+mode.json     the owner's switch: paused or draining, see intake.py                 (absent: open)
+traffic.json  bytes of this month, for the owner's limit
 outbox/       signed readings the portal has not confirmed yet, see outbox.py
 receipts/     signed wipe receipts the portal has not confirmed yet
 archives/     image archives while they are downloaded
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from nodes.agent import files
 from nodes.agent.errors import SetupError
-from nodes.agent.protocol import ProtocolError, from_json
+from nodes.agent.protocol import Limits, ProtocolError, from_json
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,15 @@ class Config:
     subnet_pool: str = "10.231.0.0/16"  # each app's bridge takes 8 addresses of it
     engine: str = "unix:///var/run/docker.sock"
     runtime: str = ""  # container runtime; empty: the Engine's default
+    limits: Limits = field(
+        default_factory=Limits
+    )  # hold whatever the portal says; `interchain-node limits` changes them
+    release_key: str = ""  # whose signature on a version of the agent is trusted; came at enrolment
+
+    @property
+    def own_limits(self) -> Limits:
+        """The limits of this file, `allow_outbound` among them."""
+        return dataclasses.replace(self.limits, outbound=self.limits.outbound and self.allow_outbound)
 
 
 @dataclass(frozen=True)
@@ -53,9 +64,11 @@ class Home:
     outbox: Path = field(init=False)
     receipts: Path = field(init=False)
     archives: Path = field(init=False)
+    mode: Path = field(init=False)
+    traffic: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("desired", "meters", "config"):
+        for name in ("desired", "meters", "config", "mode", "traffic"):
             object.__setattr__(self, name, self.root / f"{name}.json")
         for name in ("outbox", "receipts", "archives"):
             object.__setattr__(self, name, self.root / name)

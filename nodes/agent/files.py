@@ -67,6 +67,13 @@ def lock(path: Path) -> IO[bytes]:
     return file
 
 
+def note_holder(held: "IO[bytes]") -> None:
+    """Write into a held lock which process holds it."""
+    held.truncate(0)
+    held.write(str(os.getpid()).encode())
+    held.flush()
+
+
 def private_folder(path: Path) -> Path:
     """Create the folder if need be, readable by its owner alone, and return it."""
     path.mkdir(parents=True, exist_ok=True)

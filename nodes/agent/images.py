@@ -27,9 +27,12 @@ class Local:
 class Images:
     """Images of one Engine."""
 
-    def __init__(self, engine: Engine, *, fetch: Fetch, folder: Path) -> None:
-        """Args: fetch: downloads an archive from the portal into a file. folder: where it may lie meanwhile."""
-        self._engine, self._fetch, self._folder = engine, fetch, folder
+    def __init__(
+        self, engine: Engine, *, fetch: Fetch, folder: Path, downloaded: "Callable[[int], None]" = lambda size: None
+    ) -> None:
+        """Args: fetch: downloads an archive from the portal into a file. folder: where it may lie meanwhile.
+        downloaded: told the bytes that came over the owner's line."""
+        self._engine, self._fetch, self._folder, self._downloaded = engine, fetch, folder, downloaded
 
     def ensure(self, image: Image, cancelled: threading.Event) -> Local:
         """Return the image, downloaded if it is not here yet.
@@ -77,6 +80,7 @@ class Images:
         path = self._folder / f"{image.archive_sha256}.tar"
         try:
             self._fetch(image, path, cancelled)
+            self._downloaded(path.stat().st_size)
             archives.check(path, image)
             loaded = ""
             for line in self._engine.stream("POST", "/images/load", query={"quiet": "1"}, body=archives.nameless(path)):
@@ -101,6 +105,10 @@ class Images:
         except EngineError as error:
             raise _pull_failure(reference, error) from error
         found = self._inspect(reference)
+        # What it takes unpacked, which is more than what came: the registry does not say how much that was.
+        self._downloaded(
+            int((self._engine.call("GET", f"/images/{reference}/json", ignore=(404,)) or {}).get("Size", 0))
+        )
         if found is None:
             raise _missing(f"{reference} was downloaded but is not there. Is the device's disk full?")
         return found

@@ -22,6 +22,15 @@ DESIRED_PATH = "/api/node/v1/desired"  # GET, If-None-Match → Desired (200 wit
 REPORT_PATH = "/api/node/v1/report"  # POST Report → 204
 READINGS_PATH = "/api/node/v1/readings"  # POST a JWS (compact) over ReadingBatch → Accepted
 RECEIPTS_PATH = "/api/node/v1/receipts"  # POST a JWS (compact) over WipeReceipt → 204
+MODE_PATH = "/api/node/v1/mode"  # POST ModeWish → 204: the owner, at the device, pauses or resumes it at the portal too
+CHECKS_PATH = "/api/node/v1/checks"  # POST CheckReport → 204
+INSTALL_CHECKS_PATH = (
+    "/api/node/v1/install-checks"  # the same before there is a key: the token in it speaks for the device
+)
+KEY_PATH = "/api/node/v1/key"  # POST a JWS over KeyChange, signed with the old key → 204
+LEAVE_PATH = "/api/node/v1/leave"  # POST nothing → 204: the owner, at the device, removes it
+RELEASE_PATH = "/api/node/v1/release"  # GET → ReleaseOffer, the version this device should run
+RELEASE_FILE_PATH = "/api/node/v1/releases/"  # GET + sha256 → that version's wheel
 ARCHIVE_PATH = "/api/node/v1/archives/"  # GET + sha256 → the image archive of a workload leased to this device
 LINK_PATH = "/link/"  # WebSocket; first message from the agent is the JWT; the portal sends {"type": "look"}
 
@@ -71,6 +80,25 @@ class Profile(str, Enum):
     BASELINE = "baseline"
 
 
+class Mode(str, Enum):
+    """Whether a device takes apps."""
+
+    OPEN = "open"
+    PAUSED = "paused"  # takes no new ones; what runs goes on
+    DRAINING = "draining"  # takes none, and what runs moves away
+    CLOSED = "closed"  # outside its hours, or the month's traffic is used up: nothing runs
+
+
+class Goodbye(str, Enum):
+    """Why a device closes its link: the reason of the WebSocket's close frame."""
+
+    STOP = "stop"  # the agent was stopped; apps go on
+    UPDATE = "update"  # the agent is back in a moment
+    SHUTDOWN = "shutdown"
+    SLEEP = "sleep"
+    UNINSTALL = "uninstall"
+
+
 class Observed(str, Enum):
     """What the agent sees of a lease."""
 
@@ -95,6 +123,7 @@ class Reason(str, Enum):
     WRONG_PORT = "wrong_port"  # runs, but nothing listens on the released port
     UNHEALTHY = "unhealthy"  # listens, but the health check fails
     DEVICE_ERROR = "device_error"  # Docker or the disk of the device failed
+    DECLINED = "declined"  # the device's owner does not take it (now); it belongs elsewhere
 
 
 @dataclass(frozen=True)
@@ -146,6 +175,31 @@ class DesiredLease:
 
 
 @dataclass(frozen=True)
+class Hours:
+    """One opening in the week: minutes of the day in the owner's time zone. One that closes before it opens ends the next day."""
+
+    day: int  # 0 is Monday
+    opens: int = 0
+    closes: int = 1440
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an owner lends. 0 means no limit of one's own; no hours mean always (nodes/agent/limits.py)."""
+
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    transfer_bytes_per_month: int = 0
+    hours: tuple[Hours, ...] = ()
+    time_zone: str = "UTC"
+    drain_minutes: int = 10  # before closing time, in which apps move away
+    profiles: tuple[str, ...] = ("restricted", "baseline")
+    outbound: bool = True  # whether apps that ask for it may call out to the internet
+    blocked_images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Desired:
     """All the portal wants of one device. A lease that is not listed is none of the portal's: stop it, keep its volume."""
 
@@ -153,6 +207,10 @@ class Desired:
     reading_interval_seconds: int = 30
     report_interval_seconds: int = 15
     poll_interval_seconds: int = 15
+    limits: Limits = field(default_factory=Limits)  # the owner's, from the device's page; the device's own hold as well
+    mode: Mode = Mode.OPEN  # what the owner chose on the device's page, so that `interchain-node status` can say it
+    new_key: bool = False  # the owner asks for a fresh key
+    release: str = ""  # the agent version this device should run; empty: the one it has
 
 
 @dataclass(frozen=True)
@@ -174,7 +232,12 @@ class Status:
 class Report:
     statuses: tuple[Status, ...] = ()
     agent_version: str = ""
-    load: dict[str, int] = field(default_factory=dict)  # memory_free_bytes, disk_free_bytes, cpu_percent
+    load: dict[str, int] = field(default_factory=dict)  # memory_free_bytes, disk_free_bytes, cpu_percent, …
+    mode: Mode = Mode.OPEN  # as the device itself has it: its switch, the hours and the month's traffic
+    mode_reason: str = ""
+    limits: Limits = field(default_factory=Limits)  # those of the device's own config.json
+    can_update: bool = False  # whether this agent can put another version of itself in its place
+    update_failure: str = ""  # which version did not come up here, and why
 
 
 @dataclass(frozen=True)
@@ -251,6 +314,7 @@ class Enrolment:
     capacity: Capacity
     benchmark: Benchmark
     endpoint_host: str = ""  # where the gateway reaches this device; empty: the address the portal sees
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -259,6 +323,67 @@ class Enrolled:
     portal_url: str
     link_url: str
     desired: Desired = field(default_factory=Desired)
+    release_key: str = ""  # Ed25519 JWK `x`: whose signature on a version of the agent this device trusts
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing a device needs, or is better with."""
+
+    name: str  # a word a program can use; the next check of the same name takes its place
+    ok: bool
+    message: str  # what was found, as a sentence
+    mend: str = ""  # what to type or change
+    needed: bool = True  # false: worth knowing, not worth refusing for
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    checks: tuple[Check, ...]
+    token: str = ""  # while the device has no key yet
+
+
+@dataclass(frozen=True)
+class ModeWish:
+    """The owner, at the device, wants the portal's own switch like this too."""
+
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class KeyChange:
+    """Signed with the old key; `proof` is a JWS of the new key over the same statement without it."""
+
+    device_id: str
+    new_key: str  # Ed25519 JWK `x`
+    proof: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a release key signs for a version of the agent."""
+
+    version: str
+    sha256: str  # of the wheel
+    size: int
+    created_at: str
+    kind: str = "agent-release"
+
+
+@dataclass(frozen=True)
+class ReleaseKeyChange:
+    """Signed with the old release key: from now on the new one speaks for the agent's versions."""
+
+    old_key: str
+    new_key: str
+    created_at: str
+    kind: str = "release-key"
+
+
+@dataclass(frozen=True)
+class ReleaseOffer:
+    manifest: str = ""  # a JWS over Manifest; empty: there is none for this device
+    keys: tuple[str, ...] = ()  # JWS over ReleaseKeyChange, oldest first: from the enrolment's key to the manifest's
 
 
 T = TypeVar("T")

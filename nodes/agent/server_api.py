@@ -70,6 +70,9 @@ class Portal:
     def report(self, report: protocol.Report) -> None:
         self._call("POST", protocol.REPORT_PATH, protocol.to_json(report))
 
+    def mode(self, wish: protocol.ModeWish) -> None:
+        self._call("POST", protocol.MODE_PATH, protocol.to_json(wish))
+
     def readings(self, jws: str) -> protocol.Accepted:
         answer = self._call("POST", protocol.READINGS_PATH, jws.encode(), kind="application/jose")
         return _understood(protocol.Accepted, answer)

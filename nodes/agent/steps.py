@@ -41,11 +41,13 @@ class Steps:
         wake: "Callable[[], None]",
         take_last: "Callable[[Seen], None]",
         arrived: "Callable[[], None]",
+        admit: "Callable[[DesiredLease], None]" = lambda lease: None,
     ) -> None:
-        """Args: take_last: reads the last counters of a stopped lease. arrived: told when a receipt waits."""
+        """Args: take_last: reads the last counters of a stopped lease. arrived: told when a receipt waits.
+        admit: raises `LeaseError` where the owner's limits say no."""
         self._board, self._watch, self._executor = board, watch, executor
         self._counters, self._receipts, self._key, self._device_id = counters, receipts, key, device_id
-        self._wake, self._take_last, self._arrived = wake, take_last, arrived
+        self._wake, self._take_last, self._arrived, self._admit = wake, take_last, arrived, admit
         self._cancels: dict[str, threading.Event] = {}
         self.unsafe = False  # set while the firewall does not stand: nothing is started
 
@@ -99,6 +101,7 @@ class Steps:
         if self.unsafe:
             message = "The device's firewall rules are not in place; nothing is started meanwhile."
             raise LeaseError(Reason.DEVICE_ERROR, message)
+        self._admit(lease)
         seen = self._executor.start(lease, cancelled=cancel)
         with self._board.lock:
             self._board.seen[lease.lease_id] = seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import threading
@@ -18,13 +19,14 @@ from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, SetupError
 from nodes.agent.firewall import Firewall
 from nodes.agent.images import Images
+from nodes.agent.intake import Intake
 from nodes.agent.link import Link
 from nodes.agent.loop import Agent, stored_desired
 from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.perf import Perf
-from nodes.agent.protocol import Image
+from nodes.agent.protocol import Image, Report
 from nodes.agent.server_api import Portal, patiently
 from nodes.agent.steps import Steps
 from nodes.agent.watch import Watch
@@ -45,11 +47,14 @@ class Node:
             self._lock = files.lock(home.root / "lock")
         except BlockingIOError:
             raise SetupError(f"Another agent is at work in {home.root} already.") from None
+        files.note_holder(self._lock)
         engine, firewall = Engine(settings.engine), Firewall()
         doctor.require(doctor.examine(engine, firewall))
         counters = Counters()
         self._portal = _portal(settings, key)
-        images = Images(engine, fetch=self._fetch, folder=home.archives)
+        images = Images(
+            engine, fetch=self._fetch, folder=home.archives, downloaded=lambda size: self._intake.downloaded(size)
+        )
         executor = DockerExecutor(settings, engine=engine, images=images)
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
         outbox, receipts = Outbox(home.outbox, key=key, device_id=settings.device_id), Receipts(home.receipts)
@@ -58,6 +63,7 @@ class Node:
         self._wake = threading.Event()
         board = Board(stored_desired(home), executor)
         watch = Watch(board, meters, wake=self._wake.set)
+        self._intake = Intake(home, settings, board, meters, news=lambda: self._courier.changed(), wake=self._wake.set)
         self._metering = Metering(
             meters=meters,
             counters=counters,
@@ -79,6 +85,7 @@ class Node:
             wake=self._wake.set,
             take_last=self._metering.take_last,
             arrived=lambda: self._courier.arrived(),
+            admit=self._intake.admit,
         )
         self.agent = agent = Agent(
             home,
@@ -95,7 +102,7 @@ class Node:
             self._portal,
             outbox=outbox,
             receipts=receipts,
-            report=agent.report,
+            report=self._report,
             desired=agent.want,
             revoked=agent.revoked,
         )
@@ -108,6 +115,7 @@ class Node:
             self._courier,
             self._link,
             self._metering,
+            self._intake,
             threading.Thread(target=self._events, name="events", daemon=True),
         )
         for thread in threads:
@@ -124,6 +132,7 @@ class Node:
     def _goodbye(self) -> None:
         """Last readings, last report, a closed link: in that order, each within its time."""
         self._metering.stop()
+        self._intake.stop()
         try:
             self._metering.take()
         except (AgentError, OSError) as error:
@@ -131,6 +140,17 @@ class Node:
         self._courier.stop(seconds=GOODBYE_SECONDS)
         self._link.stop()
         log.info("Stopped. Apps keep running; `interchain-node run` takes over where this left.")
+
+    def _report(self) -> Report:
+        """Return what the loop sees of the leases, and what the device is to its owner."""
+        report, standing = self.agent.report(), self._intake.standing
+        return dataclasses.replace(
+            report,
+            load={**report.load, **self._intake.load()},
+            mode=standing.mode,
+            mode_reason=standing.reason,
+            limits=self._settings.own_limits,
+        )
 
     def _events(self) -> None:
         while not self.agent.stopping.is_set():

@@ -22,7 +22,7 @@ from nodes.api.authentication import DeviceAuthentication
 from nodes.api.files import stream
 from nodes.errors import Malformed, TooLarge
 from nodes.models import Device
-from nodes.services import archives, enrolment, leases, liveness, metering, receipts, refusals
+from nodes.services import archives, devices, enrolment, leases, liveness, metering, owner_limits, receipts, refusals
 
 T = TypeVar("T")
 
@@ -100,7 +100,26 @@ class ReportView(AgentView):
         report = self.message(request, protocol.Report)
         device = self.device(request)
         liveness.note_load(device, report)
+        owner_limits.hear(device=device, report=report)
         leases.handle_report(device=device, report=report)
+        return HttpResponse(status=204)
+
+
+class ModeView(AgentView):
+    """POST ModeWish → 204: typed at the device, so its key speaks for the owner."""
+
+    def post(self, request: Request) -> HttpResponse:
+        wish = self.message(request, protocol.ModeWish)
+        devices.wish_mode(device=self.device(request), mode=wish.mode)
+        return HttpResponse(status=204)
+
+
+class Leave(AgentView):
+    """POST → 204: the owner removes the device at the device itself."""
+
+    def post(self, request: Request) -> HttpResponse:
+        device = self.device(request)
+        devices.revoke_device(device=device, by=device.owner)
         return HttpResponse(status=204)
 
 

@@ -1,16 +1,20 @@
 """What nodes stores: devices, what runs on them, and what was measured."""
 
-from nodes.models.device import Device, EnrolmentToken
+from nodes.models.device import Device, DeviceKey, EnrolmentToken
 from nodes.models.lease import Lease
 from nodes.models.reading import GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
+from nodes.models.release import AgentRelease, ReleaseKey
 
 __all__ = [
+    "AgentRelease",
     "Device",
+    "DeviceKey",
     "EnrolmentToken",
     "GatewayCount",
     "Lease",
     "MeterTotal",
     "ReadingBatch",
     "ReadingSequence",
+    "ReleaseKey",
     "WipeReceipt",
 ]

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from nodes.agent import protocol
+from nodes.agent.protocol import Mode
 from nodes.regions import Region
 from nodes.states import DeviceState
 
@@ -33,6 +35,26 @@ class Device(models.Model):
     reserved_cpu_millis = models.BigIntegerField(default=0)
     reserved_memory_bytes = models.BigIntegerField(default=0)
     reserved_disk_bytes = models.BigIntegerField(default=0)
+    limits = models.JSONField(default=dict, blank=True, help_text="protocol.Limits the owner set on the device's page.")
+    local_limits = models.JSONField(default=dict, blank=True, help_text="protocol.Limits of the device's own file.")
+    local_mode = models.CharField(
+        max_length=10, default=Mode.OPEN.value, help_text="protocol.Mode as the device has it."
+    )
+    local_reason = models.CharField(max_length=200, blank=True)
+    transfer_month = models.CharField(max_length=7, blank=True, help_text="2026-11, where the owner is.")
+    transfer_bytes = models.BigIntegerField(default=0, help_text="Of that month; kept while there is a limit.")
+    checks = models.JSONField(default=list, blank=True, help_text="Newest protocol.Check of each name.")
+    checked_at = models.DateTimeField(null=True, blank=True)
+    goodbye = models.CharField(
+        max_length=10, blank=True, help_text="protocol.Goodbye it left with; empty once it is back."
+    )
+    previous_key = models.CharField(
+        max_length=43, blank=True, help_text="Its key before; good until previous_key_until."
+    )
+    previous_key_until = models.DateTimeField(null=True, blank=True)
+    new_key_wanted = models.BooleanField(default=False, help_text="The owner asked for a fresh key.")
+    can_update = models.BooleanField(default=False, help_text="The agent can replace itself.")
+    update_failure = models.CharField(max_length=200, blank=True, help_text="Which version did not come up there.")
     created_at = models.DateTimeField()
     enrolled_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True, help_text="Saved now and then; Redis is fresher.")
@@ -59,6 +81,13 @@ class Device(models.Model):
                 condition=Q(reserved_disk_bytes__gte=0, reserved_disk_bytes__lte=F("disk_bytes")),
                 name="device_disk_not_over_committed",
             ),
+            models.CheckConstraint(
+                condition=Q(local_mode__in=[mode.value for mode in Mode]), name="device_local_mode_known"
+            ),
+            models.CheckConstraint(condition=Q(transfer_bytes__gte=0), name="device_transfer_not_negative"),
+            models.CheckConstraint(
+                condition=Q(previous_key="") | Q(previous_key_until__isnull=False), name="device_previous_key_ends"
+            ),
         )
 
     def __str__(self) -> str:
@@ -82,6 +111,11 @@ class Device(models.Model):
         return self.instructions_per_second // 10**6
 
     @property
+    def both_limits(self) -> tuple[protocol.Limits, protocol.Limits]:
+        """The owner's limits from the device's page and from its own file; each is asked, so the stricter wins."""
+        return protocol.from_json(protocol.Limits, self.limits), protocol.from_json(protocol.Limits, self.local_limits)
+
+    @property
     def instructions_per_second(self) -> int:
         """The benchmarked rate of one core; 0 while not enrolled."""
         return int(self.benchmark.get("instructions_per_second", 0))
@@ -101,3 +135,21 @@ class EnrolmentToken(models.Model):
 
     def __str__(self) -> str:
         return f"for {self.device_id}"
+
+
+class DeviceKey(models.Model):
+    """Every key a device ever signed with, so that old evidence can be checked and no key serves twice."""
+
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="keys")
+    public_key = models.CharField(max_length=43, unique=True, help_text="Ed25519 JWK x, base64url.")
+    statement = models.TextField(
+        blank=True, help_text="JWS of the key before that named this one; empty for the first."
+    )
+    began_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True, help_text="From when on only evidence is checked with it.")
+
+    class Meta:
+        ordering = ("began_at", "id")
+
+    def __str__(self) -> str:
+        return f"{self.public_key[:8]}… of {self.device_id}"

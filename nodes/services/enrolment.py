@@ -15,7 +15,7 @@ from joserfc.jwk import OKPKey
 
 from interchain_site.core import audit
 from interchain_site.core.models import User
-from nodes.agent import protocol
+from nodes.agent import limits, protocol
 from nodes.errors import Conflict, Invalid, TokenExpired, TokenUnknown, TokenUsed
 from nodes.models import Device, EnrolmentToken
 from nodes.policies import check_can_manage
@@ -113,6 +113,7 @@ def enrol(*, enrolment: protocol.Enrolment, seen_address: str) -> Device:
                 endpoint_host=host,
                 capacity=_as_json(enrolment.capacity),
                 benchmark=_as_json(enrolment.benchmark),
+                local_limits=json.loads(protocol.to_json(enrolment.limits)),
                 cpu_millis=enrolment.capacity.cpu_millis,
                 memory_bytes=enrolment.capacity.memory_bytes,
                 disk_bytes=enrolment.capacity.disk_bytes,
@@ -139,6 +140,8 @@ def _check(enrolment: protocol.Enrolment) -> None:
             fields[f"capacity.{name}"] = "Must be more than nothing, and no more than one computer has."
     if not 0 < benchmark.instructions_per_second <= MOST_INSTRUCTIONS_PER_SECOND:
         fields["benchmark.instructions_per_second"] = "Not a rate a processor core can have. Run the benchmark again."
+    if limits.faults(enrolment.limits):
+        fields["limits"] = " ".join(limits.faults(enrolment.limits).values())
     if len(capacity.runtimes) > 20 or len(capacity.profiles) > 20:
         fields["capacity"] = "Too many entries."
     if fields:

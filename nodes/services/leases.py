@@ -77,8 +77,10 @@ def settle_removed(lease_id: UUID) -> None:
     with transaction.atomic():
         lease = get(lease_id)
         now = timezone.now()
-        if lease.state in ALIVE:
-            move(lease, S.LOST)
+        if lease.state in ALIVE | {S.LOST} and lease.action == Action.RUN.value:
+            # Stopped without a reason of its own: whoever wants it to run places it again, elsewhere.
+            Lease.objects.filter(pk=lease.pk).update(reason="")
+            close_locked(lease, reason="Its device was removed by its owner.")
         elif lease.state == S.DRAINING:
             move(lease, S.STOPPED, stopped_at=now)
         elif lease.state == S.STOPPED and lease.action == Action.WIPE.value:

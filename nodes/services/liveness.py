@@ -33,6 +33,7 @@ LISTENING_KEY = "nodes:listening"
 SINCE_KEY = "nodes:listening-since"
 LISTENING_SECONDS = 15
 SAVE_SECONDS = 60
+HERE_OR_NOT = (DeviceState.ONLINE, DeviceState.OFFLINE, DeviceState.PAUSED, DeviceState.DRAINING)
 
 log = structlog.get_logger()
 
@@ -113,7 +114,7 @@ def sweep() -> None:
     if not _listened_since(silent_before, now):
         return
     present = set(fresh)
-    known = Device.objects.filter(state__in=[DeviceState.ONLINE, DeviceState.OFFLINE, DeviceState.PAUSED])
+    known = Device.objects.filter(state__in=HERE_OR_NOT)
     recent = timezone.now() - timedelta(seconds=settings.LINK_TIMEOUT_SECONDS)
     # A device that enrolled a moment ago has not been heard in Redis yet.
     for device in known.exclude(enrolled_at__gt=recent).iterator():
@@ -123,7 +124,9 @@ def sweep() -> None:
 
 def _settle_removed() -> None:
     """Finish what removing a device may have left unfinished."""
-    unsettled = Q(state__in=[*ALIVE, LeaseState.DRAINING]) | Q(state=LeaseState.STOPPED, action=Action.WIPE.value)
+    unsettled = Q(state__in=[*ALIVE, LeaseState.LOST, LeaseState.DRAINING]) | Q(
+        state=LeaseState.STOPPED, action=Action.WIPE.value
+    )
     found = Lease.objects.filter(unsettled, device__state=DeviceState.REVOKED)
     for lease_id in found.values_list("pk", flat=True):
         leases.settle_removed(lease_id)

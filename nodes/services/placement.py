@@ -17,7 +17,7 @@ from nodes.agent import protocol
 from nodes.errors import Conflict, Invalid, MovedMeanwhile, NoDevice
 from nodes.models import Device, Lease
 from nodes.scoring import Offer, rank
-from nodes.services import leases, reservations, routes
+from nodes.services import leases, reservations, routes, willingness
 from nodes.services.reservations import Room
 from nodes.services.wake import wake
 from nodes.signals import lease_changed
@@ -47,8 +47,13 @@ def open_lease(*, workload: protocol.Workload, owner_filter: None = None, by: Us
         return _place(workload, last, by=by)
 
 
-def replace_workload(*, lease_id: UUID, workload: protocol.Workload, by: User | None) -> Lease:
+def replace_workload(
+    *, lease_id: UUID, workload: protocol.Workload, by: User | None, avoid: UUID | None = None
+) -> Lease:
     """Lease a changed workload in place of a running one: the next generation, where its data is if it has any.
+
+    Args:
+        avoid: a device it is to leave.
 
     Raises:
         NotFound: there is no such lease.
@@ -60,7 +65,7 @@ def replace_workload(*, lease_id: UUID, workload: protocol.Workload, by: User | 
         lease = leases.get(lease_id)
         if str(lease.workload_id) != str(UUID(workload.id)) or not lease.is_newest:
             raise Conflict("This was redeployed meanwhile. Reload and try again.")
-        return _place(workload, lease, by=by)
+        return _place(workload, lease, by=by, avoid=avoid)
 
 
 def can_place(*, workload: protocol.Workload) -> str:
@@ -96,9 +101,11 @@ def _check(workload: protocol.Workload) -> None:
         raise Invalid(fields=fields)
 
 
-def _place(workload: protocol.Workload, last: Lease | None, *, by: User | None) -> Lease:
+def _place(workload: protocol.Workload, last: Lease | None, *, by: User | None, avoid: UUID | None = None) -> Lease:
     """1. Rank the devices. 2. Supersede the last generation. 3. Lock the best that still has room and lease it."""
-    offers = rank(_offers(workload, last))
+    offers = rank(offer for offer in _offers(workload, last) if offer.device_id != avoid)
+    if not offers:
+        raise NoDevice
     if last is not None:
         Lease.objects.filter(pk=last.pk).update(is_newest=False)
         last.is_newest = False
@@ -131,7 +138,7 @@ def _try(device_id: UUID, workload: protocol.Workload, *, generation: int) -> Le
             device = Device.objects.select_for_update().get(pk=device_id)
             held = reservations.leases_on(device)
             room = reservations.room_beside(device, held, for_workload=UUID(workload.id))
-            if device.state != DeviceState.ONLINE or not room.fits(reservations.need_of(workload)):
+            if not room.fits(reservations.need_of(workload)) or not _willing(device, workload):
                 raise NoDevice
             lease = _create(device, workload, generation)
             reservations.write(device, [*held, lease])
@@ -173,10 +180,10 @@ def _offers(workload: protocol.Workload, last: Lease | None) -> list[Offer]:
     """Return the devices that could take it, or raise `NoDevice` with the reason in words. `last` is its newest lease."""
     holder = _holder(workload)
     if holder is not None:
-        _check_holder(holder, workload)
+        _check_holder(holder, workload, last)
         return [Offer(holder.pk, True, True, 0)]
     need = reservations.need_of(workload)
-    online = Device.objects.filter(state=DeviceState.ONLINE)
+    online = Device.objects.filter(state=DeviceState.ONLINE, local_mode=protocol.Mode.OPEN.value)
     fitting = online.filter(
         cpu_millis__gte=F("reserved_cpu_millis") + need.cpu_millis,
         memory_bytes__gte=F("reserved_memory_bytes") + need.memory_bytes,
@@ -185,7 +192,8 @@ def _offers(workload: protocol.Workload, last: Lease | None) -> list[Offer]:
     # A device that runs an earlier generation counts that one's room as free for the next.
     holding = [last.device] if last is not None and last.device.state == DeviceState.ONLINE else []
     candidates = [*fitting.order_by(F("reserved_memory_bytes") - F("memory_bytes"))[:MOST_CANDIDATES], *holding]
-    offers = _fit_offers(candidates, workload, need)
+    declined = willingness.declined(last)
+    offers = _fit_offers([device for device in candidates if device.pk not in declined], workload, need)
     if not offers:
         raise NoDevice(_why_none(online, workload, need))
     return offers
@@ -198,9 +206,14 @@ def _fit_offers(candidates: list[Device], workload: protocol.Workload, need: Roo
     for device, room in zip(
         candidates, reservations.free_rooms(candidates, for_workload=UUID(workload.id)), strict=True
     ):
-        if room.fits(need) and workload.profile.value in device.capacity.get("profiles", []):
+        if room.fits(need) and _willing(device, workload):
             offers[device.pk] = Offer(device.pk, False, device.pk in warm_ids, room.memory_bytes)
     return list(offers.values())
+
+
+def _willing(device: Device, workload: protocol.Workload) -> bool:
+    offered = workload.profile.value in device.capacity.get("profiles", [])
+    return offered and willingness.takes(device) and not willingness.refusal(device, workload)
 
 
 def _holder(workload: protocol.Workload) -> Device | None:
@@ -212,11 +225,13 @@ def _holder(workload: protocol.Workload) -> Device | None:
     return last.device if last else None
 
 
-def _check_holder(device: Device, workload: protocol.Workload) -> None:
+def _check_holder(device: Device, workload: protocol.Workload, last: Lease | None) -> None:
     if device.state == DeviceState.OFFLINE:
         raise NoDevice("The device that keeps this data is offline. Start again when it is back, or delete the data.")
     if device.state != DeviceState.ONLINE:
         raise NoDevice("The owner of the device that keeps this data has paused it. Try again later.")
+    if not _willing(device, workload) or device.pk in willingness.declined(last):
+        raise NoDevice("The owner of the device that keeps this data does not take this now. Try again later.")
     (room,) = reservations.free_rooms([device], for_workload=UUID(workload.id))
     if not room.fits(reservations.need_of(workload)):
         raise NoDevice("The device that keeps this data has no room for it now. Ask for less, or try again later.")
@@ -228,6 +243,9 @@ def _why_none(online: QuerySet[Device], workload: protocol.Workload, need: Room)
         return "No device is online. Try again when one is, or enrol one on the devices page."
     if not any(workload.profile.value in device.capacity.get("profiles", []) for device in devices):
         return f"No device that is online offers the {workload.profile.value} sandbox."
+    refusals = [willingness.refusal(device, workload) or willingness.standing(device).reason for device in devices]
+    if all(refusals):
+        return f"No device that is online takes this now. {refusals[0]}"
     rooms = reservations.free_rooms(devices, for_workload=UUID(workload.id))
     parts = []
     if need.memory_bytes > (most := max(room.memory_bytes for room in rooms)):

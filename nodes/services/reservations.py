@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 
 from nodes.agent import protocol
+from nodes.agent.limits import least
 from nodes.models import Device, Lease
 from nodes.states import HOLDS_MEMORY, LeaseState
 
@@ -65,8 +66,18 @@ def room_beside(device: Device, leases: Iterable[Lease], *, for_workload: UUID) 
 
 def refresh(device_id: UUID) -> None:
     """Lock the device and bring its `reserved_*` columns up to its leases. Call inside a transaction, last of all locks."""
-    device = Device.objects.select_for_update().only("pk").get(pk=device_id)
-    write(device, leases_on(device))
+    lending = ("capacity", "limits", "local_limits")
+    device = Device.objects.select_for_update().only("pk", *lending).get(pk=device_id)
+    lent, held = lent_by(device), held_by(device)
+    # An owner may lend less than is promised already: then nothing is free until that has moved away.
+    Device.objects.filter(pk=device_id).update(
+        reserved_cpu_millis=held.cpu_millis,
+        reserved_memory_bytes=held.memory_bytes,
+        reserved_disk_bytes=held.disk_bytes,
+        cpu_millis=max(lent.cpu_millis, held.cpu_millis),
+        memory_bytes=max(lent.memory_bytes, held.memory_bytes),
+        disk_bytes=max(lent.disk_bytes, held.disk_bytes),
+    )
 
 
 def write(device: Device, leases: Iterable[Lease]) -> None:
@@ -77,6 +88,20 @@ def write(device: Device, leases: Iterable[Lease]) -> None:
         reserved_memory_bytes=held.memory_bytes,
         reserved_disk_bytes=held.disk_bytes,
     )
+
+
+def held_by(device: Device) -> Room:
+    """Return what the device's leases hold."""
+    return _held(leases_on(device))
+
+
+def lent_by(device: Device) -> Room:
+    """Return what the owner lends: what the device has, within both sets of limits."""
+
+    def lent(name: str) -> int:
+        return least(int(device.capacity.get(name, 0)), *(getattr(limits, name) for limits in device.both_limits))
+
+    return Room(lent("cpu_millis"), lent("memory_bytes"), lent("disk_bytes"))
 
 
 def _holding() -> QuerySet[Lease]:

@@ -81,24 +81,23 @@ def test_pause_takes_no_new_apps_and_resume_does(owner_page, box):
     assert placement.can_place(workload=make_workload()) == ""
 
 
-def test_removing_a_device_loses_its_leases_and_settles_what_cannot_be_asked(owner_page, box):
+def test_removing_a_device_ends_its_leases_and_settles_what_cannot_be_asked(owner_page, box):
     workload = make_workload(volume_path="/data")
     lease = placement.open_lease(workload=workload, by=None)
     box.runs(lease)
     owner_page.post(f"/devices/{box.id}/remove/")
     lease.refresh_from_db()
-    assert lease.state == "lost"
-    leases.close_lease(lease_id=lease.pk, by=None)
+    assert (lease.state, lease.action, lease.reason) == ("stopped", "stop", "")
     leases.wipe_lease(lease_id=lease.pk, by=None)
     lease.refresh_from_db()
     assert (lease.state, "gave no receipt" in lease.message) == ("wiped", True)
 
 
-@pytest.mark.parametrize("path", ["", "status/", "pause/", "resume/", "remove/", "command/"])
+@pytest.mark.parametrize("path", ["", "status/", "limits/", "pause/", "drain/", "resume/", "remove/", "command/"])
 def test_the_stranger_sees_nothing(client, cast, box, path):
     client.force_login(cast.stranger)
     url = f"/devices/{box.id}/{path}"
-    answer = client.get(url) if path in ("", "status/") else client.post(url)
+    answer = client.get(url) if path in ("", "status/", "limits/") else client.post(url)
     assert answer.status_code == 404
     assert box.id not in client.get("/devices/").text
     client.logout()
@@ -106,7 +105,8 @@ def test_the_stranger_sees_nothing(client, cast, box, path):
 
 
 @pytest.mark.parametrize(
-    "verb", [devices.pause_device, devices.resume_device, devices.revoke_device, enrolment.new_token]
+    "verb",
+    [devices.pause_device, devices.drain_device, devices.resume_device, devices.revoke_device, enrolment.new_token],
 )
 def test_a_service_refuses_the_stranger_by_itself(cast, box, verb):
     with pytest.raises(NotFound):

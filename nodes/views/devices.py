@@ -12,8 +12,9 @@ from django.views.decorators.http import require_GET, require_POST
 from interchain_site.core.errors import Invalid
 from nodes import queries, screens
 from nodes.forms import DeviceForm
+from nodes.limits_form import LimitsForm, initial
 from nodes.services import devices as device_services
-from nodes.services import enrolment
+from nodes.services import enrolment, owner_limits
 from nodes.states import DeviceState
 from nodes.views.people import owner_of, signed_in
 
@@ -81,6 +82,32 @@ def device_pause(request: HttpRequest, device_id: UUID) -> HttpResponse:
     device_services.pause_device(device=device, by=owner_of(request))
     messages.success(request, f"{device.name} takes no new apps. What runs on it goes on.")
     return redirect("device_detail", device.pk)
+
+
+@signed_in
+@require_POST
+def device_drain(request: HttpRequest, device_id: UUID) -> HttpResponse:
+    device = queries.device_of(owner_of(request), device_id)
+    device_services.drain_device(device=device, by=owner_of(request))
+    messages.success(request, f"{device.name} takes no new apps, and what runs on it moves away.")
+    return redirect("device_detail", device.pk)
+
+
+@signed_in
+def device_limits(request: HttpRequest, device_id: UUID) -> HttpResponse:
+    """What an owner lends of a device, when, and to which apps."""
+    device = queries.device_of(owner_of(request), device_id)
+    form = LimitsForm(request.POST or None, initial=initial(device.both_limits[0]))
+    if request.method == "POST" and form.is_valid():
+        try:
+            owner_limits.set_limits(device=device, limits=form.limits(), by=owner_of(request))
+        except Invalid as error:
+            for name, text in error.fields.items():
+                form.add_error(name if name in form.fields else None, text)
+        else:
+            messages.success(request, f"{device.name} keeps to these limits from now on.")
+            return redirect("device_detail", device.pk)
+    return render(request, "nodes/device_limits.html", {"device": device, "form": form, "own": device.both_limits[1]})
 
 
 @signed_in

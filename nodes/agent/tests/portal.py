@@ -38,6 +38,7 @@ class FakePortal:
         self.receipts: list[WipeReceipt] = []
         self.archives: dict[str, bytes] = {}
         self.tokens: set[str] = set()
+        self.wishes: list[protocol.Mode] = []
         self.rejected: list[str] = []
         self.fail_with: int | None = None
         self.clock_offset = 0.0
@@ -68,7 +69,7 @@ class FakePortal:
 
     # --- what a test does ---------------------------------------------------------------------------------------------
 
-    def want(self, *leases: protocol.DesiredLease, look: bool = True, **times: int) -> None:
+    def want(self, *leases: protocol.DesiredLease, look: bool = True, **times: Any) -> None:
         """Set the desired state and wake the agent."""
         with self.changed:
             values = {**vars(self.desired), **times, "leases": leases}
@@ -146,6 +147,7 @@ class FakePortal:
             ("POST", protocol.REPORT_PATH): self._report,
             ("POST", protocol.READINGS_PATH): self._readings,
             ("POST", protocol.RECEIPTS_PATH): self._receipt,
+            ("POST", protocol.MODE_PATH): self._wish,
         }[(method, path)](headers, body)
 
     def _enrol(self, enrolment: Enrolment) -> tuple[int, bytes, dict[str, str]]:
@@ -174,6 +176,10 @@ class FakePortal:
 
     def _receipt(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         self.receipts.append(protocol.from_json(WipeReceipt, self._verified(body.decode())))
+        return 204, b"", {}
+
+    def _wish(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        self.wishes.append(protocol.from_json(protocol.ModeWish, body).mode)
         return 204, b"", {}
 
     def _refuse(self, token: str) -> str:

@@ -1,0 +1,268 @@
+"""What an owner types on an enrolled device: `interchain-node status | pause | drain | resume | limits | logs`.
+
+Each works whether the agent runs or not, and without the portal: the files in the device's folder are what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shutil
+import subprocess
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from nodes.agent import __version__, capacity, files, keys, limits, switch
+from nodes.agent import config as configuration
+from nodes.agent.config import Config, Home
+from nodes.agent.errors import AgentError, SetupError
+from nodes.agent.loop import stored_desired
+from nodes.agent.protocol import Desired, Hours, Limits, Mode, ModeWish
+from nodes.agent.traffic import Traffic
+
+SERVICE = "interchain-node"
+LOG_NAME = "agent.log"  # beside the home folder, where there is no systemd
+DRAINED_POLL_SECONDS = 2.0
+WORDS = {
+    Mode.OPEN: "This device takes apps.",
+    Mode.PAUSED: "This device takes no new apps. What runs goes on.",
+    Mode.DRAINING: "This device takes no new apps, and what runs moves away.",
+    Mode.CLOSED: "Nothing runs on this device now.",
+}
+
+
+def status(parsed: argparse.Namespace) -> int:
+    """Print what this device runs, from Docker itself: true whether the agent runs or not."""
+    from nodes.agent.docker_executor import DockerExecutor
+    from nodes.agent.engine import Engine
+    from nodes.agent.images import Images
+
+    home = Home(Path(parsed.home))
+    settings = configuration.load(home)
+    engine = Engine(settings.engine)
+    images = Images(engine, fetch=lambda image, path, cancelled: None, folder=home.archives)
+    say(f"Device {settings.device_id} of {settings.portal_url}, agent {__version__}")
+    say(f"The agent {'runs' if is_running(home) else 'does not run'}.")
+    _say_standing(home, settings)
+    seen = DockerExecutor(settings, engine=engine, images=images).observe()
+    for lease in seen.values():
+        state = f"running on port {lease.host_port}" if lease.running else f"not running (exit code {lease.exit_code})"
+        say(f"  lease {lease.lease_id} generation {lease.generation}: {state}")
+    if not seen:
+        say("  nothing runs here")
+    return 0
+
+
+def _say_standing(home: Home, settings: Config) -> None:
+    desired = stored_desired(home) or Desired()
+    now = datetime.now(timezone.utc)
+    chosen = switch.read(home.mode)
+    found = [limits.Standing(chosen.mode, "Typed here; `interchain-node resume` opens it." if chosen.since else "")]
+    found.append(limits.Standing(desired.mode, "Chosen on its page." if desired.mode is not Mode.OPEN else ""))
+    for each in (settings.own_limits, desired.limits):
+        used = Traffic(home.traffic).used(limits.month(each, now))
+        found += [limits.by_clock(each, now), limits.by_traffic(each, used)]
+        if each.transfer_bytes_per_month:
+            say(f"Traffic this month: {used / 1e9:.1f} of {each.transfer_bytes_per_month / 1e9:.1f} GB")
+    standing = limits.strictest(found)
+    say(f"{WORDS[standing.mode]} {standing.reason}".strip())
+
+
+def pause(parsed: argparse.Namespace) -> int:
+    """Take no new apps; what runs goes on. Holds until `resume`, whatever the portal says."""
+    return _switch(parsed, Mode.PAUSED)
+
+
+def drain(parsed: argparse.Namespace) -> int:
+    """Take no new apps and let what runs move away; after some minutes what is left is stopped, its data kept."""
+    code = _switch(parsed, Mode.DRAINING)
+    home = Home(Path(parsed.home))
+    if parsed.wait:
+        from nodes.agent.docker_executor import DockerExecutor
+        from nodes.agent.engine import Engine
+        from nodes.agent.images import Images
+
+        settings = configuration.load(home)
+        engine = Engine(settings.engine)
+        images = Images(engine, fetch=lambda image, path, cancelled: None, folder=home.archives)
+        while DockerExecutor(settings, engine=engine, images=images).observe():
+            time.sleep(DRAINED_POLL_SECONDS)
+        say("Nothing runs here any more.")
+    return code
+
+
+def resume(parsed: argparse.Namespace) -> int:
+    """Take apps again, here and at the portal."""
+    code = _switch(parsed, Mode.OPEN)
+    home = Home(Path(parsed.home))
+    settings = configuration.load(home)
+    try:
+        portal_of(settings, home).mode(ModeWish(Mode.OPEN))
+    except AgentError as error:
+        say(f"The portal could not be told ({error}). If the device's page says paused, resume it there.")
+    return code
+
+
+def _switch(parsed: argparse.Namespace, mode: Mode) -> int:
+    home = Home(Path(parsed.home))
+    configuration.load(home)
+    switch.write(home.mode, mode)
+    say(WORDS[mode])
+    if not is_running(home):
+        say("The agent does not run now; it keeps to this when it starts.")
+    return 0
+
+
+def show_limits(parsed: argparse.Namespace) -> int:
+    """Show or change this device's own limits; they hold whatever the portal says. The agent must be restarted to see them."""
+    home = Home(Path(parsed.home))
+    settings = configuration.load(home)
+    changed = _changed(settings, parsed)
+    if changed != settings:
+        faults = limits.faults(changed.limits)
+        if faults:
+            raise SetupError("\n".join(f"{name}: {text}" for name, text in faults.items()))
+        configuration.save(home, changed)
+        say("Saved. " + _restart(home))
+    own = changed.own_limits
+    for name, value in dataclasses.asdict(own).items():
+        say(f"  {name:26} {_shown(name, value)}")
+    return 0
+
+
+def _changed(settings: Config, parsed: argparse.Namespace) -> Config:
+    changes: dict[str, Any] = {}
+    for name, option, unit in (
+        ("cpu_millis", parsed.cpu_millis, 1),
+        ("memory_bytes", parsed.memory_mib, 2**20),
+        ("disk_bytes", parsed.disk_gib, 2**30),
+        ("transfer_bytes_per_month", parsed.transfer_gb, 10**9),
+        ("drain_minutes", parsed.drain_minutes, 1),
+    ):
+        if option is not None:
+            changes[name] = option * unit
+    for name in ("time_zone", "profiles", "blocked_images", "hours"):
+        if getattr(parsed, name) is not None:
+            changes[name] = getattr(parsed, name)
+    settings = dataclasses.replace(settings, limits=dataclasses.replace(settings.limits, **changes))
+    if parsed.outbound is not None:
+        return dataclasses.replace(settings, allow_outbound=parsed.outbound)
+    return settings
+
+
+def _restart(home: Home) -> str:
+    if not is_running(home):
+        return "They hold from the agent's next start."
+    return (
+        f"Restart the agent: systemctl restart {SERVICE}" if has_systemd() else "Restart the agent to make them hold."
+    )
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "hours":
+        return ", ".join(hours_text(Hours(**hours)) for hours in value) or "always"
+    if isinstance(value, (tuple, list)):
+        return ", ".join(value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "no limit of its own" if value == 0 else str(value)
+
+
+def hours_text(hours: Hours) -> str:
+    """Return "Mon 09:00-17:00"."""
+    return f"{limits.DAYS[hours.day][:3]} {hours.opens // 60:02d}:{hours.opens % 60:02d}-{hours.closes // 60:02d}:{hours.closes % 60:02d}"
+
+
+def parse_hours(text: str) -> "tuple[Hours, ...]":
+    """Read `Mon-Fri 18:00-08:00, Sat 00:00-24:00`, or `always`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    if text.strip().lower() in ("", "always"):
+        return ()
+    short = [day[:3].lower() for day in limits.DAYS]
+    found: "list[Hours]" = []
+    try:
+        for part in text.split(","):
+            days, times = part.split()
+            first, _, last = days.lower().partition("-")
+            opens, closes = (int(end.split(":")[0]) * 60 + int(end.split(":")[1]) for end in times.split("-"))
+            start, end = short.index(first[:3]), short.index((last or first)[:3])
+            found += [Hours(day % 7, opens, closes) for day in range(start, end + (7 if end < start else 0) + 1)]
+    except (ValueError, IndexError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like: Mon-Fri 18:00-08:00, Sat 00:00-24:00") from None
+    return tuple(found)
+
+
+def logs(parsed: argparse.Namespace) -> int:
+    """Show the agent's log."""
+    beside = Path(parsed.home).parent / LOG_NAME
+    if has_systemd() and shutil.which("journalctl"):
+        command = ["journalctl", "-u", SERVICE, "-n", str(parsed.lines), *(["-f"] if parsed.follow else [])]
+    elif beside.exists():
+        command = ["tail", "-n", str(parsed.lines), *(["-f"] if parsed.follow else []), str(beside)]
+    else:
+        raise SetupError(f"There is no log: neither a journal of {SERVICE} nor {beside}.")
+    return subprocess.run(command, check=False).returncode
+
+
+def has_systemd() -> bool:
+    return Path("/run/systemd/system").is_dir()
+
+
+def is_running(home: Home) -> bool:
+    """Whether an agent is at work in this folder."""
+    try:
+        files.lock(home.root / "lock").close()
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def portal_of(settings: Config, home: Home) -> "Any":
+    """Return the portal, spoken to as this device."""
+    from nodes.agent.server_api import Portal
+
+    return Portal(settings.portal_url, device_id=settings.device_id, key=keys.load(home.key))
+
+
+def offered(home: Home, parsed: argparse.Namespace, *, perf: bool) -> "tuple[Any, Limits]":
+    """Return what a new device offers, and the same as its own limits: the portal can never take more."""
+    measured = capacity.measure(
+        home.root,
+        cpu_millis=parsed.cpu_millis,
+        memory_bytes=parsed.memory_mib * 2**20,
+        disk_bytes=parsed.disk_gib * 2**30,
+        perf_counters=perf,
+    )
+    own = Limits(measured.cpu_millis, measured.memory_bytes, measured.disk_bytes)
+    return measured, dataclasses.replace(own, outbound=parsed.allow_outbound)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def stop_running(home: Home, *, seconds: float = 30.0) -> bool:
+    """End the agent at work in this folder; returns whether none is left."""
+    pid = _pid(home)
+    if pid:
+        os.kill(pid, 15)
+    until = time.monotonic() + seconds
+    while is_running(home) and time.monotonic() < until:
+        time.sleep(0.1)
+    return not is_running(home)
+
+
+def _pid(home: Home) -> int:
+    """Return the process that holds the folder's lock, 0 if none does."""
+    try:
+        return int((home.root / "lock").read_text() or 0) if is_running(home) else 0
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,45 @@
+"""Whether an owner takes apps now, and which: what placement asks of a device before it promises anything."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.utils import timezone
+
+from nodes.agent import limits as rules
+from nodes.agent.limits import Standing
+from nodes.agent.protocol import Mode, Reason, Workload
+from nodes.models import Device, Lease
+from nodes.states import DeviceState
+
+DECLINED_FOR = timedelta(minutes=5)  # a device that declined a workload is not asked for it again before
+
+
+def refusal(device: Device, workload: Workload) -> str:
+    """Return why the owner does not take this workload at all, "" when it may come."""
+    return next(filter(None, (rules.objection(limits, workload) for limits in device.both_limits)), "")
+
+
+def standing(device: Device) -> Standing:
+    """Return whether the device takes apps now: its own word, and both sets of limits by our clock and the traffic it told."""
+    now = timezone.now()
+    found = [Standing(Mode(device.local_mode), device.local_reason)]
+    for limits in device.both_limits:
+        used = device.transfer_bytes if device.transfer_month == rules.month(limits, now) else 0
+        found += [rules.by_clock(limits, now), rules.by_traffic(limits, used)]
+    return rules.strictest(found)
+
+
+def takes(device: Device) -> bool:
+    """Return whether new apps may come to the device now."""
+    return device.state == DeviceState.ONLINE and standing(device).mode is Mode.OPEN
+
+
+def declined(last: Lease | None) -> set[UUID]:
+    """Return the devices that declined a workload a moment ago, given its newest lease; no query unless that was declined."""
+    if last is None or last.reason != Reason.DECLINED.value:
+        return set()
+    recent = timezone.now() - DECLINED_FOR
+    rows = Lease.objects.filter(workload_id=last.workload_id, reason=last.reason, stopped_at__gte=recent)
+    return set(rows.values_list("device_id", flat=True))
