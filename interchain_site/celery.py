@@ -29,6 +29,7 @@ def schedule() -> dict[str, dict[str, object]]:
         ("billing.tasks.proofs.take_reserves_if_due", min(60, settings.RESERVES_SECONDS)),
         ("billing.tasks.proofs.reconcile_if_due", min(60, settings.RECONCILE_SECONDS)),
         ("nodes.tasks.sweep_liveness", 5),
+        ("nodes.tasks.sweep_owner_limits", 30),
         ("nodes.tasks.republish_routes", 10),
         ("nodes.tasks.save_gateway_counts", settings.READING_INTERVAL_SECONDS),
     ]
