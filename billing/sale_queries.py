@@ -8,6 +8,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db.models import QuerySet, Sum
 
+from billing.chain.states import EventState
 from billing.models import ChainEvent, SalePurchase, SaleRound
 from billing.sale_tables import PROTOCOL, PROTOCOL_PARTS, PROTOCOL_PERCENT, TABLE_4, Share
 from billing.services import sale_payments, token_facts
@@ -79,7 +80,7 @@ class PurchaseView:
     def label(self) -> str:
         """The state in words, counted while it is being confirmed."""
         if self.confirmations is not None and self.waiting:
-            if getattr(settings, "ETHEREUM_FINALITY", "") == "finalized":
+            if settings.ETHEREUM_FINALITY == "finalized":
                 return f"In block {self.block_number:,}, waiting until it is final"
             return f"{self.confirmations} of {self.needed} confirmations"
         return self.row.get_state_display()
@@ -94,9 +95,8 @@ def views_of(rows: list[SalePurchase]) -> list[PurchaseView]:
     """Return these purchases as shown, with two queries more, however many they are."""
     facts = token_facts.current()
     hashes = [row.transaction_hash for row in rows if row.transaction_hash and row.event_id is None]
-    seen = ChainEvent.objects.filter(contract="TokenSale", name="Bought", transaction_hash__in=hashes).exclude(
-        state="vanished"
-    )
+    standing = ChainEvent.objects.filter(state__in=[EventState.SEEN, EventState.FINAL])
+    seen = standing.filter(contract="TokenSale", name="Bought", transaction_hash__in=hashes)
     by_hash = {event.transaction_hash: event for event in seen}
     return [_view(row, row.event or by_hash.get(row.transaction_hash), facts) for row in rows]
 

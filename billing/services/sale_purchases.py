@@ -14,7 +14,8 @@ from django.conf import settings
 from django.db import transaction
 
 from billing import money
-from billing.chain.types import ZERO_HASH
+from billing.chain import finality
+from billing.chain.types import ZERO_HASH, Chain
 from billing.errors import SaleRefused, SaleSoldOut
 from billing.models import (
     ChainEvent,
@@ -36,6 +37,8 @@ from interchain_site.core.models import User
 log = structlog.get_logger(__name__)
 ASSETS = (SaleAsset.STABLECOIN, SaleAsset.ETHER, SaleAsset.CARD)  # in the contract's order
 HASH_LENGTH = 66
+BATCH = 200
+SENT_PATIENCE = timedelta(days=1)
 
 
 def open_round() -> SaleRound | None:
@@ -133,6 +136,26 @@ def note_sent(
         )
         audit.record("sale_purchase_sent", subject=f"sale_purchase:{purchase.pk}", by=user, hash=f"0x{digits}")
     return purchase
+
+
+def check_sent(*, chain: Chain, now: datetime) -> int:
+    """Look for what wallets said they sent and no event speaks of; returns how many were given up.
+
+    Raises:
+        ChainUnavailable: the next round looks again.
+    """
+    final, given_up = finality.final_block(chain), 0
+    sent = SalePurchase.objects.filter(state=SalePurchaseState.SENT, event=None).order_by("created_at")
+    for pk, hash_, created_at in sent.values_list("pk", "transaction_hash", "created_at")[:BATCH]:
+        receipt, why = chain.receipt(hash_), ""
+        if receipt is None and now - created_at > SENT_PATIENCE:
+            why = "No block took the transaction for a day. If it is mined after all, it appears here by itself."
+        if receipt is not None and not receipt.succeeded and receipt.block_number <= final:
+            why = "The contract refused the transaction: nothing was bought, only its gas was spent."
+        if why:
+            give_up(purchase_id=pk, why=why, now=now)
+            given_up += 1
+    return given_up
 
 
 def give_up(*, purchase_id: UUID, why: str, now: datetime) -> None:
