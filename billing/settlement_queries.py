@@ -109,7 +109,13 @@ def wallet_balances(user_id: int) -> list[WalletBalance]:
         )
         for wallet in wallets
     ]
-    return [one for one in balances if one.wallet.active or one.claimable_units or one.waiting_units]
+    return [one for one in balances if _matters(one)]
+
+
+def _matters(one: WalletBalance) -> bool:
+    """A former wallet only while it still has something to claim."""
+    wallet = one.wallet
+    return bool(wallet.active or wallet.active_from or one.claimable_units or one.waiting_units)
 
 
 def paid_by_wallet(wallet_ids: Collection[int]) -> dict[int, int]:

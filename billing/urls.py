@@ -1,7 +1,7 @@
 from django.urls import path
 
 from billing.stripe import webhooks
-from billing.views import ledger, reserves, sale, settlement, topups
+from billing.views import cash_outs, deposits, ledger, reserves, sale, settlement, topups, wallets, withdrawals
 
 urlpatterns = [
     path("buy/", topups.buy_ntc, name="buy_ntc"),
@@ -29,10 +29,33 @@ urlpatterns = [
     path("reserves/", reserves.reserves, name="reserves"),
     path("reserves/proof/", reserves.reserves_proof, name="reserves_proof"),
     path("reserves/interchain-verify.pyz", reserves.verifier, name="verifier"),
-    path("wallet/", settlement.wallet, name="wallet"),
-    path("wallet/status/", settlement.wallet_status, name="wallet_status"),
-    path("wallet/enter/", settlement.wallet_enter, name="wallet_enter"),
-    path("wallet/sign/", settlement.wallet_sign, name="wallet_sign"),
-    path("wallet/<int:wallet_id>/claim/", settlement.wallet_claim, name="wallet_claim"),
+    path("wallet/", wallets.wallet, name="wallet"),
+    path("wallet/status/", wallets.wallet_status, name="wallet_status"),
+    path("wallet/connect/", wallets.wallet_connect, name="wallet_connect"),
+    path("wallet/text/", wallets.wallet_text, name="wallet_text"),
+    path("wallet/sign/", wallets.wallet_sign, name="wallet_sign"),
+    path("wallet/enter/", wallets.wallet_enter, name="wallet_enter"),
+    path("wallet/auto/", wallets.wallet_auto, name="wallet_auto"),
+    path("wallet/stop/<str:token>/", wallets.wallet_stop, name="wallet_stop"),
+    path("wallet/<int:wallet_id>/claim/", wallets.wallet_claim, name="wallet_claim"),
+    path("wallet/<int:wallet_id>/claim-yourself/", wallets.wallet_claim_self, name="wallet_claim_self"),
+    path("deposit/", deposits.deposit, name="deposit"),
+    path("deposit/status/", deposits.deposit_status, name="deposit_status"),
+    path("deposit/wallet/", deposits.deposit_wallet, name="deposit_wallet"),
+    path("withdraw/", withdrawals.withdraw, name="withdraw"),
+    path("withdraw/<uuid:withdrawal_id>/", withdrawals.withdrawal_detail, name="withdrawal_detail"),
+    path("withdraw/<uuid:withdrawal_id>/status/", withdrawals.withdrawal_status, name="withdrawal_status"),
+    path("withdraw/<uuid:withdrawal_id>/code/", withdrawals.withdrawal_code, name="withdrawal_code"),
+    path("withdraw/<uuid:withdrawal_id>/passkey/", withdrawals.withdrawal_passkey, name="withdrawal_passkey"),
+    path("withdraw/<uuid:withdrawal_id>/cancel/", withdrawals.withdrawal_cancel, name="withdrawal_cancel"),
+    path("cash-out/", cash_outs.cash_out, name="cash_out"),
+    path("cash-out/price/", cash_outs.cash_out_price, name="cash_out_price"),
+    path("cash-out/bank/", cash_outs.cash_out_bank, name="cash_out_bank"),
+    path("cash-out/stripe/", cash_outs.cash_out_stripe, name="cash_out_stripe"),
+    path("cash-out/<uuid:cash_out_id>/", cash_outs.cash_out_detail, name="cash_out_detail"),
+    path("cash-out/<uuid:cash_out_id>/status/", cash_outs.cash_out_status, name="cash_out_status"),
+    path("cash-out/<uuid:cash_out_id>/code/", cash_outs.cash_out_code, name="cash_out_code"),
+    path("cash-out/<uuid:cash_out_id>/passkey/", cash_outs.cash_out_passkey, name="cash_out_passkey"),
+    path("cash-out/<uuid:cash_out_id>/cancel/", cash_outs.cash_out_cancel, name="cash_out_cancel"),
     path("stripe/webhook", webhooks.webhook, name="stripe_webhook"),
 ]

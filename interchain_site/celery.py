@@ -25,6 +25,7 @@ def schedule() -> dict[str, dict[str, object]]:
         ("marketplace.tasks.recharge_all", 3600),
         ("billing.tasks.money.sweep_payments", 15),
         ("billing.tasks.money.release_earnings", 20),
+        ("billing.tasks.wallets.sweep_wallets", 15),
         ("billing.tasks.settlement.run_round", settings.SETTLEMENT_ROUND_SECONDS),
         ("billing.tasks.proofs.take_reserves_if_due", min(60, settings.RESERVES_SECONDS)),
         ("billing.tasks.proofs.reconcile_if_due", min(60, settings.RECONCILE_SECONDS)),

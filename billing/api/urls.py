@@ -1,6 +1,6 @@
 from django.urls import path
 
-from billing.api import money, settlement
+from billing.api import money, settlement, transfers, wallets
 
 urlpatterns = [
     path("balance", money.BalanceView.as_view(), name="api_balance"),
@@ -12,8 +12,22 @@ urlpatterns = [
     path("earnings", money.EarningsView.as_view(), name="api_earnings"),
     path("epochs", settlement.EpochsView.as_view(), name="api_epochs"),
     path("epochs/<int:sequence>", settlement.EpochView.as_view(), name="api_epoch"),
-    path("wallet", settlement.WalletView.as_view(), name="api_wallet"),
-    path("wallet/challenge", settlement.ChallengeView.as_view(), name="api_wallet_challenge"),
-    path("claims", settlement.ClaimsView.as_view(), name="api_claims"),
-    path("claims/<int:claim_id>", settlement.ClaimView.as_view(), name="api_claim"),
+    path("wallet", wallets.WalletView.as_view(), name="api_wallet"),
+    path("wallet/challenge", wallets.ChallengeView.as_view(), name="api_wallet_challenge"),
+    path("wallet/auto-claim", wallets.AutoClaimView.as_view(), name="api_auto_claim"),
+    path("claims", wallets.ClaimsView.as_view(), name="api_claims"),
+    path("claims/<int:claim_id>", wallets.ClaimView.as_view(), name="api_claim"),
+    path("deposits", transfers.DepositsView.as_view(), name="api_deposits"),
+    path("withdrawals", transfers.WithdrawalsView.as_view(), name="api_withdrawals"),
+    path("withdrawals/<uuid:withdrawal_id>", transfers.WithdrawalView.as_view(), name="api_withdrawal"),
+    path(
+        "withdrawals/<uuid:withdrawal_id>/confirm",
+        transfers.WithdrawalConfirmView.as_view(),
+        name="api_withdrawal_confirm",
+    ),
+    path(
+        "withdrawals/<uuid:withdrawal_id>/cancel",
+        transfers.WithdrawalCancelView.as_view(),
+        name="api_withdrawal_cancel",
+    ),
 ]

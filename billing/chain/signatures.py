@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from eth_abi.abi import encode
 from eth_account.messages import encode_defunct
 from eth_utils.abi import function_signature_to_4byte_selector
@@ -24,12 +26,12 @@ class WalletNotDeployed(ChainError):
     )
 
 
-def is_signed_by(*, address: str, message: str, signature: str, chain: Chain | None) -> bool:
+def is_signed_by(*, address: str, message: str, signature: str, connect: Callable[[], Chain]) -> bool:
     """Return whether the account at `address` signed the text.
 
     Args:
         address: in EIP-55 form.
-        chain: the node to ask about a contract; without one only keys' signatures are understood.
+        connect: gives the node to ask about a contract; not called for a key's signature.
 
     Raises:
         WalletNotDeployed: a contract's signature that nobody can check yet (EIP-6492).
@@ -43,7 +45,10 @@ def is_signed_by(*, address: str, message: str, signature: str, chain: Chain | N
         return False
     if raw.hex().endswith(NOT_DEPLOYED):
         raise WalletNotDeployed
-    if chain is None or not raw or len(raw) > LONGEST_BYTES or not chain.has_code(address):
+    if not raw or len(raw) > LONGEST_BYTES:
+        return False
+    chain = connect()
+    if not chain.has_code(address):
         return False
     signable = encode_defunct(text=message)
     digest = keccak(b"\x19" + signable.version + signable.header + signable.body)

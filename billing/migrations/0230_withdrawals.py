@@ -125,6 +125,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='wallet',
+            name='told_at',
+            field=models.DateTimeField(help_text='When the person got the e-mail about it; empty: not yet.', null=True),
+        ),
+        migrations.AddField(
+            model_name='wallet',
             name='trusted_from',
             field=models.DateTimeField(default=django.utils.timezone.now, help_text='Before this moment no withdrawal leaves to it.'),
             preserve_default=False,

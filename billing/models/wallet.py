@@ -27,6 +27,7 @@ class Wallet(models.Model):
     active_from = models.DateTimeField(
         null=True, help_text="It waits to replace the active one; empty: it does not wait."
     )
+    told_at = models.DateTimeField(null=True, help_text="When the person got the e-mail about it; empty: not yet.")
     stopped_at = models.DateTimeField(null=True, help_text="The person said it is not theirs; nothing leaves to it.")
 
     class Meta:

@@ -95,6 +95,24 @@ def check(*, subject: str, user: User, code: str, now: datetime) -> None:
         raise problem
 
 
+@transaction.atomic
+def accept(*, subject: str, user: User, by: str, now: datetime) -> None:
+    """Confirm without a code, after the page has seen something as good, such as a passkey used again just now.
+
+    Args:
+        by: what it saw, for the audit trail.
+
+    Raises:
+        NotFound: nothing to confirm for this person.
+    """
+    found = Confirmation.objects.select_for_update().filter(subject=subject, user=user).first()
+    if found is None:
+        raise NotFound("There is nothing of yours to confirm here.")
+    if found.confirmed_at is None:
+        Confirmation.objects.filter(pk=found.pk).update(confirmed_at=now)
+        audit.record("confirmed_otherwise", subject=subject, by=user, method=by)
+
+
 def confirmed(*, subject: str) -> bool:
     """Return whether the person has confirmed it; services ask before they move money."""
     return Confirmation.objects.filter(subject=subject).exclude(confirmed_at=None).exists()

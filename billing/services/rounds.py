@@ -9,10 +9,10 @@ from functools import partial
 import structlog
 
 from billing.chain import client, transactions
-from billing.chain.states import ClaimState, EpochState
+from billing.chain.states import EpochState
 from billing.chain.types import Chain
-from billing.models import Claim, Epoch
-from billing.services import claims, settlement
+from billing.models import Epoch
+from billing.services import auto_claims, claims, payout_planner, settlement, withdrawal_epochs
 from interchain_site.core.errors import DomainError
 
 log = structlog.get_logger(__name__)
@@ -24,7 +24,7 @@ def run(*, now: datetime, chain: Chain | None = None) -> list[str]:
     1. Follow what was sent: mined, final, vanished, stuck.
     2. Compare epochs and claims with the contract.
     3. Close the open epoch if it is due, and post what is closed.
-    4. Send the claims people asked for.
+    4. Follow withdrawals, and send the claims that people asked for or that are due.
 
     Raises:
         Exception: the first that is not a `DomainError`, after all steps: a bug, which the worker's log should show.
@@ -54,8 +54,10 @@ def run(*, now: datetime, chain: Chain | None = None) -> list[str]:
     attempt("confirm claims", partial(claims.confirm, chain=node, now=now))
     for pk in Epoch.objects.filter(state=EpochState.CLOSED).order_by("sequence").values_list("pk", flat=True):
         attempt("post epoch", partial(settlement.post_epoch, epoch_id=pk, chain=node, now=now))
-    for pk in Claim.objects.filter(state=ClaimState.REQUESTED).order_by("pk").values_list("pk", flat=True):
-        attempt("send claim", partial(claims.send_claim, claim_id=pk, chain=node, now=now))
+    attempt("follow withdrawals", partial(withdrawal_epochs.follow, now=now))
+    attempt("gas price", partial(payout_planner.observe, chain=node, now=now))
+    attempt("payouts due", partial(auto_claims.request_due, now=now))
+    attempt("send claims", partial(auto_claims.send_requested, chain=node, now=now))
     if bugs:
         raise bugs[0]
     return troubles

@@ -1,9 +1,10 @@
-"""Epochs: earnings and evidence of a window become two Merkle roots on Ethereum.
+"""Epochs: earnings, withdrawals and evidence of a window become two Merkle roots on Ethereum.
 
 The steps, each repeatable, none able to pay twice:
 
-1. `close_epoch`: one database transaction moves each matured earning from `earnings_available` to `settled`
-   and into its wallet's cumulative leaf, attaches the statements, and stores both roots. It happens wholly or not.
+1. `close_epoch`: one database transaction moves each matured earning from `earnings_available`, and each confirmed
+   withdrawal from `withdrawing`, to `settled` and into its wallet's cumulative leaf, attaches the statements, and
+   stores both roots. It happens wholly or not.
 2. `post_epoch`: the transaction is signed and stored under the epoch's key, in the same database transaction that
    moves the epoch to `posted`.
 3. Then it is sent. If that fails, or its outcome is unknown, `transactions.follow` sends the same bytes again.
@@ -26,7 +27,8 @@ from billing.chain.errors import ChainError, ForeignContracts, Reverted
 from billing.chain.states import EPOCH_MOVES, EpochState, TransactionState, transition
 from billing.chain.types import Chain
 from billing.models import Account, Epoch, PayoutLeaf, UsageStatement, Wallet
-from billing.services import accounts, ledger, vetoes
+from billing.services import accounts, ledger, vetoes, wallets, withdrawal_epochs
+from billing.services.ledger import Posting
 from interchain_site.core import audit
 from interchain_site.core.errors import DomainError
 from interchain_site.core.models import User
@@ -70,8 +72,9 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     looked at a veto, nor when nothing was earned or used. In order, in one database transaction:
 
     1. Lock the open epoch, so that two workers close it once.
-    2. Move what each owner with a wallet has in `earnings_available` to `settled`.
-    3. Write their cumulative leaves, and give the waiting statements this epoch.
+    2. Move what each owner with a wallet has in `earnings_available`, and the withdrawals that are confirmed and have
+       waited long enough, to `settled`.
+    3. Write the cumulative leaves, and give the waiting statements and the withdrawals this epoch.
     4. Compute both roots, and open the next epoch.
     5. Refuse all of it unless what the tree promises is what the ledger owes, and the escrow holds that much.
 
@@ -81,10 +84,14 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     epoch = Epoch.objects.select_for_update().get(pk=open_epoch(now=now).pk)
     if epoch.state != EpochState.OPEN or Epoch.objects.filter(state__in=UNDER_WAY).exists() or vetoes.pending():
         return None
-    earned = _move_earnings(epoch, now=now)
-    _write_leaves(epoch, earned)
+    wallets.activate_due(now=now)
+    earned, postings = _matured(epoch, now=now)
+    taken = withdrawal_epochs.take_up(epoch, now=now)
+    ledger.post(postings=[*postings, *taken.postings], now=now)
+    _write_leaves(epoch, earned, taken.units)
+    withdrawal_epochs.committed(taken, epoch)
     used = UsageStatement.objects.filter(epoch=None).update(epoch=epoch)
-    if not earned and not used:
+    if not earned and not taken.rows and not used:
         return None
     transition(epoch, EPOCH_MOVES, EpochState.CLOSED, closed_at=now, statements_count=used, **roots(epoch))
     Epoch.objects.create(sequence=epoch.sequence + 1, opened_at=now)
@@ -106,19 +113,19 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     return epoch
 
 
-def _move_earnings(epoch: Epoch, *, now: datetime) -> dict[Wallet, int]:
-    """Commit what has matured; returns base units by wallet."""
-    wallets = {wallet.user_id: wallet for wallet in Wallet.objects.filter(active=True)}
-    matured = Account.objects.filter(kind=accounts.EARNINGS_AVAILABLE, currency="NTC", balance__gt=0, user__in=wallets)
+def _matured(epoch: Epoch, *, now: datetime) -> tuple[dict[Wallet, int], list[Posting]]:
+    """Return what has matured, base units by wallet, and the postings that commit it."""
+    active = {wallet.user_id: wallet for wallet in Wallet.objects.filter(active=True)}
+    matured = Account.objects.filter(kind=accounts.EARNINGS_AVAILABLE, currency="NTC", balance__gt=0, user__in=active)
     sources = list(matured.order_by("id").values_list("id", "user_id", "balance"))
     targets = accounts.user_accounts([(user_id, accounts.SETTLED) for _, user_id, _ in sources if user_id])
     postings, earned = [], {}
     for source, user_id, units in sources:
-        wallet = wallets[user_id or 0]
+        wallet = active[user_id or 0]
         earned[wallet] = units
         lines = (ledger.Line(source, -units), ledger.Line(targets[wallet.user_id, accounts.SETTLED], units))
         postings.append(
-            ledger.Posting(
+            Posting(
                 key=f"epoch:{epoch.sequence}:settle:{wallet.pk}",
                 kind="earnings_settled",
                 lines=lines,
@@ -127,15 +134,20 @@ def _move_earnings(epoch: Epoch, *, now: datetime) -> dict[Wallet, int]:
                 reference=f"epoch:{epoch.sequence}",
             )
         )
-    ledger.post(postings=postings, now=now)
-    return earned
+    return earned, postings
 
 
-def _write_leaves(epoch: Epoch, earned: dict[Wallet, int]) -> None:
+def _write_leaves(epoch: Epoch, earned: dict[Wallet, int], withdrawn: dict[Wallet, int]) -> None:
     before = queries.cumulative_by_wallet(epoch.sequence)  # its own leaves do not exist yet
     PayoutLeaf.objects.bulk_create(
-        PayoutLeaf(epoch=epoch, wallet=wallet, earned_units=units, cumulative_units=before.get(wallet.pk, 0) + units)
-        for wallet, units in earned.items()
+        PayoutLeaf(
+            epoch=epoch,
+            wallet=wallet,
+            earned_units=earned.get(wallet, 0),
+            withdrawal_units=withdrawn.get(wallet, 0),
+            cumulative_units=before.get(wallet.pk, 0) + earned.get(wallet, 0) + withdrawn.get(wallet, 0),
+        )
+        for wallet in earned | withdrawn
     )
 
 
@@ -148,6 +160,7 @@ def roots(epoch: Epoch) -> dict[str, object]:
         "accounts": len(cumulative),
         "cumulative_units": sum(cumulative.values()),
         "earned_units": sum(epoch.leaves.values_list("earned_units", flat=True)),
+        "withdrawal_units": sum(epoch.leaves.values_list("withdrawal_units", flat=True)),
     }
 
 

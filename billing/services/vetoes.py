@@ -1,4 +1,4 @@
-"""What happens after a guardian vetoed an epoch: its earnings go back, and settlement rests until staff have looked.
+"""What happens after a guardian vetoed an epoch: what it committed goes back, and settlement rests until staff have looked.
 
 The contract vetoes an epoch together with every later one, because their cumulative amounts build on it.
 """
@@ -11,7 +11,7 @@ from django.db import transaction
 
 from billing.chain.states import EPOCH_MOVES, EpochState, TransactionState, transition
 from billing.models import Epoch, PayoutLeaf
-from billing.services import accounts, ledger
+from billing.services import accounts, ledger, withdrawal_epochs
 from interchain_site.core import audit
 from interchain_site.core.errors import Conflict
 from interchain_site.core.models import User
@@ -31,7 +31,7 @@ def withdraw(*, epoch_id: int, now: datetime) -> int:
     1. Wait until every later epoch is in a block for good: it may carry the same amounts on.
     2. If one stands that is not vetoed, the amounts stay committed through it, and nothing goes back.
     3. Else the leaves end with this epoch, an epoch computed but not posted is computed anew without them, and the
-       earnings return from `settled` to `earnings_available`.
+       earnings return from `settled` to `earnings_available`, withdrawals to `withdrawing`.
     """
     epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
     if epoch.state != EpochState.MINED:
@@ -56,11 +56,13 @@ def _give_back(epoch: Epoch, *, now: datetime) -> None:
     leaves = list(epoch.leaves.select_related("wallet").order_by("id"))
     epoch.leaves.update(withdrawn_from=first.sequence if first else epoch.sequence + 1)
     if first is not None and first.state == EpochState.CLOSED:
-        _recompute(first, {leaf.wallet_id: leaf.earned_units for leaf in leaves})
-    owners = {leaf.wallet.user_id for leaf in leaves}
+        _recompute(first, {leaf.wallet_id: leaf.added_units for leaf in leaves})
+    earned = [leaf for leaf in leaves if leaf.earned_units]
+    owners = {leaf.wallet.user_id for leaf in earned}
     kinds = (accounts.SETTLED, accounts.EARNINGS_AVAILABLE)
     ids = accounts.user_accounts([(user_id, kind) for user_id in owners for kind in kinds])
-    ledger.post(postings=[_return_of(leaf, epoch, ids, now) for leaf in leaves], now=now)
+    postings = [_return_of(leaf, epoch, ids, now) for leaf in earned]
+    ledger.post(postings=[*postings, *withdrawal_epochs.give_back(epoch, now=now)], now=now)
 
 
 def _return_of(leaf: PayoutLeaf, epoch: Epoch, ids: dict[tuple[int, str], int], now: datetime) -> ledger.Posting:

@@ -1,5 +1,5 @@
-"""When billing's work runs: `money` (queue celery), `settlement` and `proofs` (queue chain). Celery finds them through this package."""
+"""When billing's work runs: `money` and `wallets` (queue celery), `settlement` and `proofs` (queue chain). Celery finds them through this package."""
 
-from billing.tasks import money, proofs, settlement
+from billing.tasks import money, proofs, settlement, wallets
 
-__all__ = ["money", "proofs", "settlement"]
+__all__ = ["money", "proofs", "settlement", "wallets"]

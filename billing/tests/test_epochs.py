@@ -164,5 +164,5 @@ def test_closing_takes_the_same_number_of_queries_for_any_number_of_owners(
     for person in (cast.owner, cast.publisher, cast.buyer, cast.staff, cast.stranger):
         fake.link(person)
         fake.earn(person, 1)
-    with django_assert_max_num_queries(42):
+    with django_assert_max_num_queries(52):
         assert settlement.close_epoch(now=fake.now).accounts == 5

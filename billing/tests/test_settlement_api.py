@@ -50,7 +50,7 @@ def test_a_program_links_claims_and_looks(fake: World, cast):
 
 def test_an_address_is_proven_with_a_signature(fake: World, cast):
     client, key = api(cast.owner), Key.create()
-    text = client.get("/api/v1/wallet/challenge").json()["message"]
+    text = client.get("/api/v1/wallet/challenge", {"address": key.address}).json()["message"]
     signature = "0x" + bytes(key.sign_message(encode_defunct(text=text)).signature).hex()
     linked = client.post("/api/v1/wallet", {"message": text, "signature": signature}, format="json").json()
     assert (linked[0]["address"], linked[0]["proof"]) == (key.address, "signature")

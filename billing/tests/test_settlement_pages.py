@@ -8,7 +8,6 @@ from eth_account import Account as Key
 from eth_account.messages import encode_defunct
 
 from billing.models import ChainTransaction, Claim, Epoch, Wallet
-from billing.services import wallets
 from billing.tests.settling import NTC, World, new_address
 
 
@@ -28,7 +27,7 @@ def owner_client(client, cast):
 
 def test_anybody_sees_the_list_and_each_epoch(client, settled: World):
     page = client.get(reverse("settlements"))
-    hash_ = settled.node._receipts and next(iter(settled.node._receipts))
+    hash_ = ChainTransaction.objects.get(key__startswith="epoch:").hash
     assert page.status_code == 200
     assert b"5.00 NTC" in page.content
     assert hash_[:10].encode() in page.content
@@ -106,21 +105,37 @@ def test_a_wrong_address_is_said_beside_its_field(owner_client, fake: World):
     assert b"not an Ethereum address" in page.content
 
 
-def test_a_signature_links_at_once(owner_client, fake: World, cast):
-    key, text = Key.create(), wallets.challenge(user=cast.owner)
-    signature = "0x" + bytes(key.sign_message(encode_defunct(text=text)).signature).hex()
-    as_browsers_send = text.replace("\n", "\r\n")
-    page = owner_client.post(reverse("wallet_sign"), {"message": as_browsers_send, "signature": signature}, follow=True)
-    assert key.address.encode() in page.content
+def signed(key, text: str) -> str:
+    return "0x" + bytes(key.sign_message(encode_defunct(text=text)).signature).hex()
+
+
+def test_the_wallet_in_the_browser_signs_and_is_linked(owner_client, fake: World, cast):
+    key = Key.create()
+    asked = owner_client.post(reverse("wallet_connect"), {"address": key.address}).json()
+    assert (asked["do"], asked["keep"]) == ("sign_text", "signature")
+    fields = {"address": key.address, **asked["fields"], "signature": signed(key, asked["text"])}
+    assert owner_client.post(reverse("wallet_connect"), fields).json() == {"do": "go", "url": reverse("wallet")}
     assert cast.owner.wallets.get().proof == "signature"
 
 
-def test_a_bad_signature_is_said_beside_its_field_with_a_fresh_text(owner_client, fake: World, cast):
-    page = owner_client.post(
-        reverse("wallet_sign"), {"message": wallets.challenge(user=cast.owner), "signature": "0x12"}
+def test_a_text_signed_elsewhere_links_too(owner_client, fake: World, cast):
+    key = Key.create()
+    page = owner_client.post(reverse("wallet_text"), {"address": key.address})
+    text = page.context["text"]
+    assert "wants you to sign in with your Ethereum account" in text
+    as_browsers_send = text.replace("\n", "\r\n")
+    done = owner_client.post(
+        reverse("wallet_sign"), {"message": as_browsers_send, "signature": signed(key, text)}, follow=True
     )
+    assert key.address.encode() in done.content
+    assert cast.owner.wallets.get().proof == "signature"
+
+
+def test_a_bad_signature_is_said_beside_its_field(owner_client, fake: World, cast):
+    text = owner_client.post(reverse("wallet_text"), {"address": new_address()}).context["text"]
+    page = owner_client.post(reverse("wallet_sign"), {"message": text, "signature": "nonsense"})
     assert page.status_code == 400
-    assert b"This is not a signature" in page.content
+    assert b"not this address" in page.content
 
 
 def test_claiming_from_the_page(owner_client, cast, settled: World):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-import time_machine
+from eth_abi.abi import decode
 from eth_account import Account as Key
 from eth_account.messages import encode_defunct
 
+from billing.chain.errors import ChainUnavailable
+from billing.chain.signatures import WalletNotDeployed
 from billing.models import Wallet
 from billing.services import wallets
+from billing.services.wallet_challenges import StaleMessage, WrongSignature
 from billing.services.wallets import AddressTaken
 from billing.tests.settling import World, new_address
 from interchain_site.core.errors import Invalid
@@ -21,9 +24,21 @@ def sign(key, text: str) -> str:
     return "0x" + bytes(key.sign_message(encode_defunct(text=text)).signature).hex()
 
 
+def no_node():
+    raise ChainUnavailable
+
+
+def asked(key, person, now) -> str:
+    return wallets.challenge(user=person, address=key.address, now=now)
+
+
+def link(text: str, signature: str, person, now) -> Wallet:
+    return wallets.link_signed(message=text, signature=signature, by=person, now=now, connect=no_node)
+
+
 def prove(key, person, now) -> Wallet:
-    text = wallets.challenge(user=person)
-    return wallets.link_signed(message=text, signature=sign(key, text), by=person, now=now)
+    text = asked(key, person, now)
+    return link(text, sign(key, text), person, now)
 
 
 def test_a_signature_links_the_address_that_made_it(fake: World, cast):
@@ -103,25 +118,99 @@ def test_nor_from_one_who_proved_it_as_well(fake: World, cast):
 
 
 def test_somebody_elses_challenge_proves_nothing(fake: World, cast):
-    text = wallets.challenge(user=cast.owner)
-    with pytest.raises(Invalid, match="not the one shown to you"):
-        wallets.link_signed(message=text, signature=sign(Key.create(), text), by=cast.stranger, now=fake.now)
+    key = Key.create()
+    text = asked(key, cast.owner, fake.now)
+    with pytest.raises(StaleMessage):
+        link(text, sign(key, text), cast.stranger, fake.now)
 
 
 def test_an_old_challenge_proves_nothing(fake: World, cast):
-    text = wallets.challenge(user=cast.owner)
-    with time_machine.travel(fake.now + timedelta(minutes=16)), pytest.raises(Invalid, match="too old"):
-        wallets.link_signed(message=text, signature=sign(Key.create(), text), by=cast.owner, now=fake.now)
+    key = Key.create()
+    text = asked(key, cast.owner, fake.now)
+    with pytest.raises(StaleMessage):
+        link(text, sign(key, text), cast.owner, fake.now + timedelta(minutes=15))
 
 
-def test_a_changed_text_proves_nothing(fake: World, cast):
-    text = "I hereby sell my house.\n" + wallets.challenge(user=cast.owner)
-    with pytest.raises(Invalid, match="not the one shown to you"):
-        wallets.link_signed(message=text, signature=sign(Key.create(), text), by=cast.owner, now=fake.now)
+def test_a_challenge_is_used_once(fake: World, cast):
+    key = Key.create()
+    text = asked(key, cast.owner, fake.now)
+    link(text, sign(key, text), cast.owner, fake.now)
+    with pytest.raises(StaleMessage):
+        link(text, sign(key, text), cast.owner, fake.now)
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("localhost:8000 wants", "localhost.evil:8000 wants"),
+        ("URI: http://localhost:8000", "URI: http://evil"),
+        ("Chain ID: 31337", "Chain ID: 1"),
+        ("Version: 1", "Version: 2"),
+        ("Nonce: ", "Nonce: x"),
+        ("Issued At: 2", "Issued At: 3"),
+        ("Expiration Time: 2", "Expiration Time: 1"),
+        ("Interchain", "Inter\nchain"),
+        ("0x", "0X"),
+    ],
+)
+def test_a_changed_text_proves_nothing_whoever_signs_it(fake: World, cast, part, other):
+    key = Key.create()
+    text = asked(key, cast.owner, fake.now)
+    assert part in text
+    changed = text.replace(part, other, 1)
+    with pytest.raises(Invalid):
+        link(changed, sign(key, changed), cast.owner, fake.now)
+    assert not Wallet.objects.exists()
+
+
+def test_another_keys_signature_proves_nothing(fake: World, cast):
+    text = asked(Key.create(), cast.owner, fake.now)
+    with pytest.raises(ChainUnavailable):  # it might be a contract's: only the node could tell
+        link(text, sign(Key.create(), text), cast.owner, fake.now)
+    fake.chain.has_code = lambda address: False
+    with pytest.raises(WrongSignature):
+        wallets.link_signed(
+            message=text, signature=sign(Key.create(), text), by=cast.owner, now=fake.now, connect=lambda: fake.chain
+        )
 
 
 @pytest.mark.parametrize("signature", ["", "0x", "nonsense", "0x" + "00" * 65, "0x" + "ff" * 65, "0x" + "11" * 64])
 def test_what_is_no_signature_is_refused(fake: World, cast, signature):
-    text = wallets.challenge(user=cast.owner)
-    with pytest.raises(Invalid, match="not a signature"):
-        wallets.link_signed(message=text, signature=signature, by=cast.owner, now=fake.now)
+    text = asked(Key.create(), cast.owner, fake.now)
+    fake.chain.has_code = lambda address: False
+    with pytest.raises(WrongSignature):
+        wallets.link_signed(message=text, signature=signature, by=cast.owner, now=fake.now, connect=lambda: fake.chain)
+
+
+class ContractWallet:
+    """A node on which every address is a contract that takes one signature (EIP-1271)."""
+
+    def __init__(self, right: bytes) -> None:
+        self.right = right
+
+    def has_code(self, address: str) -> bool:
+        return True
+
+    def read(self, call) -> bytes:
+        _, signature = decode(["bytes32", "bytes"], call.data[4:])
+        return (bytes.fromhex("1626ba7e") if signature == self.right else b"\xff" * 4) + bytes(28)
+
+
+def test_a_contracts_wallet_is_asked_itself(fake: World, cast):
+    address, node = new_address(), ContractWallet(b"by two owners of three")
+    text = wallets.challenge(user=cast.owner, address=address, now=fake.now)
+
+    def linked(signature: bytes) -> Wallet:
+        return wallets.link_signed(
+            message=text, signature="0x" + signature.hex(), by=cast.owner, now=fake.now, connect=lambda: node
+        )
+
+    with pytest.raises(WrongSignature):
+        linked(b"by one owner of three")
+    assert linked(node.right).address == address
+
+
+def test_a_contract_that_is_not_there_yet_is_told_what_to_do(fake: World, cast):
+    text = wallets.challenge(user=cast.owner, address=new_address(), now=fake.now)
+    with pytest.raises(WalletNotDeployed, match="Send any transaction"):
+        link(text, "0x" + "00" * 64 + "6492" * 16, cast.owner, fake.now)

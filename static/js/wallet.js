@@ -19,7 +19,8 @@
 //   {"do": "sign_typed_data", "document": ..., "keep": ..., "explain": ...}
 //   {"do": "send", "call": {to, data, value}, "keep": "hash", "wait": true, "explain": ...}
 //   {"do": "go", "url": ...}        or an error of ours: {"message": ...}
-// What the wallet answers is added to the fields under `keep`, and the form is posted again.
+// What the wallet answers is added to the fields under `keep`, together with the answer's own `fields` ({name: value}), and the
+// form is posted again.
 "use strict";
 
 window.interchainWallet = (() => {
@@ -118,6 +119,7 @@ window.interchainWallet = (() => {
     for (let step = 0; step < STEPS_AT_MOST; step += 1) {
       const next = await answer(form, fields);
       if (next.explain) say(next.explain);
+      Object.assign(fields, next.fields);
       if (next.do === "go") { window.location.assign(next.url); return; }
       if (next.do === "sign_text") fields[next.keep] = await wallet.signText(next.text, fields.address);
       if (next.do === "sign_typed_data") fields[next.keep] = await wallet.signTypedData(next.document, fields.address);
