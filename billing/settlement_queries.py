@@ -9,6 +9,7 @@ from functools import lru_cache
 from django.db.models import Max, Q, QuerySet, Sum
 
 from billing.chain import deployments
+from billing.chain.contracts import METERS, SettledEpoch
 from billing.chain.merkle import MerkleTree, payout_leaf, statement_leaf
 from billing.chain.states import ClaimState, EpochState
 from billing.models import Account, Claim, Epoch, PayoutLeaf, Wallet
@@ -50,6 +51,29 @@ def _known_usage_tree(epoch_id: int, root: str) -> MerkleTree:
     if tree.root != root:
         raise ValueError(f"The statements of epoch row {epoch_id} do not give the root that was posted, {root}.")
     return tree
+
+
+def meters_until(epoch: Epoch) -> list[int]:
+    """Return what was used of each meter since the beginning, this epoch included; base units, in the contract's order."""
+    before = Epoch.objects.filter(sequence__lt=epoch.sequence).order_by("-sequence").values_list("meters", flat=True)
+    sums = list(before.first() or [0] * METERS)
+    for used in epoch.statements.exclude(meters="").values_list("meters", flat=True).iterator(chunk_size=10_000):
+        for place, units in enumerate(used.split()):
+            sums[place] += int(units)
+    return sums
+
+
+def settled_epoch(epoch: Epoch) -> SettledEpoch:
+    """Return what whoever claims in this epoch shows the contract. It must have been in a block."""
+    if epoch.claimable_at is None:
+        raise ValueError(f"{epoch} was never in a block.")
+    return SettledEpoch(
+        number=epoch.sequence,
+        claimable_at=int(epoch.claimable_at.timestamp()),
+        payout_root=epoch.payout_root,
+        usage_root=epoch.usage_root,
+        cumulative=epoch.cumulative_units,
+    )
 
 
 @lru_cache(maxsize=2)

@@ -242,6 +242,9 @@ COMMISSION_BASIS_POINTS = env.integer("COMMISSION_BASIS_POINTS", 1_000)  # 10 % 
 DESK_MIN_CENTS = env.integer("DESK_MIN_CENTS", 100)  # Stripe itself takes no less than 50
 DESK_MAX_CENTS = env.integer("DESK_MAX_CENTS", 1_000_000)
 QUOTE_LOCK_SECONDS = env.integer("QUOTE_LOCK_SECONDS", 900)
+CASH_OUT_MIN_CENTS = env.integer("CASH_OUT_MIN_CENTS", 500)  # until staff set rules in the admin
+CASH_OUT_DAILY_CENTS = env.integer("CASH_OUT_DAILY_CENTS", 1_000_000)  # for one person, in any 24 hours
+CASH_OUT_COUNTRIES = env.names("CASH_OUT_COUNTRIES", "US")  # where Stripe lets us pay out US dollars to banks
 CONFIRMATION_SECONDS = env.integer("CONFIRMATION_SECONDS", 900)  # how long a code for a payout works
 ADDRESS_HOLD_SECONDS = env.integer("ADDRESS_HOLD_SECONDS", 86_400)  # a new payout address waits; its owner can stop it
 WITHDRAWAL_MIN_NTC = env.integer("WITHDRAWAL_MIN_NTC", 1)
@@ -287,13 +290,28 @@ ETHEREUM_SALES_ADDRESS = env.text("ETHEREUM_SALES_ADDRESS", "")
 ETHEREUM_MAX_FEE_GWEI = env.integer("ETHEREUM_MAX_FEE_GWEI", 200)  # a transaction never offers more for gas
 ETHEREUM_STUCK_SECONDS = env.integer("ETHEREUM_STUCK_SECONDS", 180)  # not mined after this: send it with a higher fee
 SETTLEMENT_ROUND_SECONDS = env.integer("SETTLEMENT_ROUND_SECONDS", 10)  # how often the chain worker looks
-# Only for `manage.py deploy_contracts`; on the local chain of the embedded default, empty addresses are Anvil's accounts.
-ETHEREUM_ADMIN_ADDRESS = env.text("ETHEREUM_ADMIN_ADDRESS", "")  # appoints operator and guardians
-ETHEREUM_GUARDIAN_ADDRESS = env.text("ETHEREUM_GUARDIAN_ADDRESS", "")  # may veto an epoch
-ETHEREUM_SALE_HOLDER_ADDRESS = env.text("ETHEREUM_SALE_HOLDER_ADDRESS", "")  # receives 20,000,000 NTC
-ETHEREUM_FOUNDERS_HOLDER_ADDRESS = env.text("ETHEREUM_FOUNDERS_HOLDER_ADDRESS", "")  # receives 5,000,000 NTC
+# Only for `manage.py deploy_contracts`; on the local chain of the embedded default, empty addresses are Anvil's accounts
+# and test tokens. Operator, cashier and sales manager are whoever signs for these roles.
+ETHEREUM_PROPOSER_ADDRESS = env.text("ETHEREUM_PROPOSER_ADDRESS", "")  # the timelock acts on its word
+ETHEREUM_GUARDIAN_ADDRESS = env.text("ETHEREUM_GUARDIAN_ADDRESS", "")  # may veto an epoch and pause the sale
+ETHEREUM_BENEFICIARY_ADDRESS = env.text("ETHEREUM_BENEFICIARY_ADDRESS", "")  # the founders' 5,000,000 NTC, one day
+ETHEREUM_TREASURY_ADDRESS = env.text("ETHEREUM_TREASURY_ADDRESS", "")  # receives what the sale takes in
+ETHEREUM_STABLECOIN_ADDRESS = env.text("ETHEREUM_STABLECOIN_ADDRESS", "")
+ETHEREUM_ETHER_FEED_ADDRESS = env.text("ETHEREUM_ETHER_FEED_ADDRESS", "")  # Chainlink's ETH / USD
+ETHEREUM_NTC_FEED_ADDRESS = env.text("ETHEREUM_NTC_FEED_ADDRESS", "")  # a feed of NTC / USD, for the founders' vault
+ETHEREUM_ETHER_FEED_MAX_AGE_SECONDS = env.integer("ETHEREUM_ETHER_FEED_MAX_AGE_SECONDS", 4_500)
+ETHEREUM_NTC_FEED_MAX_AGE_SECONDS = env.integer("ETHEREUM_NTC_FEED_MAX_AGE_SECONDS", 90_000)
+ETHEREUM_ETHER_USD_BOUNDS = env.names("ETHEREUM_ETHER_USD_BOUNDS", "100,100000")  # an answer outside is not believed
+ETHEREUM_NTC_USD_BOUNDS = env.names("ETHEREUM_NTC_USD_BOUNDS", "0.0001,100000")
+ETHEREUM_TIMELOCK_SECONDS = env.integer("ETHEREUM_TIMELOCK_SECONDS", 0 if DEBUG else 172_800)
+ETHEREUM_CASHIER_DAILY_NTC = env.integer("ETHEREUM_CASHIER_DAILY_NTC", 2_000_000 if DEBUG else 100_000)
 ETHEREUM_CLAIM_DELAY_SECONDS = env.integer("ETHEREUM_CLAIM_DELAY_SECONDS", 0 if DEBUG else 86_400)  # time for a veto
-DESK_INVENTORY_NTC = env.integer("DESK_INVENTORY_NTC", 10_000_000)  # escrowed for the desk, embedded default only
+DESK_INVENTORY_NTC = env.integer(
+    "DESK_INVENTORY_NTC", 1_000_000
+)  # bought for the desk in round 1, embedded default only
+SALE_FIRST_PRICE_USD = env.text(
+    "SALE_FIRST_PRICE_USD", "0.50"
+)  # of round 1, embedded default only: staff open the others
 
 # --- nodes -------------------------------------------------------------------------------------------------------
 GATEWAY_DOMAIN = env.text("GATEWAY_DOMAIN", "apps.localhost")

@@ -13,22 +13,29 @@ Nothing here tries again by itself: who retries is decided by whoever knows what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, cast
 
 import requests
 from django.conf import settings
-from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from web3 import HTTPProvider, Web3
-from web3.exceptions import BadResponseFormat, ContractLogicError, TransactionNotFound, Web3Exception, Web3RPCError
+from web3.exceptions import (
+    BadResponseFormat,
+    BlockNotFound,
+    ContractLogicError,
+    TransactionNotFound,
+    Web3Exception,
+    Web3RPCError,
+)
 from web3.types import FilterParams, TxParams
 
-from billing.chain import contracts
-from billing.chain.errors import ChainRefused, ChainUnavailable, Reverted, WrongChain
+from billing.chain import interfaces
+from billing.chain.errors import BadAnswer, ChainRefused, ChainUnavailable, Reverted, WrongChain
 from billing.chain.types import Block, Call, Chain, Fees, Log, Receipt
 
 TIMEOUT_SECONDS = 10
@@ -42,11 +49,12 @@ def connect() -> Chain:
         ChainUnavailable: it does not answer.
         WrongChain: it is on another chain.
     """
-    return _connected(settings.ETHEREUM_RPC_URL, settings.ETHEREUM_CHAIN_ID)
+    return connect_to(settings.ETHEREUM_RPC_URL, settings.ETHEREUM_CHAIN_ID)
 
 
 @lru_cache(maxsize=8)
-def _connected(url: str, chain_id: int) -> RpcChain:
+def connect_to(url: str, chain_id: int) -> RpcChain:
+    """Return the node behind a URL, after making sure once that it is on that chain. Raises: see `connect`."""
     chain = RpcChain(url)
     found = chain.chain_id()
     if found != chain_id:
@@ -67,12 +75,29 @@ class RpcChain:
 
     def head(self) -> Block:
         with _translated():
-            block = self._eth.get_block("latest")
-            return Block(int(block["number"]), _hex(block["hash"]), int(block["timestamp"]))
+            return _block(self._eth.get_block("latest"))
 
-    def transaction_count(self, address: str) -> int:
+    def finalized(self) -> Block:
         with _translated():
-            return int(self._eth.get_transaction_count(to_checksum_address(address), "latest"))
+            try:
+                return _block(self._eth.get_block("finalized"))
+            except BlockNotFound as error:
+                raise ChainRefused("The Ethereum node calls no block finalized.") from error
+
+    def block(self, number: int) -> Block | None:
+        with _translated():
+            try:
+                return _block(self._eth.get_block(number))
+            except BlockNotFound:
+                return None
+
+    def transaction_count(self, address: str, *, block: int | None = None) -> int:
+        with _translated():
+            return int(self._eth.get_transaction_count(to_checksum_address(address), _at(block)))
+
+    def ether(self, address: str) -> int:
+        with _translated():
+            return int(self._eth.get_balance(to_checksum_address(address)))
 
     def fees(self) -> Fees:
         """Bear two full blocks of rising base fee, as wallets do."""
@@ -85,9 +110,9 @@ class RpcChain:
         with _translated():
             return len(self._eth.get_code(to_checksum_address(address))) > 0
 
-    def read(self, call: Call) -> bytes:
+    def read(self, call: Call, *, block: int | None = None) -> bytes:
         with _translated():
-            return bytes(self._eth.call(_params(call)))
+            return bytes(self._eth.call(_params(call), _at(block)))
 
     def estimate_gas(self, call: Call, *, sender: str) -> int:
         params = _params(call)
@@ -98,10 +123,13 @@ class RpcChain:
     def send(self, raw: bytes) -> None:
         try:
             with _translated():
-                self._eth.send_raw_transaction(raw)
+                told = _hex(self._eth.send_raw_transaction(raw))
         except ChainRefused as error:
             if not any(phrase in error.message.lower() for phrase in ALREADY_THERE):
                 raise
+        else:
+            if told != "0x" + keccak(raw).hex():
+                raise BadAnswer("The Ethereum node took a transaction under another hash than its own.")
 
     def receipt(self, transaction_hash: str) -> Receipt | None:
         with _translated():
@@ -109,35 +137,28 @@ class RpcChain:
                 found = self._eth.get_transaction_receipt(HexBytes(transaction_hash))
             except TransactionNotFound:
                 return None
-        return Receipt(
-            hash=transaction_hash,
-            block_number=int(found["blockNumber"]),
-            block_hash=_hex(found["blockHash"]),
-            succeeded=found["status"] == 1,
-            gas_used=int(found["gasUsed"]),
-            gas_price=int(found["effectiveGasPrice"]),
-            contract_address=str(found["contractAddress"]) if found.get("contractAddress") else None,
-        )
+            if _hex(found["transactionHash"]) != transaction_hash:
+                raise BadAnswer("The Ethereum node answers with another transaction's receipt.")
+            return Receipt(
+                hash=transaction_hash,
+                block_number=int(found["blockNumber"]),
+                block_hash=_hex(found["blockHash"]),
+                succeeded=found["status"] == 1,
+                gas_used=int(found["gasUsed"]),
+                gas_price=int(found["effectiveGasPrice"]),
+                contract_address=str(found["contractAddress"]) if found.get("contractAddress") else None,
+                logs=tuple(_log(log) for log in found["logs"]),
+            )
 
-    def logs(self, *, address: str, topic: bytes, first: int, last: int) -> list[Log]:
+    def logs(self, *, addresses: Sequence[str], first: int, last: int) -> list[Log]:
         wanted: FilterParams = {
-            "address": to_checksum_address(address),
-            "topics": [HexStr("0x" + topic.hex())],
+            "address": [to_checksum_address(address) for address in addresses],
             "fromBlock": cast(Any, first),
             "toBlock": cast(Any, last),
         }
         with _translated():
-            found = self._eth.get_logs(wanted)
-        return [
-            Log(
-                address=str(log["address"]),
-                topics=tuple(bytes(part) for part in log["topics"]),
-                data=bytes(log["data"]),
-                block_number=int(log["blockNumber"]),
-                transaction_hash=_hex(log["transactionHash"]),
-            )
-            for log in found
-        ]
+            found = [_log(log) for log in self._eth.get_logs(wanted)]
+        return sorted(found, key=lambda log: (log.block_number, log.index))
 
 
 @contextmanager
@@ -146,15 +167,17 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except ContractLogicError as error:
-        raise Reverted(contracts.error_name(error.data)) from error
-    except TransactionNotFound:
+        raise Reverted(interfaces.error_name(error.data)) from error
+    except (TransactionNotFound, BlockNotFound):
         raise
     except BadResponseFormat as error:
         raise ChainUnavailable from error
     except Web3RPCError as error:
         raise ChainRefused(f"The Ethereum node refuses: {_said(error)}") from error
-    except (requests.RequestException, OSError, ValueError) as error:
+    except (requests.RequestException, OSError) as error:
         raise ChainUnavailable from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadAnswer("The Ethereum node's answer cannot be read.") from error
     except Web3Exception as error:
         raise ChainRefused(f"The Ethereum node's answer cannot be used: {error}") from error
 
@@ -170,6 +193,28 @@ def _params(call: Call) -> TxParams:
     if call.to is not None:
         params["to"] = to_checksum_address(call.to)
     return params
+
+
+def _at(block: int | None) -> Any:
+    return "latest" if block is None else block
+
+
+def _block(found: Any) -> Block:
+    return Block(
+        int(found["number"]), _hex(found["hash"]), int(found["timestamp"]), parent_hash=_hex(found["parentHash"])
+    )
+
+
+def _log(found: Any) -> Log:
+    return Log(
+        address=str(found["address"]),
+        topics=tuple(bytes(part) for part in found["topics"]),
+        data=bytes(found["data"]),
+        block_number=int(found["blockNumber"]),
+        block_hash=_hex(found["blockHash"]),
+        transaction_hash=_hex(found["transactionHash"]),
+        index=int(found["logIndex"]),
+    )
 
 
 def _hex(value: bytes) -> str:

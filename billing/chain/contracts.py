@@ -1,119 +1,74 @@
-"""Intercoin and Settlement: how to call them, and what their answers and events mean.
-
-Encoding and decoding only; the node is a `Chain` handed in. The ABI and bytecode are those in `billing/chain/abi/`,
-proven to be what the sources compile to by `billing/contracts/verify_artifacts.py`.
-"""
+"""Settlement and Intercoin: how to call them, and what their answers mean. The node is a `Chain` handed in."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from eth_abi.abi import decode, encode
-from eth_utils.abi import (
-    event_abi_to_log_topic,
-    function_abi_to_4byte_selector,
-    get_abi_input_types,
-    get_abi_output_types,
-)
-from eth_utils.address import to_checksum_address
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
 
-from billing.chain.types import Call, Chain, Log
+from billing.chain.interfaces import interface
+from billing.chain.permits import PermitSignature
+from billing.chain.types import Call, Chain
 
-ABI = Path(__file__).parent / "abi"
+METERS = 5
+CLAIMABLE_BITS = 40
 
 
-class Interface:
-    """One contract's ABI. Overloaded functions are not supported: name yours differently."""
+@dataclass(frozen=True)
+class Totals:
+    """What an epoch adds up to, since the beginning: base units, leaves of the payout tree, and of each meter its base units.
 
-    def __init__(self, name: str) -> None:
-        artifact = json.loads((ABI / f"{name}.json").read_text())
-        self.bytecode = bytes.fromhex(artifact["bytecode"].removeprefix("0x"))
-        self._parts: dict[tuple[str, str], Any] = {
-            (part["type"], part.get("name", "")): part for part in artifact["abi"]
-        }
+    Attributes:
+        statements: leaves of this epoch's usage tree.
+        meters: transfer, storage, compute, uptime, active users.
+    """
 
-    def creation(self, *arguments: object) -> Call:
-        """Return the call that deploys the contract."""
-        return Call(None, self.bytecode + encode(get_abi_input_types(self._parts["constructor", ""]), arguments))
-
-    def call(self, address: str, function: str, *arguments: object) -> Call:
-        part = self._parts["function", function]
-        return Call(address, function_abi_to_4byte_selector(part) + encode(get_abi_input_types(part), arguments))
-
-    def read(self, chain: Chain, address: str, function: str, *arguments: object) -> Any:
-        """Return a view function's answer: one value, or a tuple when it has several."""
-        answer = chain.read(self.call(address, function, *arguments))
-        values = decode(get_abi_output_types(self._parts["function", function]), answer)
-        return values[0] if len(values) == 1 else values
-
-    def arguments(self, data: bytes) -> tuple[str, tuple[Any, ...]]:
-        """Return the function a call names and its arguments. Raises `LookupError` for another contract's call."""
-        for (kind, name), part in self._parts.items():
-            if kind == "function" and function_abi_to_4byte_selector(part) == data[:4]:
-                return name, decode(get_abi_input_types(part), data[4:])
-        raise LookupError(data[:4].hex())
-
-    def part(self, kind: str, name: str) -> Any:
-        """Return one function's, event's or error's description."""
-        return self._parts[kind, name]
-
-    def topic(self, event: str) -> bytes:
-        return event_abi_to_log_topic(self._parts["event", event])
-
-    def event(self, event: str, log: Log) -> dict[str, Any]:
-        """Return an event's values by name."""
-        inputs = self._parts["event", event]["inputs"]
-        indexed = [part for part in inputs if part["indexed"]]
-        plain = [part for part in inputs if not part["indexed"]]
-        types = get_abi_input_types({"type": "event", "name": event, "inputs": plain})
-        values = {
-            part["name"]: decode([part["type"]], topic)[0] for part, topic in zip(indexed, log.topics[1:], strict=True)
-        }
-        return values | dict(zip((part["name"] for part in plain), decode(types, log.data), strict=True))
-
-    def errors(self) -> dict[bytes, str]:
-        return {
-            function_abi_to_4byte_selector(part): name for (kind, name), part in self._parts.items() if kind == "error"
-        }
-
-
-@lru_cache(maxsize=4)
-def interface(name: str) -> Interface:
-    return Interface(name)
-
-
-def error_name(data: object) -> str:
-    """Return the contract's name for the error in a revert's data, or "" when it is none of ours."""
-    text = data.get("data", "") if isinstance(data, dict) else data
-    if not isinstance(text, str):
-        return ""
-    selector = bytes.fromhex(text.removeprefix("0x")[:8])
-    return {**interface("Intercoin").errors(), **interface("Settlement").errors()}.get(selector, "")
+    cumulative: int
+    accounts: int
+    statements: int
+    meters: tuple[int, ...] = (0,) * METERS
 
 
 @dataclass(frozen=True)
 class SettledEpoch:
-    """What the contract holds for an epoch. `claimable_at` is seconds since 1970."""
+    """An epoch as the event `Settled` told it; who claims shows it. `claimable_at` is seconds since 1970."""
 
+    number: int
+    claimable_at: int
     payout_root: str
     usage_root: str
+    cumulative: int
+
+    def commitment(self, *, vetoed: bool = False) -> str:
+        """Return what the contract keeps of it: 216 bits of its hash, then `claimable_at`, 0 once it is vetoed."""
+        types = ["uint64", "uint64", "bytes32", "bytes32", "uint96"]
+        hashed = int.from_bytes(keccak(encode(types, self.shown())))
+        kept = hashed >> CLAIMABLE_BITS << CLAIMABLE_BITS | (0 if vetoed else self.claimable_at)
+        return "0x" + kept.to_bytes(32).hex()
+
+    def shown(self) -> tuple[int, int, bytes, bytes, int]:
+        return (self.number, self.claimable_at, _bytes(self.payout_root), _bytes(self.usage_root), self.cumulative)
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """What the contract keeps of an epoch. `claimable_at` is 0 for a vetoed one."""
+
+    value: str
     claimable_at: int
     vetoed: bool
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """An account was paid. Amounts in base units; `cumulative` is all it was ever paid, this included."""
+class Claimant:
+    """One payee of `claimMany`. `cumulative` is all the wallet has ever earned, base units."""
 
     account: str
-    epoch: int
-    amount: int
     cumulative: int
-    transaction_hash: str
+    proof: list[bytes]
 
 
 @dataclass(frozen=True)
@@ -122,54 +77,58 @@ class Settlement:
 
     address: str
 
-    def settle(self, *, epoch: int, payout_root: str, usage_root: str, totals: tuple[int, int, int]) -> Call:
-        """Totals: sum of the payout leaves in base units, their number, and the number of statements."""
-        return self._call("settle", epoch, _bytes(payout_root), _bytes(usage_root), totals)
+    def settle(self, *, epoch: int, payout_root: str, usage_root: str, totals: Totals) -> Call:
+        sums = (totals.cumulative, totals.accounts, totals.statements, totals.meters)
+        return self._call("settle", epoch, _bytes(payout_root), _bytes(usage_root), sums)
 
-    def claim(self, *, epoch: int, account: str, cumulative: int, proof: list[bytes]) -> Call:
-        return self._call("claim", epoch, account, cumulative, proof)
+    def claim(self, *, epoch: SettledEpoch, account: str, cumulative: int, proof: list[bytes]) -> Call:
+        return self._call("claim", epoch.shown(), account, cumulative, proof)
 
-    def deposit(self, *, account: str, amount: int) -> Call:
-        return self._call("deposit", account, amount)
+    def claim_many(self, *, epoch: SettledEpoch, claimants: Sequence[Claimant]) -> Call:
+        """Pay several at once; who has nothing to claim is skipped."""
+        shown = [(one.account, one.cumulative, one.proof) for one in claimants]
+        return self._call("claimMany", epoch.shown(), shown)
+
+    def deposit(self, *, reference: str, amount: int) -> Call:
+        """Deposit approved NTC for an account of the portal (`billing.services.chain_accounts`)."""
+        return self._call("deposit", _bytes(reference), amount)
+
+    def deposit_with_permit(self, *, reference: str, amount: int, deadline: int, signature: PermitSignature) -> Call:
+        """Deposit in one transaction, approved by a signature (EIP-2612) over `amount` until `deadline`."""
+        parts = (signature.v, signature.r, signature.s)
+        return self._call("depositWithPermit", _bytes(reference), amount, deadline, *parts)
 
     def veto(self, *, epoch: int) -> Call:
         return self._call("veto", epoch)
 
-    def next_epoch(self, chain: Chain) -> int:
-        return int(self._read(chain, "nextEpoch"))
+    def next_epoch(self, chain: Chain, *, block: int | None = None) -> int:
+        return int(self._read(chain, "nextEpoch", block=block))
 
-    def epoch(self, chain: Chain, number: int) -> SettledEpoch | None:
-        """Return what was settled for the epoch, or None when nothing was."""
-        payout_root, usage_root, claimable_at, vetoed = self._read(chain, "epochs", number)
-        if claimable_at == 0:
-            return None
-        return SettledEpoch("0x" + payout_root.hex(), "0x" + usage_root.hex(), claimable_at, vetoed)
+    def commitment(self, chain: Chain, number: int) -> Commitment | None:
+        """Return what the contract keeps of an epoch; None for one not settled, or 128 epochs ago."""
+        value, claimable_at, vetoed = self._read(chain, "commitment", number)
+        return Commitment("0x" + value.hex(), claimable_at, vetoed) if any(value) else None
 
     def paid(self, chain: Chain, account: str) -> int:
         return int(self._read(chain, "paid", account))
 
-    def deposited(self, chain: Chain, account: str) -> int:
-        return int(self._read(chain, "deposited", account))
+    def deposited(self, chain: Chain, reference: str) -> int:
+        return int(self._read(chain, "deposited", _bytes(reference)))
 
-    def totals(self, chain: Chain) -> tuple[int, int]:
+    def totals(self, chain: Chain, *, block: int | None = None) -> tuple[int, int]:
         """Return base units ever deposited and ever paid out."""
-        return int(self._read(chain, "totalDeposited")), int(self._read(chain, "totalPaid"))
+        deposited = int(self._read(chain, "totalDeposited", block=block))
+        return deposited, int(self._read(chain, "totalPaid", block=block))
 
     def has_operator(self, chain: Chain, account: str) -> bool:
         role = self._read(chain, "OPERATOR_ROLE")
         return bool(self._read(chain, "hasRole", role, account))
 
-    def claims(self, chain: Chain, *, first: int, last: int) -> list[Claimed]:
-        """Return the payments in the blocks `first` to `last`, in order."""
-        settlement = interface("Settlement")
-        found = chain.logs(address=self.address, topic=settlement.topic("Claimed"), first=first, last=last)
-        return [_claimed(settlement.event("Claimed", log), log.transaction_hash) for log in found]
-
     def _call(self, function: str, *arguments: object) -> Call:
         return interface("Settlement").call(self.address, function, *arguments)
 
-    def _read(self, chain: Chain, function: str, *arguments: object) -> Any:
-        return interface("Settlement").read(chain, self.address, function, *arguments)
+    def _read(self, chain: Chain, function: str, *arguments: object, block: int | None = None) -> Any:
+        return interface("Settlement").read(chain, self.address, function, *arguments, block=block)
 
 
 @dataclass(frozen=True)
@@ -181,21 +140,14 @@ class Intercoin:
     def approve(self, *, spender: str, amount: int) -> Call:
         return interface("Intercoin").call(self.address, "approve", spender, amount)
 
-    def balance(self, chain: Chain, account: str) -> int:
-        return int(interface("Intercoin").read(chain, self.address, "balanceOf", account))
+    def transfer(self, *, to: str, amount: int) -> Call:
+        return interface("Intercoin").call(self.address, "transfer", to, amount)
+
+    def balance(self, chain: Chain, account: str, *, block: int | None = None) -> int:
+        return int(interface("Intercoin").read(chain, self.address, "balanceOf", account, block=block))
 
     def allowance(self, chain: Chain, *, owner: str, spender: str) -> int:
         return int(interface("Intercoin").read(chain, self.address, "allowance", owner, spender))
-
-
-def _claimed(values: dict[str, Any], transaction_hash: str) -> Claimed:
-    return Claimed(
-        account=to_checksum_address(values["account"]),
-        epoch=values["epoch"],
-        amount=values["amount"],
-        cumulative=values["cumulative"],
-        transaction_hash=transaction_hash,
-    )
 
 
 def _bytes(text: str) -> bytes:

@@ -8,16 +8,22 @@ from dataclasses import asdict, dataclass
 from django.conf import settings
 
 from billing.chain.contracts import Intercoin, Settlement
-from billing.chain.errors import NotDeployed
+from billing.chain.errors import NotDeployed, OldDeployment
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Addresses on one chain. `block` is the first in which Settlement can have events."""
+    """Addresses on one chain. `block` is the first in which any of them can have events."""
 
     chain_id: int
     intercoin: str
     settlement: str
+    sale: str
+    vault: str
+    timelock: str
+    stablecoin: str
+    ether_feed: str
+    ntc_feed: str
     block: int
 
     @property
@@ -28,14 +34,25 @@ class Deployment:
     def contract(self) -> Settlement:
         return Settlement(self.settlement)
 
+    @property
+    def watched(self) -> dict[str, str]:
+        """The contracts whose events we follow, `{address: name}`."""
+        return {self.settlement: "Settlement", self.sale: "TokenSale", self.vault: "FounderVault"}
+
 
 def recorded() -> Deployment | None:
-    """Return what the file says, or None when there is none for this chain."""
+    """Return what the file says, or None when there is none for this chain.
+
+    Raises:
+        OldDeployment: the file is of an older version of Interchain, or damaged.
+    """
+    path = settings.ETHEREUM_DEPLOYMENTS_FILE
     try:
-        entry = json.loads(settings.ETHEREUM_DEPLOYMENTS_FILE.read_text())
+        deployment = Deployment(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    deployment = Deployment(**entry)
+    except (TypeError, ValueError) as error:
+        raise OldDeployment.at(str(path)) from error
     return deployment if deployment.chain_id == settings.ETHEREUM_CHAIN_ID else None
 
 
@@ -44,6 +61,7 @@ def load() -> Deployment:
 
     Raises:
         NotDeployed: the file is missing or is another chain's.
+        OldDeployment: see `recorded`.
     """
     deployment = recorded()
     if deployment is None:

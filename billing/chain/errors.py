@@ -87,6 +87,36 @@ class NotDeployed(ChainError):
     message = "The contracts are not deployed yet. Run: python manage.py deploy_contracts"
 
 
+class OldDeployment(ChainError):
+    code, status = "old_deployment", 503
+
+    @classmethod
+    def at(cls, path: str) -> OldDeployment:
+        return cls(
+            f"{path} does not describe the contracts of this version of Interchain. What was settled with an older "
+            "version is not carried over: start with an empty data folder, or move the file away and run "
+            "`python manage.py deploy_contracts` with an empty database."
+        )
+
+
+class LogsMissing(ChainError):
+    """The node's logs do not add up to what the contracts count: it leaves some out."""
+
+    code, status, permanent = "logs_missing", 503, False
+
+    @classmethod
+    def of(cls, missing: str) -> LogsMissing:
+        return cls(f"The Ethereum node's events do not add up to what the contracts count: {missing}.")
+
+
+class NodesDisagree(ChainError):
+    code, status, permanent = "nodes_disagree", 503, False
+
+    @classmethod
+    def about(cls, number: int, ours: str, theirs: str) -> NodesDisagree:
+        return cls(f"The two Ethereum nodes have different blocks {number}: {ours} and {theirs}.")
+
+
 class ForeignContracts(ChainError):
     code = "foreign_contracts"
     message = (

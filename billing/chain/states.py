@@ -30,6 +30,7 @@ class TransactionState(models.TextChoices):
 class EventState(models.TextChoices):
     SEEN = "seen", "Seen"
     FINAL = "final", "Final"
+    DOUBTED = "doubted", "Final, but not on the chain any more"
     VANISHED = "vanished", "Vanished"
 
 
@@ -55,7 +56,7 @@ EPOCH_MOVES: dict[str, set[str]] = {
     EpochState.CLOSED: {EpochState.POSTED},
     EpochState.POSTED: {EpochState.MINED, EpochState.CLOSED},  # back to closed: the contract refused the transaction
     EpochState.MINED: {EpochState.FINAL, EpochState.VETOED, EpochState.POSTED},  # back to posted: its block vanished
-    EpochState.FINAL: set(),
+    EpochState.FINAL: {EpochState.POSTED},  # its block vanished although it was final
     EpochState.VETOED: set(),
 }
 TRANSACTION_MOVES: dict[str, set[str]] = {
@@ -71,13 +72,14 @@ TRANSACTION_MOVES: dict[str, set[str]] = {
 NEVER_DONE = (TransactionState.REVERTED, TransactionState.DISPLACED)  # whoever wanted it makes a new transaction
 EVENT_MOVES: dict[str, set[str]] = {
     EventState.SEEN: {EventState.FINAL, EventState.VANISHED},
-    EventState.FINAL: {EventState.VANISHED, EventState.SEEN},  # a reorganisation deeper than what we call final
+    EventState.FINAL: {EventState.DOUBTED},  # a reorganisation deeper than what we call final
+    EventState.DOUBTED: {EventState.FINAL, EventState.VANISHED},
     EventState.VANISHED: {EventState.SEEN},
 }
 CLAIM_MOVES: dict[str, set[str]] = {
     ClaimState.REQUESTED: {ClaimState.SENT, ClaimState.FINAL, ClaimState.FAILED},
-    ClaimState.SENT: {ClaimState.FINAL, ClaimState.FAILED},
-    ClaimState.FINAL: set(),
+    ClaimState.SENT: {ClaimState.FINAL, ClaimState.FAILED, ClaimState.REQUESTED},  # sent anew: it was refused
+    ClaimState.FINAL: {ClaimState.SENT, ClaimState.FAILED},  # its block vanished although it was final
     ClaimState.FAILED: set(),
 }
 WITHDRAWAL_MOVES: dict[str, set[str]] = {

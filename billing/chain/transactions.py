@@ -8,7 +8,7 @@ of its hashes is mined, the thing was done once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -45,6 +45,10 @@ class Plan:
     fees: Fees
     sender_count: int
 
+    def with_call(self, call: Call) -> Plan:
+        """Return the same for another call."""
+        return replace(self, call=call)
+
 
 def plan(*, call: Call, chain: Chain, role: keys.Role = "operator") -> Plan:
     """Ask the node what a call needs. Kept apart from `build`, so that no database lock waits for a node.
@@ -60,6 +64,12 @@ def plan(*, call: Call, chain: Chain, role: keys.Role = "operator") -> Plan:
     return Plan(call, role, gas, _capped(chain.fees()), chain.transaction_count(sender))
 
 
+def plan_creation(*, chain: Chain, gas_limit: int) -> Plan:
+    """Return a plan for calls that cannot be estimated yet, because they need each other's contracts."""
+    count = chain.transaction_count(keys.operator().address)
+    return Plan(Call(None, b""), "operator", gas_limit, _capped(chain.fees()), count)
+
+
 @database.atomic
 def build(*, key: str, plan: Plan, now: datetime) -> ChainTransaction:
     """Sign and store a transaction, without sending it; the same key again returns the stored one.
@@ -68,7 +78,7 @@ def build(*, key: str, plan: Plan, now: datetime) -> ChainTransaction:
         KeyUnavailable: nothing is stored.
     """
     signer = keys.signer(plan.role)
-    sender = _locked_sender(signer.address, plan.sender_count)
+    sender = locked_sender(plan)
     stored = ChainTransaction.objects.filter(key=key).first()
     if stored is not None:
         return stored
@@ -120,29 +130,48 @@ def follow(*, chain: Chain, now: datetime) -> Round:
 
     1. What was in a block and is not any more (a reorganisation, a local chain that lost its last seconds) counts as
        sent again; the chain's own count of our transactions tells.
-    2. In the order of nonces: mined? deep enough to be final? If in no block: send the same bytes again after a while,
-       and replace a stuck one by the same thing with a higher fee.
+    2. In the order in which they were made, whoever sends them: mined? deep enough to be final? If in no block: send the
+       same bytes again after a while, and replace a stuck one by the same thing with a higher fee.
 
     One transaction the node refuses does not stop the others.
 
     Raises:
         ChainUnavailable: the round ends there; the next one goes on.
     """
-    moved, refused = 0, []
-    for sender in ChainSender.objects.filter(chain_id=settings.ETHEREUM_CHAIN_ID):
-        count = chain.transaction_count(sender.address)
-        moved += _forget_vanished(sender, count)
-        head = chain.head().number
-        for row in sender.transactions.outstanding().order_by("nonce"):
-            try:
-                moved += _look(row, count=count, head=head, chain=chain, now=now)
-            except ChainUnavailable:
-                raise
-            except ChainError as error:
-                refused.append(f"{row.key}: {error.message}")
-            except Conflict:
-                continue  # another worker moved it in the same moment
+    senders = ChainSender.objects.filter(chain_id=settings.ETHEREUM_CHAIN_ID)
+    counts = {sender.pk: chain.transaction_count(sender.address) for sender in senders}
+    moved, refused = sum(_forget_vanished(sender, counts[sender.pk]) for sender in senders), []
+    head = chain.head().number
+    outstanding = ChainTransaction.objects.outstanding().filter(sender__in=counts).select_related("sender")
+    for row in outstanding.order_by("pk"):
+        try:
+            moved += _look(row, count=counts[row.sender_id], head=head, chain=chain, now=now)
+        except ChainUnavailable:
+            raise
+        except ChainError as error:
+            refused.append(f"{row.key}: {error.message}")
+        except Conflict:
+            continue  # another worker moved it in the same moment
     return Round(moved, tuple(refused))
+
+
+def next_key(beginning: str) -> str:
+    """Return a key for another transaction of the same intent, after those that were refused for good: `claim:7:2`."""
+    return f"{beginning}:{ChainTransaction.objects.filter(key__startswith=f'{beginning}:').count() + 1}"
+
+
+def forget(*, chain: Chain, above: int) -> int:
+    """Count what was in a block above `above` that is not there any more as sent again; returns how many."""
+    vanished = 0
+    mined = ChainTransaction.objects.filter(sender__chain_id=settings.ETHEREUM_CHAIN_ID, state__in=IN_A_BLOCK)
+    for row in mined.filter(block_number__gt=above).order_by("sender", "nonce"):
+        found = chain.block(row.block_number or 0)
+        if found is None or found.hash != row.block_hash:
+            with database.atomic():
+                _unmine(row)
+                row.attempts.update(sent_at=None)
+            vanished += 1
+    return vanished
 
 
 def _forget_vanished(sender: ChainSender, count: int) -> int:
@@ -253,12 +282,14 @@ def _capped(fees: Fees) -> Fees:
     return Fees(min(fees.max_fee, limit), min(fees.priority_fee, limit))
 
 
-def _locked_sender(address: str, count: int) -> ChainSender:
+def locked_sender(plan: Plan) -> ChainSender:
+    """Return who sends it, locked for the rest of the database transaction; the next nonce is its own until then."""
+    address = keys.signer(plan.role).address
     ChainSender.objects.get_or_create(
-        chain_id=settings.ETHEREUM_CHAIN_ID, address=address, defaults={"next_nonce": count}
+        chain_id=settings.ETHEREUM_CHAIN_ID, address=address, defaults={"next_nonce": plan.sender_count}
     )
     sender = ChainSender.objects.select_for_update().get(chain_id=settings.ETHEREUM_CHAIN_ID, address=address)
-    sender.next_nonce = max(sender.next_nonce, count)  # the key was also used elsewhere, e.g. to fund it
+    sender.next_nonce = max(sender.next_nonce, plan.sender_count)  # the key was also used elsewhere, e.g. to fund it
     return sender
 
 

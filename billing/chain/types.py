@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,9 +28,25 @@ class Fees:
 
 @dataclass(frozen=True)
 class Block:
+    """A block's header. `timestamp` is seconds since 1970."""
+
     number: int
     hash: str
     timestamp: int
+    parent_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Log:
+    """One event as the chain stores it; `billing.chain.events` reads it. `index` counts within the block."""
+
+    address: str
+    topics: tuple[bytes, ...]
+    data: bytes
+    block_number: int
+    block_hash: str
+    transaction_hash: str
+    index: int
 
 
 @dataclass(frozen=True)
@@ -43,17 +60,7 @@ class Receipt:
     gas_used: int
     gas_price: int
     contract_address: str | None
-
-
-@dataclass(frozen=True)
-class Log:
-    """One event as the chain stores it; `billing.chain.contracts` reads it."""
-
-    address: str
-    topics: tuple[bytes, ...]
-    data: bytes
-    block_number: int
-    transaction_hash: str
+    logs: tuple[Log, ...] = ()
 
 
 class Chain(Protocol):
@@ -68,8 +75,20 @@ class Chain(Protocol):
         """Return the newest block."""
         ...
 
-    def transaction_count(self, address: str) -> int:
-        """Return how many transactions of this sender are in blocks: the nonce of the next."""
+    def finalized(self) -> Block:
+        """Return the newest block the chain itself calls final. Raises `ChainRefused` where it has no such notion."""
+        ...
+
+    def block(self, number: int) -> Block | None:
+        """Return a block's header, or None when the chain is not that long."""
+        ...
+
+    def transaction_count(self, address: str, *, block: int | None = None) -> int:
+        """Return how many transactions of this sender are in blocks (up to `block`): the nonce of the next."""
+        ...
+
+    def ether(self, address: str) -> int:
+        """Return how much ether an address has, in wei."""
         ...
 
     def fees(self) -> Fees:
@@ -80,8 +99,8 @@ class Chain(Protocol):
         """Return whether a contract lives at the address."""
         ...
 
-    def read(self, call: Call) -> bytes:
-        """Return what a view function answers, still encoded. Raises `Reverted`."""
+    def read(self, call: Call, *, block: int | None = None) -> bytes:
+        """Return what a view function answers (at `block`), still encoded. Raises `Reverted`."""
         ...
 
     def estimate_gas(self, call: Call, *, sender: str) -> int:
@@ -89,7 +108,7 @@ class Chain(Protocol):
         ...
 
     def send(self, raw: bytes) -> None:
-        """Hand over a signed transaction; one the node already has is fine.
+        """Hand over a signed transaction; one the node already has, or whose nonce is used, is fine.
 
         Raises:
             ChainRefused: the node will not take it now.
@@ -100,6 +119,10 @@ class Chain(Protocol):
         """Return where the transaction was mined, or None while it is not."""
         ...
 
-    def logs(self, *, address: str, topic: bytes, first: int, last: int) -> list[Log]:
-        """Return a contract's events of one kind in the blocks `first` to `last`, in order."""
+    def logs(self, *, addresses: Sequence[str], first: int, last: int) -> list[Log]:
+        """Return all events of some contracts in the blocks `first` to `last`, in order.
+
+        Raises:
+            ChainRefused: for instance because the range holds too many.
+        """
         ...

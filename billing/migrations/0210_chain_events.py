@@ -48,9 +48,10 @@ class Migration(migrations.Migration):
                 ('block_number', models.BigIntegerField(db_index=True)),
                 ('block_hash', models.CharField(max_length=66)),
                 ('block_time', models.DateTimeField()),
+                ('block_index', models.PositiveIntegerField(help_text='Which event of its block, from 0.')),
                 ('transaction_hash', models.CharField(max_length=66)),
                 ('log_index', models.PositiveIntegerField(help_text='Which event of its transaction, from 0; the same in every block the transaction is in.')),
-                ('state', models.CharField(choices=[('seen', 'Seen'), ('final', 'Final'), ('vanished', 'Vanished')], default='seen', max_length=10)),
+                ('state', models.CharField(choices=[('seen', 'Seen'), ('final', 'Final'), ('doubted', 'Final, but not on the chain any more'), ('vanished', 'Vanished')], default='seen', max_length=10)),
                 ('seen_at', models.DateTimeField()),
                 ('booked_at', models.DateTimeField(help_text='When it was deep enough and what it means was written down.', null=True)),
                 ('unbooked', models.PositiveSmallIntegerField(default=0, help_text='How often that was undone, because even a final block vanished.')),
@@ -63,6 +64,16 @@ class Migration(migrations.Migration):
         migrations.RemoveConstraint(
             model_name='chaintransaction',
             name='billing_chain_transaction_mined_hash',
+        ),
+        migrations.AddField(
+            model_name='chaincursor',
+            name='checked_block',
+            field=models.BigIntegerField(default=0, help_text='Up to which block the events add up to what the contracts themselves count.'),
+        ),
+        migrations.AlterField(
+            model_name='chaincursor',
+            name='contract',
+            field=models.CharField(help_text='The Settlement contract, which names them all.', max_length=42, unique=True),
         ),
         migrations.AddField(
             model_name='epoch',
@@ -93,11 +104,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='chainevent',
-            constraint=models.UniqueConstraint(fields=('transaction_hash', 'log_index'), name='billing_chain_event_once'),
+            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ['seen', 'final'])), fields=('transaction_hash', 'log_index'), name='billing_chain_event_once'),
         ),
         migrations.AddConstraint(
             model_name='chainevent',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('booked_at__isnull', False), ('state', 'final')), models.Q(models.Q(('state', 'final'), _negated=True), ('booked_at', None)), _connector='OR'), name='billing_chain_event_booked_when_final'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('booked_at__isnull', False), ('state__in', ['final', 'doubted'])), models.Q(('booked_at', None), ('state__in', ['seen', 'vanished'])), _connector='OR'), name='billing_chain_event_booked_when_final'),
         ),
         migrations.AddConstraint(
             model_name='chainaccount',

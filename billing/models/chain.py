@@ -110,10 +110,13 @@ class ChainAttempt(models.Model):
 
 
 class ChainCursor(models.Model):
-    """Up to which block a contract's events have been read. Reading some again is harmless."""
+    """Up to which block our contracts' events have been read. Reading some again is harmless."""
 
-    contract = models.CharField(max_length=42, unique=True)
+    contract = models.CharField(max_length=42, unique=True, help_text="The Settlement contract, which names them all.")
     next_block = models.BigIntegerField(default=0)
+    checked_block = models.BigIntegerField(
+        default=0, help_text="Up to which block the events add up to what the contracts themselves count."
+    )
 
     def __str__(self) -> str:
         return f"{self.contract} from block {self.next_block}"
@@ -135,7 +138,7 @@ class ChainBlock(models.Model):
 class ChainEvent(models.Model):
     """An event of one of our contracts. The same event of the same transaction is one row, in whatever block it is.
 
-    `billing.services.chain_events` is the only writer.
+    `billing.services.chain_reading` and `chain_events` are the only writers.
     """
 
     contract = models.CharField(max_length=20, help_text="The contract's name, e.g. Settlement.")
@@ -145,6 +148,7 @@ class ChainEvent(models.Model):
     block_number = models.BigIntegerField(db_index=True)
     block_hash = models.CharField(max_length=66)
     block_time = models.DateTimeField()
+    block_index = models.PositiveIntegerField(help_text="Which event of its block, from 0.")
     transaction_hash = models.CharField(max_length=66)
     log_index = models.PositiveIntegerField(
         help_text="Which event of its transaction, from 0; the same in every block the transaction is in."
@@ -160,10 +164,14 @@ class ChainEvent(models.Model):
     class Meta:
         ordering = ("-block_number", "-id")
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["transaction_hash", "log_index"], name="billing_chain_event_once"),
+            models.UniqueConstraint(
+                fields=["transaction_hash", "log_index"],
+                condition=Q(state__in=[EventState.SEEN, EventState.FINAL]),
+                name="billing_chain_event_once",
+            ),
             models.CheckConstraint(
-                condition=Q(state=EventState.FINAL, booked_at__isnull=False)
-                | (~Q(state=EventState.FINAL) & Q(booked_at=None)),
+                condition=Q(state__in=[EventState.FINAL, EventState.DOUBTED], booked_at__isnull=False)
+                | Q(state__in=[EventState.SEEN, EventState.VANISHED], booked_at=None),
                 name="billing_chain_event_booked_when_final",
             ),
         ]

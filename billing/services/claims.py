@@ -1,34 +1,34 @@
 """Claims: an owner's settled NTC go from the Settlement contract to their wallet.
 
 The portal sends the claim for the owner, but anyone may; so the ledger follows the contract's `Claimed` events, not our
-own transactions. What a wallet was paid in all grows with each payment, so `(wallet, cumulative)` names a payment once,
-even if its block vanishes and it is mined again.
+own transactions: this module is their handler (`billing.services.chain_events`).
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-import structlog
-from django.conf import settings
 from django.db import transaction
 
 from billing import settlement_queries as queries
 from billing.chain import deployments, transactions
-from billing.chain.contracts import Claimed
 from billing.chain.errors import Reverted
-from billing.chain.states import CLAIM_MOVES, ClaimState, EpochState, TransactionState, transition
+from billing.chain.states import CLAIM_MOVES, NEVER_DONE, ClaimState, EpochState, transition
 from billing.chain.types import Chain
-from billing.models import ChainCursor, Claim, Epoch, Wallet
+from billing.models import ChainEvent, ChainTransaction, Claim, Epoch, Wallet
 from billing.services import accounts, ledger
 from interchain_site.core import audit
 from interchain_site.core.errors import Conflict, NotFound
 from interchain_site.core.models import User
 
-log = structlog.get_logger(__name__)
 UNDER_WAY = (ClaimState.REQUESTED, ClaimState.SENT)
-BLOCKS_AT_ONCE = 2_000
-COMES_RIGHT = ("SettlementNothingToClaim", "SettlementNotClaimableYet")  # paid by somebody's claim; a moment too early
+TRIES = 3  # transactions for one claim
+COMES_RIGHT = (
+    "SettlementNothingToClaim",  # paid by somebody's claim: its event is on the way
+    "SettlementNotClaimableYet",  # a moment too early
+    "SettlementUnknownEpoch",  # the epoch's block vanished, and it is being posted again
+    "SettlementWrongEpoch",  # mined anew in another block, it is claimable at another time
+)
 
 
 class NothingToClaim(Conflict):
@@ -76,7 +76,7 @@ def send_claim(*, claim_id: int, chain: Chain, now: datetime) -> Claim:
     address = asked.wallet.address
     proof = queries.payout_proof(asked.epoch, address=address, cumulative=asked.cumulative_units)
     call = deployments.load().contract.claim(
-        epoch=asked.epoch.sequence, account=address, cumulative=asked.cumulative_units, proof=proof
+        epoch=queries.settled_epoch(asked.epoch), account=address, cumulative=asked.cumulative_units, proof=proof
     )
     try:
         plan = transactions.plan(call=call, chain=chain)
@@ -84,83 +84,93 @@ def send_claim(*, claim_id: int, chain: Chain, now: datetime) -> Claim:
         if error.name not in COMES_RIGHT:
             _fail(asked, error.message)
         return asked
+    attempt = len(_transactions(asked)) + 1
     with transaction.atomic():
-        row = transactions.build(key=f"claim:{asked.pk}", plan=plan, now=now)
+        row = transactions.build(key=f"claim:{asked.pk}:{attempt}", plan=plan, now=now)
         transition(asked, CLAIM_MOVES, ClaimState.SENT, sending=row, transaction_hash=row.hash)
     transactions.send(row=row, chain=chain, now=now)
     return asked
 
 
-def confirm(*, chain: Chain, now: datetime) -> int:
-    """Write down the payments the chain has confirmed, and claims the contract refused; returns how many.
+def book(event: ChainEvent, *, now: datetime) -> None:
+    """Write a payment down that is final: ledger entries and the claim row, both once (a handler of `Claimed`)."""
+    said = event.values
+    units, cumulative = int(said["amount"]), int(said["cumulative"])
+    wallet = Wallet.objects.select_for_update().filter(address=said["account"]).first()
+    if wallet is None:
+        # Only leaves we made can be claimed, so this database is not the one that made them.
+        raise NotFound(f"The contract paid {said['account']}, which is no wallet of anybody here.")
+    _post(event, wallet, units, now)
+    done = _final_claim(wallet, event, units, cumulative, now)
+    audit.record("claim_paid", subject=f"claim:{done.pk}", units=units, transaction=event.transaction_hash)
 
-    1. Read the `Claimed` events of the blocks that are deep enough, from where the last look ended.
-    2. For each: ledger entries, the claim row, both once.
-    3. Claims whose transaction was refused for good have failed; the owner may claim again.
+
+def unbook(event: ChainEvent, *, now: datetime) -> None:
+    """Take a payment back that vanished although it was final. Our own claim counts as sent again; another's has failed."""
+    said = event.values
+    wallet = Wallet.objects.select_for_update().get(address=said["account"])
+    _post(event, wallet, -int(said["amount"]), now)
+    done = Claim.objects.get(wallet=wallet, state=ClaimState.FINAL, cumulative_units=int(said["cumulative"]))
+    another = Claim.objects.filter(wallet=wallet, state__in=UNDER_WAY).exists()
+    again = done.sending is not None and not another
+    error = "" if again else "The payment's block vanished from Ethereum. Claim again."
+    transition(done, CLAIM_MOVES, ClaimState.SENT if again else ClaimState.FAILED, final_at=None, error=error)
+    audit.record("claim_vanished", subject=f"claim:{done.pk}", transaction=event.transaction_hash)
+
+
+def take_back_refused(*, chain: Chain, now: datetime) -> int:
+    """Look at claims whose transaction Ethereum refused for good: they are sent anew, and failed in the end.
+
+    A claim shows when its epoch became claimable, so one that was sent before a reorganisation may be refused after it.
+    Returns how many moved.
     """
-    deployment = deployments.load()
-    last = chain.head().number - settings.ETHEREUM_CONFIRMATIONS + 1
-    cursor, _ = ChainCursor.objects.get_or_create(
-        contract=deployment.settlement, defaults={"next_block": deployment.block}
-    )
-    if last < cursor.next_block - 1:
-        cursor.next_block = deployment.block  # the chain lost blocks; what was booked before is recognised
-    count = 0
-    while cursor.next_block <= last:
-        until = min(cursor.next_block + BLOCKS_AT_ONCE - 1, last)
-        events = deployment.contract.claims(chain, first=cursor.next_block, last=until)
-        with transaction.atomic():
-            count += sum(_book(event, now=now) for event in events)
-            cursor.next_block = until + 1
-            cursor.save(update_fields=["next_block"])
-    refused = Claim.objects.filter(state=ClaimState.SENT, sending__state=TransactionState.REVERTED)
+    contract, count = deployments.load().contract, 0
+    refused = Claim.objects.filter(state=ClaimState.SENT, sending__state__in=NEVER_DONE)
     for asked in refused.select_related("wallet"):
-        if deployment.contract.paid(chain, asked.wallet.address) < asked.cumulative_units:
-            _fail(asked, "The contract refused the transaction. Claim again.")
-            count += 1
+        if contract.paid(chain, asked.wallet.address) >= asked.cumulative_units:
+            continue  # somebody else's claim paid it; its event is on the way
+        if len(_transactions(asked)) < TRIES:
+            transition(asked, CLAIM_MOVES, ClaimState.REQUESTED, sending=None, transaction_hash="")
+        else:
+            _fail(asked, "Ethereum did not take the transaction. Claim again.")
+        count += 1
     return count
 
 
-def _book(event: Claimed, *, now: datetime) -> int:
-    """Write one payment down; 0 when it is known already."""
-    wallet = Wallet.objects.select_for_update().filter(address=event.account).first()
-    if wallet is None:
-        log.error("claim_of_unknown_wallet", account=event.account, amount=event.amount)
-        audit.record("claim_of_unknown_wallet", subject=f"account:{event.account}", amount=event.amount)
-        return 0
-    if Claim.objects.filter(wallet=wallet, state=ClaimState.FINAL, cumulative_units=event.cumulative).exists():
-        return 0
-    lines = (
-        ledger.Line(accounts.user_account(wallet.user_id, accounts.SETTLED), -event.amount),
-        ledger.Line(accounts.platform_account("escrow"), event.amount),
-    )
+def _transactions(asked: Claim) -> list[ChainTransaction]:
+    return list(ChainTransaction.objects.filter(key__startswith=f"claim:{asked.pk}:"))
+
+
+def _post(event: ChainEvent, wallet: Wallet, units: int, now: datetime) -> None:
+    """Take units (back, if below zero) from what is settled to the wallet, and from what the contract holds."""
+    vanished = units < 0
     posting = ledger.Posting(
-        key=f"claimed:{wallet.pk}:{event.cumulative}",
-        kind="earnings_claimed",
-        lines=lines,
-        effective_at=now,
-        memo=f"Paid to {wallet.address}",
+        key=f"{'claim_vanished' if vanished else 'claimed'}:{event.key}",
+        kind="claim_vanished" if vanished else "earnings_claimed",
+        lines=(
+            ledger.Line(accounts.user_account(wallet.user_id, accounts.SETTLED), -units),
+            ledger.Line(accounts.platform_account("escrow"), units),
+        ),
+        effective_at=event.block_time,
+        memo=f"{'Not paid after all' if vanished else 'Paid'} to {wallet.address}",
         reference=f"transaction:{event.transaction_hash}",
     )
     ledger.post(postings=[posting], now=now)
-    done = _final_claim(wallet, event, now)
-    audit.record("claim_paid", subject=f"claim:{done.pk}", units=event.amount, transaction=event.transaction_hash)
-    return 1
 
 
-def _final_claim(wallet: Wallet, event: Claimed, now: datetime) -> Claim:
+def _final_claim(wallet: Wallet, event: ChainEvent, units: int, cumulative: int, now: datetime) -> Claim:
     facts = {
-        "units": event.amount,
-        "cumulative_units": event.cumulative,
+        "units": units,
+        "cumulative_units": cumulative,
         "transaction_hash": event.transaction_hash,
         "final_at": now,
         "error": "",
     }
-    asked = Claim.objects.filter(wallet=wallet, state__in=UNDER_WAY, cumulative_units__lte=event.cumulative).first()
+    asked = Claim.objects.filter(wallet=wallet, state__in=UNDER_WAY, cumulative_units__lte=cumulative).first()
     if asked is not None:
         transition(asked, CLAIM_MOVES, ClaimState.FINAL, **facts)
         return asked
-    epoch = Epoch.objects.exclude(state=EpochState.OPEN).get(sequence=event.epoch)
+    epoch = Epoch.objects.exclude(state=EpochState.OPEN).get(sequence=int(event.values["epoch"]))
     return Claim.objects.create(wallet=wallet, epoch=epoch, state=ClaimState.FINAL, requested_at=now, **facts)
 
 

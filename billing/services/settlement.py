@@ -8,23 +8,23 @@ The steps, each repeatable, none able to pay twice:
 2. `post_epoch`: the transaction is signed and stored under the epoch's key, in the same database transaction that
    moves the epoch to `posted`.
 3. Then it is sent. If that fails, or its outcome is unknown, `transactions.follow` sends the same bytes again.
-4. `confirm`: the chain has it (`mined`); deep enough and past the guardian's delay it is `final`, or it is `vetoed`.
+4. `epoch_confirmation.confirm`: the chain has it (`mined`); deep enough and past the guardian's delay it is `final`, or it is `vetoed`.
 
 The contract takes each epoch number once, so even two different transactions could not settle it twice.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
 
 from billing import settlement_queries as queries
 from billing.chain import deployments, transactions
-from billing.chain.contracts import SettledEpoch
+from billing.chain.contracts import Totals
 from billing.chain.errors import ChainError, ForeignContracts, Reverted
-from billing.chain.states import EPOCH_MOVES, EpochState, TransactionState, transition
+from billing.chain.states import EPOCH_MOVES, EpochState, transition
 from billing.chain.types import Chain
 from billing.models import Account, Epoch, PayoutLeaf, UsageStatement, Wallet
 from billing.services import accounts, ledger, vetoes, wallets, withdrawal_epochs
@@ -34,7 +34,6 @@ from interchain_site.core.errors import DomainError
 from interchain_site.core.models import User
 
 UNDER_WAY = (EpochState.CLOSED, EpochState.POSTED)
-NOT_IN_A_BLOCK = (TransactionState.BUILT, TransactionState.SENT)
 
 
 class TreeMismatch(DomainError):
@@ -161,6 +160,8 @@ def roots(epoch: Epoch) -> dict[str, object]:
         "cumulative_units": sum(cumulative.values()),
         "earned_units": sum(epoch.leaves.values_list("earned_units", flat=True)),
         "withdrawal_units": sum(epoch.leaves.values_list("withdrawal_units", flat=True)),
+        "meters": queries.meters_until(epoch),
+        "withdrawal_units": sum(epoch.leaves.values_list("withdrawal_units", flat=True)),
     }
 
 
@@ -177,7 +178,7 @@ def post_epoch(*, epoch_id: int, chain: Chain, now: datetime) -> Epoch:
     if epoch.state != EpochState.CLOSED or vetoes.pending():
         return epoch
     deployment = deployments.load()
-    totals = (epoch.cumulative_units, epoch.accounts, epoch.statements_count)
+    totals = Totals(epoch.cumulative_units, epoch.accounts, epoch.statements_count, tuple(epoch.meters))
     call = deployment.contract.settle(
         epoch=epoch.sequence, payout_root=epoch.payout_root, usage_root=epoch.usage_root, totals=totals
     )
@@ -200,57 +201,3 @@ def _explained(epoch: Epoch, error: Reverted) -> ChainError:
     refusal: ChainError = ForeignContracts() if error.name == "SettlementUnexpectedEpoch" else error
     Epoch.objects.filter(pk=epoch.pk).update(error=refusal.message[:300])
     return refusal
-
-
-def confirm(*, chain: Chain, now: datetime) -> int:
-    """Compare epochs under way with their transactions and the contract; returns how many moved.
-
-    Vetoed ones are taken last and newest first, because each undoes what the next older one left to it.
-    """
-    moved, vetoed = 0, []
-    for epoch in Epoch.objects.filter(state=EpochState.POSTED).order_by("sequence"):
-        moved += _confirm_posted(epoch, chain, now)
-    for epoch in Epoch.objects.filter(state=EpochState.MINED).order_by("sequence"):
-        settled = deployments.load().contract.epoch(chain, epoch.sequence)
-        vetoed_there = settled is not None and settled.vetoed
-        if vetoed_there != epoch.veto_seen:
-            Epoch.objects.filter(pk=epoch.pk).update(veto_seen=vetoed_there)
-        if vetoed_there:
-            vetoed.append(epoch.pk)
-        else:
-            moved += _confirm_mined(epoch, settled, chain, now)
-    return moved + sum(vetoes.withdraw(epoch_id=pk, now=now) for pk in reversed(vetoed))
-
-
-def _confirm_posted(epoch: Epoch, chain: Chain, now: datetime) -> int:
-    row = epoch.posting
-    if row is None or row.state in NOT_IN_A_BLOCK:
-        return 0
-    if row.state == TransactionState.REVERTED:
-        transition(
-            epoch, EPOCH_MOVES, EpochState.CLOSED, error="The contract refused the transaction; it is made anew."
-        )
-        return 1
-    settled = deployments.load().contract.epoch(chain, epoch.sequence)
-    if settled is None:
-        return 0  # refused but not deep enough yet, or the node answers from an older block
-    if (settled.payout_root, settled.usage_root) != (epoch.payout_root, epoch.usage_root):
-        Epoch.objects.filter(pk=epoch.pk).update(error=ForeignContracts.message[:300])
-        raise ForeignContracts
-    claimable_at = datetime.fromtimestamp(settled.claimable_at, UTC)
-    transition(epoch, EPOCH_MOVES, EpochState.MINED, mined_at=now, claimable_at=claimable_at, error="")
-    audit.record("epoch_mined", subject=f"epoch:{epoch.sequence}", transaction=row.mined_hash, gas=row.gas_used)
-    return 1
-
-
-def _confirm_mined(epoch: Epoch, settled: SettledEpoch | None, chain: Chain, now: datetime) -> int:
-    """Make it final once it is deep enough and the guardian's time is over, by the chain's own clock."""
-    row = epoch.posting
-    if row is None or row.state in NOT_IN_A_BLOCK:
-        transition(epoch, EPOCH_MOVES, EpochState.POSTED, mined_at=None)
-        return 1
-    if settled is None or row.state != TransactionState.FINAL or chain.head().timestamp < settled.claimable_at:
-        return 0
-    transition(epoch, EPOCH_MOVES, EpochState.FINAL, final_at=now)
-    audit.record("epoch_final", subject=f"epoch:{epoch.sequence}", transaction=row.mined_hash)
-    return 1

@@ -18,10 +18,15 @@ BATCH = 1_000
 
 @dataclass(frozen=True)
 class StatementDraft:
-    """A statement to keep. `document` holds no floats; `key` makes it happen once."""
+    """A statement to keep. `document` holds no floats; `key` makes it happen once.
+
+    Attributes:
+        meters: what was used, per meter in the contract's order and in base units; billing only sums them up.
+    """
 
     key: str
     document: dict[str, Any]
+    meters: tuple[int, ...] = ()
 
 
 @transaction.atomic
@@ -47,4 +52,5 @@ def record_statements(*, drafts: Sequence[StatementDraft], now: datetime) -> Non
 
 def _row(draft: StatementDraft, now: datetime) -> UsageStatement:
     text = canonical_json(draft.document)
-    return UsageStatement(key=draft.key, document=text.decode(), sha256=sha256_hex(text), created_at=now)
+    meters = " ".join(map(str, draft.meters))
+    return UsageStatement(key=draft.key, document=text.decode(), sha256=sha256_hex(text), meters=meters, created_at=now)

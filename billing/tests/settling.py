@@ -10,12 +10,24 @@ from django.utils import timezone
 from eth_account import Account as Key
 
 from billing.chain import deployments, keys
-from billing.chain.contracts import interface
 from billing.chain.deployments import Deployment
 from billing.chain.fake import FakeChain
+from billing.chain.fake_sale import FakeToken, FakeTokenSale, FakeVault
+from billing.chain.interfaces import interface
+from billing.chain.sale import TokenSale
 from billing.chain.types import Call, Fees
 from billing.models import Account, Claim, Epoch, Wallet
-from billing.services import accounts, claims, ledger, rounds, settlement, statements, wallets
+from billing.services import (
+    accounts,
+    chain_accounts,
+    chain_events,
+    claims,
+    ledger,
+    rounds,
+    settlement,
+    statements,
+    wallets,
+)
 from interchain_site.core.models import User
 from interchain_site.testing.anvil import Anvil
 
@@ -81,13 +93,13 @@ class World:
 
     def claim_by_stranger(self, wallet: Wallet, epoch: Epoch, cumulative: int) -> None:
         """Somebody who is not the portal sends the claim."""
-        from billing.settlement_queries import payout_proof
+        from billing.settlement_queries import payout_proof, settled_epoch
 
         proof = payout_proof(epoch, address=wallet.address, cumulative=cumulative)
         self.as_account(
             3,
             self.deployment.contract.claim(
-                epoch=epoch.sequence, account=wallet.address, cumulative=cumulative, proof=proof
+                epoch=settled_epoch(epoch), account=wallet.address, cumulative=cumulative, proof=proof
             ),
         )
 
@@ -115,10 +127,10 @@ class World:
         """Return the numbers of the epochs the contract has, one per mined transaction."""
         if not self.real:
             return sorted(self.node.settlement.epochs)
-        contract = interface("Settlement")
-        address, last = self.deployment.settlement, self.chain.head().number
-        logs = self.chain.logs(address=address, topic=contract.topic("Settled"), first=0, last=last)
-        return [contract.event("Settled", log)["epoch"] for log in logs]
+        last = self.chain.head().number
+        logs = self.chain.logs(addresses=[self.deployment.settlement], first=0, last=last)
+        events = [interface("Settlement").event(log) for log in logs]
+        return [int(event.values["epoch"]) for event in events if event and event.name == "Settled"]
 
     def paid(self, wallet: Wallet) -> int:
         """Return the NTC base units the wallet really received."""
@@ -138,22 +150,24 @@ def new_address() -> str:
 
 
 def fake_world(settings: Any) -> World:
-    """Return a world with the chain in memory, one billion base units short of nothing: 1,000,000 NTC in escrow."""
-    address = new_address()
-    chain = FakeChain(chain_id=settings.ETHEREUM_CHAIN_ID, address=address, deposited=1_000_000 * NTC)
-    deployments.record(Deployment(settings.ETHEREUM_CHAIN_ID, new_address(), address, block=1))
-    world = World(chain, chain)
-    stock(1_000_000, world.now)
-    return world
-
-
-def stock(ntc: int, now: datetime) -> None:
-    """Write the escrow into the ledger as `deploy_contracts` does."""
-    lines = (
-        ledger.Line(accounts.platform_account("escrow"), -ntc * NTC),
-        ledger.Line(accounts.platform_account("desk_inventory"), ntc * NTC),
+    """Return a world with the chain in memory: contracts, round 1 open, and 1,000,000 NTC deposited for the desk."""
+    settlement, sale, vault = new_address(), new_address(), new_address()
+    chain = FakeChain(chain_id=settings.ETHEREUM_CHAIN_ID, address=settlement)
+    rest = {name: new_address() for name in ("intercoin", "timelock", "stablecoin", "ether_feed", "ntc_feed")}
+    token, dollar = FakeToken(rest["intercoin"]), FakeToken(rest["stablecoin"], "TUSD", 6, 0)
+    chain.contracts.update({token.address: token, dollar.address: dollar})
+    chain.contracts[sale] = FakeTokenSale(sale, settlement, token, dollar, proceeds=new_address())
+    chain.contracts[vault] = FakeVault(vault, sale)
+    deployment = Deployment(
+        chain_id=settings.ETHEREUM_CHAIN_ID, settlement=settlement, sale=sale, vault=vault, block=1, **rest
     )
-    ledger.post(postings=[ledger.Posting("genesis:test", "test", lines, now)], now=now)
+    deployments.record(deployment)
+    world = World(chain, chain)
+    chain.call_directly(TokenSale(sale).open_round(price_nano_usd=NTC // 2))
+    desk = chain_accounts.desk_reference()
+    chain.call_directly(TokenSale(sale).allocate(account=desk, units=1_000_000 * NTC, reference="0x" + "d" * 64))
+    chain_events.watch(chain=chain, now=world.now)
+    return world
 
 
 def utc(text: str) -> datetime:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from billing.chain import client, keys, transactions
+from billing.chain.contracts import Totals
 from billing.chain.errors import ChainRefused, ChainUnavailable, Reverted, WrongChain
 from billing.chain.fake import unavailable
 from billing.chain.types import Fees
@@ -109,7 +110,7 @@ def test_an_eighth_more_is_at_least_an_eighth_more(fee):
 
 def test_nonces_follow_the_database_and_never_repeat(fake: World, cast):
     call = fake.deployment.contract.settle(
-        epoch=1, payout_root="0x" + "0" * 64, usage_root="0x" + "0" * 64, totals=(0, 0, 0)
+        epoch=1, payout_root="0x" + "0" * 64, usage_root="0x" + "0" * 64, totals=Totals(0, 0, 0)
     )
     plan = transactions.plan(call=call, chain=fake.chain)
     rows = [transactions.build(key=f"test:{number}", plan=plan, now=fake.now) for number in range(3)]
@@ -120,17 +121,17 @@ def test_nonces_follow_the_database_and_never_repeat(fake: World, cast):
 
 def test_a_key_used_elsewhere_does_not_make_a_nonce_twice(fake: World, cast):
     sender = keys.operator().address
-    fake.node._counts[sender] = 7
+    fake.node._state.counts[sender] = 7
     assert post(fake, closed(fake, cast)).nonce == 7
 
 
 def test_what_the_contract_refuses_uses_no_nonce(fake: World, cast):
-    fake.node.settlement.deposited = 0
+    fake.node.settlement.refusal = "SettlementUnderfunded"
     with pytest.raises(Reverted, match="SettlementUnderfunded"):
         post(fake, closed(fake, cast))
     assert not ChainTransaction.objects.exists()
     assert "SettlementUnderfunded" in Epoch.objects.get(sequence=1).error
-    fake.node.settlement.deposited = 10 * NTC
+    fake.node.settlement.refusal = ""
     fake.round()
     assert fake.times_settled() == [1]
 
@@ -138,12 +139,12 @@ def test_what_the_contract_refuses_uses_no_nonce(fake: World, cast):
 def test_a_transaction_that_reverts_in_its_block_is_made_anew(fake: World, cast):
     fake.automine(False)
     row = post(fake, closed(fake, cast))
-    fake.node.settlement.deposited = 0  # what held at signing does not hold when it is mined
+    fake.node.settlement.refusal = "SettlementUnderfunded"  # what held at signing does not hold when it is mined
     fake.node.mine()
     fake.round()
     row.refresh_from_db()
     assert row.state == "reverted"
-    fake.node.settlement.deposited = 10 * NTC
+    fake.node.settlement.refusal = ""
     fake.automine(True)
     for _ in range(3):
         fake.round(later=1)
@@ -186,13 +187,15 @@ def test_a_block_that_vanishes_is_made_again_by_the_same_bytes(real: World, cast
     hashes = set(ChainAttempt.objects.values_list("hash", flat=True))
     real.node.restore(before)
     assert real.times_settled() == []
-    for _ in range(3):
+    for _ in range(6):
         assert real.round(later=1) == []
     assert real.times_settled() == [1]
     assert real.paid(wallet) == 5 * NTC
-    assert set(ChainAttempt.objects.values_list("hash", flat=True)) == hashes
+    # The epoch by the same bytes; it is claimable at another time now, so the claim is made anew.
+    assert hashes < set(ChainAttempt.objects.values_list("hash", flat=True))
     assert balance("settled", cast.owner) == 0
-    assert set(ChainTransaction.objects.values_list("state", flat=True)) == {"final"}
+    states = dict(ChainTransaction.objects.values_list("key", "state"))
+    assert {states.pop("claim:1:1"), *states.values()} == {"reverted", "final"}
 
 
 class _ForgetfulProxy(BaseHTTPRequestHandler):
@@ -265,7 +268,7 @@ def test_nothing_is_sent_to_another_chain(real: World, cast, settings):
 @pytest.mark.anvil
 def test_a_transaction_signed_for_another_chain_is_refused_by_the_node(real: World):
     signer = keys.development_signer(4)
-    call = real.deployment.contract.deposit(account=signer.address, amount=1)
+    call = real.deployment.contract.deposit(reference="0x" + "1" * 64, amount=1)
     signed = signer.sign(call, chain_id=1, nonce=0, gas=100_000, fees=Fees(10 * GWEI, GWEI))
     with pytest.raises(ChainRefused):
         real.chain.send(signed.raw)

@@ -12,7 +12,7 @@ from django.db import transaction
 from billing.chain import transactions
 from billing.chain.states import ClaimState
 from billing.models import ChainTransaction, Claim
-from billing.services import claims, ledger, settlement, vetoes
+from billing.services import chain_events, chain_reading, claims, epoch_confirmation, ledger, settlement, vetoes
 from billing.tests.settling import NTC, World, balance, fake_world
 
 
@@ -59,10 +59,13 @@ class Fused:
 
 MOMENTS = (
     (settlement, "transition"),
-    (settlement, "_move_earnings"),
+    (settlement, "_matured"),
     (settlement, "_write_leaves"),
     (claims, "transition"),
-    (claims, "_book"),
+    (claims, "_post"),
+    (chain_events, "book"),
+    (chain_reading, "_store"),
+    (epoch_confirmation, "transition"),
     (transactions, "transition"),
     (transactions, "_sign"),
     (transactions, "send"),
@@ -121,14 +124,15 @@ def test_wherever_a_process_dies_each_epoch_settles_once_and_nobody_is_paid_twic
 
 
 STEPS = (
-    (settlement, "_move_earnings"),
+    (settlement, "_matured"),
     (settlement, "roots"),
     (transactions, "build"),
     (transactions, "send"),
     (transactions, "_mine"),
-    (settlement, "_confirm_posted"),
-    (settlement, "_confirm_mined"),
-    (claims, "_book"),
+    (chain_reading, "_store"),
+    (epoch_confirmation, "_confirm_posted"),
+    (epoch_confirmation, "_confirm_mined"),
+    (chain_events, "book"),
 )
 
 

@@ -50,7 +50,8 @@ def drafts(
             **_quantities(step, readings[step.period.lease_id]),
             **_money(step, rate),
         }
-        found.append(StatementDraft(key=step.key, document=document))
+        meters = tuple(step.used.get(meter, 0) for meter in Meter)
+        found.append(StatementDraft(key=step.key, document=document, meters=meters))
     return found
 
 
