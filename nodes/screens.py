@@ -53,6 +53,16 @@ def lent(device: Device) -> list[tuple[str, str]]:
     return rows
 
 
+def checks(device: Device) -> dict[str, Any]:
+    """Return the device's checks: what asks for its owner first, then what is fine."""
+    wrong = [check for check in device.checks if not check["ok"]]
+    shown = [
+        {**check, "state": "failed" if check["needed"] else "warned", "label": "mend" if check["needed"] else "note"}
+        for check in sorted(wrong, key=lambda check: not check["needed"])
+    ]
+    return {"open": shown, "fine": [check for check in device.checks if check["ok"]], "all": len(device.checks)}
+
+
 def hours_in_words(openings: tuple[Hours, ...]) -> str:
     """Return "Monday–Friday 09:00–17:00, Saturday 10:00–14:00": days that follow each other with the same hours as one."""
     runs: list[tuple[int, int, str]] = []
@@ -78,6 +88,7 @@ def device(device: Device) -> dict[str, Any]:
         "device": device,
         "standing": standing(device),
         "lent": lent(device),
+        "checks": checks(device),
         "last_heard_at": liveness.last_heard(device),
         "load": liveness.load_of(device),
         "leases": leases[:MOST_LEASES],

@@ -9,11 +9,15 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodes.agent import __version__, owner, protocol
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
 from nodes.agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from nodes.agent.server_api import Portal
 
 INSTALLED_HOME = Path("/opt/interchain-node/home")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -47,7 +51,12 @@ def enrol(parsed: argparse.Namespace) -> int:
         known = configuration.load(home)
         _say(f"Already enrolled as device {known.device_id}. To enrol anew, delete {home.root} first.")
         return 0
-    doctor.require(doctor.examine(Engine(parsed.engine), Firewall()))
+    portal = Portal(parsed.portal)
+    checks = doctor.examine(Engine(parsed.engine), Firewall(), folder=home.root, portal_url=parsed.portal)
+    for check in checks:
+        _say(doctor.line(check))
+    _tell(portal, protocol.CheckReport(tuple(checks), parsed.token))
+    doctor.require(checks)
     _say("Measuring this device …")
     measured = benchmark.run(home.root)
     offered, own = owner.offered(home, parsed, perf=Perf().available)
@@ -55,7 +64,6 @@ def enrol(parsed: argparse.Namespace) -> int:
     request = protocol.Enrolment(
         parsed.token, key.public_x, __version__, offered, measured, endpoint_host=parsed.endpoint_host, limits=own
     )
-    portal = Portal(parsed.portal)
     done: protocol.Enrolled = patiently(lambda: portal.enrol(request))
     configuration.save(home, _settings(parsed, done, measured.instructions_per_second, own))
     _say(f"Enrolled as device {done.device_id}. Start it with: interchain-node run --home {home.root}")
@@ -89,15 +97,32 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def examine(parsed: argparse.Namespace) -> int:
-    """Print whether this machine may run strangers' programs, and what to mend."""
+    """Print whether this machine may run strangers' programs, and what to mend; an enrolled device's page shows it too."""
     from nodes.agent import doctor
     from nodes.agent.engine import Engine
     from nodes.agent.firewall import Firewall
 
-    checks = doctor.examine(Engine(parsed.engine), Firewall())
+    home = Home(Path(parsed.home))
+    settings = configuration.load(home) if home.config.exists() else None
+    checks = doctor.examine(
+        Engine(settings.engine if settings else parsed.engine),
+        Firewall(),
+        folder=home.root if home.root.exists() else None,
+        portal_url=settings.portal_url if settings else parsed.portal,
+    )
     for check in checks:
-        _say(f"{'ok  ' if check.ok else 'FAIL' if check.needed else 'note'}  {check.message}")
+        _say(doctor.line(check))
+    if settings is not None:
+        _tell(owner.portal_of(settings, home), protocol.CheckReport(tuple(checks)))
     return 0 if all(check.ok or not check.needed for check in checks) else 1
+
+
+def _tell(portal: "Portal", report: protocol.CheckReport) -> None:
+    """Let the device's page show what was found; a portal out of reach is among the checks already."""
+    try:
+        portal.checks(report)
+    except AgentError as error:
+        logging.getLogger(__name__).info("The portal was not told: %s", error)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -121,6 +146,11 @@ def default_home() -> Path:
     if chosen:
         return Path(chosen)
     return INSTALLED_HOME if INSTALLED_HOME.exists() else Path.home() / ".interchain-node" / "home"
+
+
+def _doctor_arguments(sub: argparse.ArgumentParser) -> None:
+    _engine_argument(sub)
+    sub.add_argument("--portal", default="", help="address of the portal, on a device that is not enrolled yet")
 
 
 def _engine_argument(sub: argparse.ArgumentParser) -> None:
@@ -177,7 +207,7 @@ _say = owner.say
 COMMANDS = (
     ("enrol", enrol, _enrol_arguments),
     ("run", run, None),
-    ("doctor", examine, _engine_argument),
+    ("doctor", examine, _doctor_arguments),
     ("status", owner.status, None),
     ("pause", owner.pause, None),
     ("drain", owner.drain, _drain_arguments),

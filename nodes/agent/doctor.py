@@ -1,36 +1,52 @@
-"""Says whether this device may run strangers' programs, and what to do where it may not."""
+"""Says whether this device may run strangers' programs, and what to do where it may not.
+
+The same checks everywhere: `interchain-node doctor`, before enrolment, at each start, and once an hour for the device's page.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import email.utils
+import http.client
+import os
+import shutil
+import socket
+import time
+import urllib.parse
+import zoneinfo
+from pathlib import Path
 from typing import Any
 
+from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, SetupError
 from nodes.agent.firewall import Firewall
+from nodes.agent.perf import Perf
+from nodes.agent.protocol import CLOCK_SKEW_SECONDS, Check
 
 OLDEST_API = (1, 41)
+LEAST_DISK_BYTES, GOOD_DISK_BYTES = 2 * 10**9, 10 * 10**9
+NETWORK_SECONDS = 5.0
+REGISTRY = ("registry-1.docker.io", 443)
 
 
-@dataclass(frozen=True)
-class Check:
-    ok: bool
-    message: str
-    needed: bool = True  # false: worth knowing, not worth refusing for
+def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None, portal_url: str = "") -> "list[Check]":
+    """Return every check, in the order a person would mend them.
 
-
-def examine(engine: Engine, firewall: Firewall) -> "list[Check]":
-    """Return every check, in the order a person would mend them."""
+    Args:
+        folder: where the agent keeps its files; without it the disk is looked at where Docker keeps its own.
+        portal_url: without it the network and the clock are not looked at.
+    """
+    checks = [_python()]
     try:
         version, info = engine.call("GET", "/version"), engine.call("GET", "/info")
+        checks += [_version(version), *_isolation(info), _storage(info)]
     except AgentError as error:
-        return [Check(False, str(error))]
-    checks = [_version(version), *_isolation(info)]
-    try:
-        firewall.ensure()
-        checks.append(Check(True, "Firewall rules keep apps off this device and its network."))
-    except AgentError as error:
-        checks.append(Check(False, str(error)))
+        info = {}
+        mend = "Install it (apt-get install docker.io) and start it (systemctl start docker)."
+        checks.append(Check("docker", False, str(error), mend))
+    checks += [*_kernel(), _disk(folder, info), _firewall(firewall, has_engine=bool(info))]
+    if portal_url:
+        checks += [*_portal(portal_url), _outbound()]
     return checks
 
 
@@ -38,37 +54,142 @@ def require(checks: "list[Check]") -> None:
     """Return if everything needed holds.
 
     Raises:
-        SetupError: with every reason, one a line.
+        SetupError: with every reason and its remedy, one a line.
     """
-    wrong = [check.message for check in checks if check.needed and not check.ok]
+    wrong = [f"{check.message} {check.mend}".strip() for check in checks if check.needed and not check.ok]
     if wrong:
         raise SetupError("\n".join(wrong))
+
+
+def line(check: Check) -> str:
+    """Return a check as a terminal shows it."""
+    head = "ok  " if check.ok else "FAIL" if check.needed else "note"
+    return f"{head}  {check.message}" + (f"\n      {check.mend}" if check.mend and not check.ok else "")
+
+
+def _python() -> Check:
+    try:
+        zoneinfo.ZoneInfo("Europe/Berlin")
+    except (zoneinfo.ZoneInfoNotFoundError, OSError):
+        message = "This computer has no list of time zones, so hours of the week would keep it closed."
+        return Check("time_zones", False, message, "Type: apt-get install tzdata", needed=False)
+    return Check("time_zones", True, "Time zones are known.")
 
 
 def _version(version: "dict[str, Any]") -> Check:
     found = tuple(int(part) for part in str(version["ApiVersion"]).split("."))
     if found < OLDEST_API:
-        return Check(False, f"Docker Engine {version['Version']} is too old. Install 20.10 or newer.")
-    return Check(True, f"Docker Engine {version['Version']} answers.")
+        return Check("docker", False, f"Docker Engine {version['Version']} is too old.", "Install 20.10 or newer.")
+    return Check("docker", True, f"Docker Engine {version['Version']} answers.")
 
 
 def _isolation(info: "dict[str, Any]") -> "list[Check]":
     security = " ".join(info.get("SecurityOptions") or [])
-    checks = [
-        Check("seccomp" in security, "Dangerous system calls are blocked (seccomp)."
-              if "seccomp" in security else "The Docker Engine runs without seccomp. Use your distribution's kernel and Docker."),
-        Check(bool(info.get("MemoryLimit")), "Memory can be limited."
-              if info.get("MemoryLimit") else "This kernel cannot limit memory. Start it with cgroup_enable=memory."),
-        Check(bool(info.get("CpuCfsQuota")), "Processor time can be limited."
-              if info.get("CpuCfsQuota") else "This kernel cannot limit processor time (CONFIG_CFS_BANDWIDTH)."),
-        Check(bool(info.get("PidsLimit")), "The number of processes can be limited."
-              if info.get("PidsLimit") else "This kernel cannot limit the number of processes (pids cgroup)."),
+    mandatory = "apparmor" in security or "selinux" in security
+    systemd = info.get("CgroupDriver") != "cgroupfs"
+    groups = f"cgroups version {info.get('CgroupVersion') or Counters().cgroup_version}"
+    return [
+        _either("seccomp", "seccomp" in security, "Dangerous system calls are blocked (seccomp).",
+                "The Docker Engine runs without seccomp.", "Use your distribution's kernel and Docker."),
+        _either("memory", bool(info.get("MemoryLimit")), "Memory can be limited.",
+                "This kernel cannot limit memory.", "Start it with cgroup_enable=memory."),
+        _either("processor", bool(info.get("CpuCfsQuota")), "Processor time can be limited.",
+                "This kernel cannot limit processor time.", "It needs CONFIG_CFS_BANDWIDTH."),
+        _either("processes", bool(info.get("PidsLimit")), "The number of processes can be limited.",
+                "This kernel cannot limit the number of processes.", "It needs the pids cgroup."),
+        _either("mandatory_access", mandatory, "AppArmor or SELinux adds a layer of protection.",
+                "Neither AppArmor nor SELinux is active: one layer of protection less.", "Install apparmor.", needed=False),
+        _either("cgroups", not systemd, f"Use is counted exactly ({groups}).",
+                f"Docker uses systemd's tree ({groups}): up to one reading interval of processor time is not counted "
+                "when an app crashes.", 'Put "exec-opts": ["native.cgroupdriver=cgroupfs"] in /etc/docker/daemon.json.',
+                needed=False),
     ]  # fmt: skip
-    if "apparmor" not in security and "selinux" not in security:
-        checks.append(
-            Check(False, "Neither AppArmor nor SELinux is active: one layer of protection less.", needed=False)
-        )
-    if info.get("CgroupDriver") != "cgroupfs":
-        text = "Docker uses systemd's cgroups: up to one reading interval of processor time is not counted when an app crashes."
-        checks.append(Check(False, text, needed=False))
-    return checks
+
+
+def _storage(info: "dict[str, Any]") -> Check:
+    driver = str(info.get("Driver") or "unknown")
+    good = driver in ("overlay2", "overlayfs", "btrfs", "zfs")
+    return _either("overlay", good, f"Images share their layers ({driver}).",
+                   f"Docker stores images with {driver}, which copies every layer: slow, and much disk.",
+                   "Use overlay2: a kernel with overlayfs and an ext4 or xfs disk.", needed=False)  # fmt: skip
+
+
+def _kernel() -> "list[Check]":
+    release = os.uname().release
+    try:
+        tenth = "overlay" in Path("/proc/filesystems").read_text()
+    except OSError:
+        tenth = False
+    perf = Perf().available
+    return [
+        _either("kernel", tenth, f"Kernel {release} has overlayfs.", f"Kernel {release} shows no overlayfs.",
+                "Type: modprobe overlay", needed=False),
+        _either("perf", perf, "Executed instructions are counted in hardware.",
+                "This computer does not count instructions in hardware (virtual machines mostly do not); "
+                "processor time × the benchmark is used.", needed=False),
+    ]  # fmt: skip
+
+
+def _disk(folder: "Path | None", info: "dict[str, Any]") -> Check:
+    places = [place for place in (folder, Path(str(info.get("DockerRootDir") or "/"))) if place and place.exists()]
+    place = min(places or [Path("/")], key=lambda path: shutil.disk_usage(path).free)
+    free = shutil.disk_usage(place).free
+    words = f"{free / 1e9:.1f} GB are free in {place}"
+    mend = "Make room, or let Docker keep its data on a larger disk."
+    if free < LEAST_DISK_BYTES:
+        return Check("disk", False, f"Only {words}.", mend)
+    if free < GOOD_DISK_BYTES:
+        return Check("disk", False, f"{words}: enough for small apps only.", mend, needed=False)
+    return Check("disk", True, f"{words}.")
+
+
+def _firewall(firewall: Firewall, *, has_engine: bool) -> Check:
+    if not has_engine:
+        return Check("firewall", False, "The firewall can be looked at once Docker runs.")
+    try:
+        firewall.ensure()
+    except AgentError as error:
+        return Check("firewall", False, str(error))
+    return Check("firewall", True, "Firewall rules keep apps off this device and its network.")
+
+
+def _portal(url: str) -> "list[Check]":
+    """Whether the portal answers, and how far this clock is from its."""
+    try:
+        theirs = _portal_time(url)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        mend = "Check the network, a proxy or a firewall in between."
+        return [Check("portal", False, f"{url} cannot be reached ({error}).", mend)]
+    found = [Check("portal", True, f"{url} answers.")]
+    off = round(time.time() - theirs)
+    if abs(off) <= CLOCK_SKEW_SECONDS:
+        return [*found, Check("clock", True, "The clock agrees with the portal's.")]
+    message = f"The clock is {abs(off)} seconds {'ahead of' if off > 0 else 'behind'} the portal's."
+    return [*found, Check("clock", False, message, "Type: timedatectl set-ntp true", needed=False)]
+
+
+def _portal_time(url: str) -> float:
+    """Return seconds since 1970 by the Date of any answer, in the middle of the time it took."""
+    parts = urllib.parse.urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=NETWORK_SECONDS)
+    try:
+        connection.request("HEAD", f"{parts.path.rstrip('/')}/healthz", headers={"User-Agent": "interchain-node"})
+        date = connection.getresponse().getheader("Date") or ""
+    finally:
+        connection.close()
+    # The header has whole seconds: on average it is half of one behind.
+    return email.utils.parsedate_to_datetime(date).timestamp() + 0.5 if date else time.time()
+
+
+def _outbound() -> Check:
+    try:
+        socket.create_connection(REGISTRY, timeout=NETWORK_SECONDS).close()
+    except OSError as error:
+        message = f"{REGISTRY[0]} cannot be reached ({error}): apps from public images cannot be downloaded."
+        return Check("outbound", False, message, "Let this computer open connections to port 443.", needed=False)
+    return Check("outbound", True, "Public images can be downloaded.")
+
+
+def _either(name: str, ok: bool, good: str, bad: str, mend: str = "", *, needed: bool = True) -> Check:
+    return Check(name, ok, good if ok else bad, "" if ok else mend, needed)

@@ -70,6 +70,11 @@ class Portal:
     def report(self, report: protocol.Report) -> None:
         self._call("POST", protocol.REPORT_PATH, protocol.to_json(report))
 
+    def checks(self, report: protocol.CheckReport) -> None:
+        """Tell what the device looks like; with a token in the report, before there is a key."""
+        path = protocol.INSTALL_CHECKS_PATH if report.token else protocol.CHECKS_PATH
+        self._call("POST", path, protocol.to_json(report), signed=not report.token)
+
     def mode(self, wish: protocol.ModeWish) -> None:
         self._call("POST", protocol.MODE_PATH, protocol.to_json(wish))
 

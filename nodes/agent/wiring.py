@@ -11,6 +11,7 @@ from pathlib import Path
 from nodes.agent import config as configuration
 from nodes.agent import doctor, files, keys
 from nodes.agent.board import Board
+from nodes.agent.checkup import Checkup
 from nodes.agent.config import Config, Home
 from nodes.agent.counters import Counters
 from nodes.agent.courier import Courier
@@ -26,7 +27,7 @@ from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.perf import Perf
-from nodes.agent.protocol import Image, Report
+from nodes.agent.protocol import CheckReport, Image, Report
 from nodes.agent.server_api import Portal, patiently
 from nodes.agent.steps import Steps
 from nodes.agent.watch import Watch
@@ -49,7 +50,7 @@ class Node:
             raise SetupError(f"Another agent is at work in {home.root} already.") from None
         files.note_holder(self._lock)
         engine, firewall = Engine(settings.engine), Firewall()
-        doctor.require(doctor.examine(engine, firewall))
+        doctor.require(doctor.examine(engine, firewall, folder=home.root))
         counters = Counters()
         self._portal = _portal(settings, key)
         images = Images(
@@ -61,6 +62,9 @@ class Node:
         executor.prepare()
         self._settings, self._key, self._executor = settings, key, executor
         self._wake = threading.Event()
+        self._checkup = Checkup(
+            engine, firewall, folder=home.root, portal_url=settings.portal_url, tell=self._tell_checks
+        )
         board = Board(stored_desired(home), executor)
         watch = Watch(board, meters, wake=self._wake.set)
         self._intake = Intake(home, settings, board, meters, news=lambda: self._courier.changed(), wake=self._wake.set)
@@ -116,6 +120,7 @@ class Node:
             self._link,
             self._metering,
             self._intake,
+            self._checkup,
             threading.Thread(target=self._events, name="events", daemon=True),
         )
         for thread in threads:
@@ -133,6 +138,7 @@ class Node:
         """Last readings, last report, a closed link: in that order, each within its time."""
         self._metering.stop()
         self._intake.stop()
+        self._checkup.stop()
         try:
             self._metering.take()
         except (AgentError, OSError) as error:
@@ -151,6 +157,9 @@ class Node:
             mode_reason=standing.reason,
             limits=self._settings.own_limits,
         )
+
+    def _tell_checks(self, report: CheckReport) -> None:
+        _portal(self._settings, self._key).checks(report)
 
     def _events(self) -> None:
         while not self.agent.stopping.is_set():

@@ -22,7 +22,18 @@ from nodes.api.authentication import DeviceAuthentication
 from nodes.api.files import stream
 from nodes.errors import Malformed, TooLarge
 from nodes.models import Device
-from nodes.services import archives, devices, enrolment, leases, liveness, metering, owner_limits, receipts, refusals
+from nodes.services import (
+    archives,
+    checkups,
+    devices,
+    enrolment,
+    leases,
+    liveness,
+    metering,
+    owner_limits,
+    receipts,
+    refusals,
+)
 
 T = TypeVar("T")
 
@@ -79,6 +90,28 @@ class Enrol(AgentView):
         # What to run holds secrets: only a request signed by the device gets it, and a token alone proves no key.
         answer = protocol.Enrolled(device_id=str(device.pk), portal_url=settings.PORTAL_URL, link_url=_link_url())
         return HttpResponse(protocol.to_json(answer), content_type="application/json", status=201)
+
+
+class InstallChecks(AgentView):
+    """POST CheckReport with an unused token → 204: what the install command found so far, live on the device's page."""
+
+    authentication_classes = ()
+    permission_classes: Sequence[Any] = ()
+    throttle_classes: Sequence[type[BaseThrottle]] = (EnrolmentThrottle,)
+
+    def post(self, request: Request) -> HttpResponse:
+        report = self.message(request, protocol.CheckReport)
+        checkups.take_with_token(token=report.token, checks=report.checks)
+        return HttpResponse(status=204)
+
+
+class Checks(AgentView):
+    """POST CheckReport → 204."""
+
+    def post(self, request: Request) -> HttpResponse:
+        report = self.message(request, protocol.CheckReport)
+        checkups.take(device=self.device(request), checks=report.checks)
+        return HttpResponse(status=204)
 
 
 class DesiredView(AgentView):

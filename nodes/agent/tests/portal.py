@@ -39,6 +39,7 @@ class FakePortal:
         self.archives: dict[str, bytes] = {}
         self.tokens: set[str] = set()
         self.wishes: list[protocol.Mode] = []
+        self.checks: list[protocol.CheckReport] = []
         self.rejected: list[str] = []
         self.fail_with: int | None = None
         self.clock_offset = 0.0
@@ -135,6 +136,10 @@ class FakePortal:
             return self._enrol(protocol.from_json(Enrolment, body))
         if path == "/install/agent.whl":
             return 200, packaging.build_archive(), {}
+        if path == "/healthz":
+            return 200, b"", {}
+        if path == protocol.INSTALL_CHECKS_PATH:
+            return self._check(headers, body)
         refusal = self._refuse(headers.get("Authorization", "").removeprefix("Bearer "))
         if refusal:
             self.rejected.append(refusal)
@@ -148,6 +153,7 @@ class FakePortal:
             ("POST", protocol.READINGS_PATH): self._readings,
             ("POST", protocol.RECEIPTS_PATH): self._receipt,
             ("POST", protocol.MODE_PATH): self._wish,
+            ("POST", protocol.CHECKS_PATH): self._check,
         }[(method, path)](headers, body)
 
     def _enrol(self, enrolment: Enrolment) -> tuple[int, bytes, dict[str, str]]:
@@ -180,6 +186,10 @@ class FakePortal:
 
     def _wish(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         self.wishes.append(protocol.from_json(protocol.ModeWish, body).mode)
+        return 204, b"", {}
+
+    def _check(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        self.checks.append(protocol.from_json(protocol.CheckReport, body))
         return 204, b"", {}
 
     def _refuse(self, token: str) -> str:
@@ -235,7 +245,7 @@ def _handler(portal: FakePortal) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            self.wfile.write(data if self.command != "HEAD" else b"")
             self.wfile.flush()
             with portal.changed:
                 portal.changed.notify_all()
@@ -246,7 +256,7 @@ def _handler(portal: FakePortal) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             pass
 
-        do_GET = do_POST = _do
+        do_GET = do_POST = do_HEAD = _do
 
     return Handler
 

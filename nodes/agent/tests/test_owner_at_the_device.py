@@ -113,3 +113,26 @@ def test_traffic_of_apps_is_counted_for_the_month(agent: AgentProcess, portal: F
 def test_hours_that_cannot_be_read_are_said(text: str) -> None:
     with pytest.raises(Exception, match="is not like"):
         owner.parse_hours(text)
+
+
+def test_the_doctor_speaks_before_at_and_after_enrolment(agent: AgentProcess, portal: FakePortal) -> None:
+    first, *_ = portal.checks
+    assert first.token == "good", "the install command told what it found before the device had a key"
+    names = {check.name for check in first.checks}
+    assert {
+        "docker",
+        "disk",
+        "clock",
+        "portal",
+        "outbound",
+        "cgroups",
+        "overlay",
+        "seccomp",
+        "perf",
+        "firewall",
+    } <= names
+    portal.wait(lambda: any(not report.token for report in portal.checks), 20, "the check-up of the running agent")
+    before = len(portal.checks)
+    shown = said(agent, "doctor")
+    assert "ok    Firewall rules keep apps off this device" in shown
+    assert len(portal.checks) == before + 1
