@@ -68,3 +68,18 @@ class SaleRefused(DomainError):
 class SaleSoldOut(SaleRefused):
     code = "sale_sold_out"
     message = "This round has no NTC left to sell. The next round, or the desk, may."
+
+
+class CashOutRefused(Conflict):
+    code = "cash_out_refused"
+    message = "This cannot be cashed out now."
+
+
+class DeskOutOfDollars(DomainError):
+    code, status, permanent = "desk_out_of_dollars", 409, False
+    message = "The desk has no US dollars left to pay out today. Your NTC stay with you; come back later."
+
+
+class BankMissing(Conflict):
+    code = "bank_missing"
+    message = "Link a bank account first: Stripe asks for your details and pays you."

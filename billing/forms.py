@@ -6,8 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.conf import settings
 
 from billing import money
+
+COUNTRY_NAMES = {"US": "United States", "CA": "Canada", "GB": "United Kingdom", "PR": "Puerto Rico"}
 
 
 class BuyForm(forms.Form):
@@ -38,3 +41,26 @@ class BuyForm(forms.Form):
         if self.cleaned_data["unit"] == "usd":
             return {"cents": int(amount * money.CENTS)}
         return {"units": int(amount * money.NANO)}
+
+
+class CashOutForm(BuyForm):
+    """An amount of dollars to get, or of NTC to sell."""
+
+    unit = forms.ChoiceField(
+        choices=(("ntc", "NTC to sell"), ("usd", "US dollars to get")),
+        label="I know the amount of",
+        initial="ntc",
+        widget=forms.RadioSelect,
+    )
+
+
+class BankForm(forms.Form):
+    """In which country the bank is; Stripe asks for the rest."""
+
+    country = forms.ChoiceField(label="Country of your bank", help_text="It cannot be changed later.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["country"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101  (for the type checker)
+        field.choices = [(code, COUNTRY_NAMES.get(code, code)) for code in settings.CASH_OUT_COUNTRIES]

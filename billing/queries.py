@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import QuerySet, Sum
 
 from billing.errors import NoRate
-from billing.models import Account, DeskRate, EarningsDay, Entry, HeldEarning, Payment
+from billing.models import Account, CashOut, DeskRate, EarningsDay, Entry, HeldEarning, Payment
 from billing.services import accounts
 
 PAGE = 50
@@ -26,6 +26,7 @@ class Balances:
     earnings_held: int = 0
     earnings_available: int = 0
     settled: int = 0
+    cashing_out: int = 0
 
 
 def balances(user_id: int) -> Balances:
@@ -39,6 +40,7 @@ def balances(user_id: int) -> Balances:
         earnings_held=found.get(accounts.EARNINGS_HELD, 0),
         earnings_available=found.get(accounts.EARNINGS_AVAILABLE, 0),
         settled=found.get(accounts.SETTLED, 0),
+        cashing_out=found.get(accounts.CASHING_OUT, 0),
     )
 
 
@@ -109,6 +111,11 @@ def next_release(user_id: int) -> datetime | None:
     """Return when the oldest paid earnings in hold become free, if there are any."""
     held = HeldEarning.objects.filter(account__user_id=user_id, unpaid=False).order_by("effective_at").first()
     return held.effective_at + timedelta(seconds=settings.EARNINGS_HOLD_SECONDS) if held else None
+
+
+def cash_outs_of(user_id: int) -> QuerySet[CashOut]:
+    """Return a person's cash-outs, newest first."""
+    return CashOut.objects.filter(user_id=user_id).select_related("account")
 
 
 def payments_of(user_id: int) -> QuerySet[Payment]:

@@ -110,7 +110,7 @@ CASH_OUT_MOVES: dict[str, set[str]] = {
     CashOutState.TRANSFERRED: {CashOutState.ON_THE_WAY, CashOutState.RETURNING},
     CashOutState.ON_THE_WAY: {CashOutState.PAID, CashOutState.RETURNING},
     CashOutState.PAID: {CashOutState.RETURNING},  # a bank may send money back days after it took it
-    CashOutState.RETURNING: {CashOutState.FAILED},
+    CashOutState.RETURNING: {CashOutState.FAILED, CashOutState.ON_THE_WAY},  # a payout thought refused was made after all
     CashOutState.FAILED: set(),
     CashOutState.REFUSED: set(),
     CashOutState.CANCELLED: set(),

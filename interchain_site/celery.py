@@ -26,6 +26,8 @@ def schedule() -> dict[str, dict[str, object]]:
         ("billing.tasks.money.sweep_payments", 15),
         ("billing.tasks.money.release_earnings", 20),
         ("billing.tasks.wallets.sweep_wallets", 15),
+        ("billing.tasks.money.sweep_cash_outs", 15),
+        ("billing.tasks.money.read_stripe_books", 60),
         ("billing.tasks.settlement.run_round", settings.SETTLEMENT_ROUND_SECONDS),
         ("billing.tasks.proofs.take_reserves_if_due", min(60, settings.RESERVES_SECONDS)),
         ("billing.tasks.proofs.reconcile_if_due", min(60, settings.RECONCILE_SECONDS)),

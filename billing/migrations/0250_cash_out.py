@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ConnectAccount",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 (
                     "stripe_id",
                     models.CharField(help_text="Empty until Stripe answered.", max_length=120, null=True, unique=True),
@@ -216,6 +216,12 @@ class Migration(migrations.Migration):
                 ("transferred_at", models.DateTimeField(null=True)),
                 ("paid_at", models.DateTimeField(null=True)),
                 (
+                    "dollars_back_at",
+                    models.DateTimeField(
+                        help_text="When the dollars of a failed one were the desk's again.", null=True
+                    ),
+                ),
+                (
                     "closed_at",
                     models.DateTimeField(
                         help_text="When nothing more could happen, except a bank's late return.", null=True
@@ -231,6 +237,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("checked_at", models.DateTimeField(help_text="When the current step was last tried.", null=True)),
+                (
+                    "claimed_until",
+                    models.DateTimeField(
+                        help_text="One worker is at it; longer than any call to Stripe takes.", null=True
+                    ),
+                ),
+                (
+                    "in_doubt",
+                    models.BooleanField(
+                        default=False, help_text="Stripe was asked to move dollars; its answer is not known."
+                    ),
+                ),
                 (
                     "told",
                     models.CharField(

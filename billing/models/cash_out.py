@@ -18,6 +18,7 @@ from billing.states import CashOutState
 class ConnectAccount(models.Model):
     """A person's own account at Stripe, where Stripe keeps their name and bank. A copy of what Stripe last said."""
 
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="connect_account")
     stripe_id = models.CharField(max_length=120, null=True, unique=True, help_text="Empty until Stripe answered.")
     country = models.CharField(max_length=2)
@@ -55,12 +56,23 @@ class CashOut(models.Model):
     reserved_at = models.DateTimeField(null=True)
     transferred_at = models.DateTimeField(null=True)
     paid_at = models.DateTimeField(null=True)
-    closed_at = models.DateTimeField(null=True, help_text="When nothing more could happen, except a bank's late return.")
+    dollars_back_at = models.DateTimeField(
+        null=True, help_text="When the dollars of a failed one were the desk's again."
+    )
+    closed_at = models.DateTimeField(
+        null=True, help_text="When nothing more could happen, except a bank's late return."
+    )
     arrives_on = models.DateField(null=True)
     transfer_id = models.CharField(max_length=120, null=True, unique=True)
     payout_id = models.CharField(max_length=120, null=True, unique=True)
     tries = models.PositiveIntegerField(default=0, help_text="Refusals by Stripe; each gives the next try a new key.")
     checked_at = models.DateTimeField(null=True, help_text="When the current step was last tried.")
+    claimed_until = models.DateTimeField(
+        null=True, help_text="One worker is at it; longer than any call to Stripe takes."
+    )
+    in_doubt = models.BooleanField(
+        default=False, help_text="Stripe was asked to move dollars; its answer is not known."
+    )
     told = models.CharField(max_length=12, blank=True, help_text="The last state the person was e-mailed about.")
 
     class Meta:
@@ -108,13 +120,16 @@ class CashOutRules(models.Model):
         verbose_name_plural = "cash-out rules"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
-                condition=Q(least_cents__gte=1, daily_cents__gte=F("least_cents")), name="billing_cash_out_rules_in_order"
+                condition=Q(least_cents__gte=1, daily_cents__gte=F("least_cents")),
+                name="billing_cash_out_rules_in_order",
             )
         ]
 
     def __str__(self) -> str:
         state = "paused" if self.paused else "open"
-        return f"{state}, {money.format_usd_cents(self.least_cents)} to {money.format_usd_cents(self.daily_cents)} a day"
+        return (
+            f"{state}, {money.format_usd_cents(self.least_cents)} to {money.format_usd_cents(self.daily_cents)} a day"
+        )
 
 
 class StripeMovement(models.Model):
@@ -128,7 +143,9 @@ class StripeMovement(models.Model):
     text = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(db_index=True, help_text="By Stripe's clock.")
     seen_at = models.DateTimeField()
-    followed_at = models.DateTimeField(null=True, db_index=True, help_text="When our rows were brought in line with it.")
+    followed_at = models.DateTimeField(
+        null=True, db_index=True, help_text="When our rows were brought in line with it."
+    )
     error = models.CharField(max_length=300, blank=True)
 
     class Meta:

@@ -25,7 +25,7 @@ RECEIPT_WITHIN = timedelta(days=2)
 
 def sweep_payments(*, now: datetime) -> int:
     """Do everything about payments that is overdue; returns how many rows were handled without an error."""
-    return sum(_try(job) for job in [*_events(now), *_expired(now), *_open(now), *_disputed(now), *_receipts(now)])
+    return sum(attempt(job) for job in [*_events(now), *_expired(now), *_open(now), *_disputed(now), *_receipts(now)])
 
 
 def _events(now: datetime) -> Iterable[Callable[[], object]]:
@@ -66,7 +66,8 @@ def _payments(query: Q) -> Iterable[UUID]:
     return Payment.objects.filter(query).order_by("created_at").values_list("pk", flat=True)[:BATCH]
 
 
-def _try(job: Callable[[], object]) -> int:
+def attempt(job: Callable[[], object]) -> int:
+    """Do a job of a sweep; returns 1, or 0 when it failed. The next round tries again."""
     try:
         job()
     except DomainError as error:

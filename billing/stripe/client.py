@@ -4,7 +4,8 @@ Every failure is one of:
 
 - `StripeUnavailable` (`permanent` false): no answer, a rate limit, or Stripe's own trouble. The same call may work later; a call that
   changes something carries an idempotency key, so repeating it is safe.
-- `StripeRefused` (`permanent` true): Stripe understood and said no (a wrong id, an amount above what is left). `reason` is its code.
+- `StripeRefused` (`permanent` true): Stripe understood and said no (a wrong id, an amount above what is left). `reason` is its code;
+  it is empty only where the answer does not prove that nothing was done.
 - `StripeNotSetUp` (`permanent` true): no key, or a key Stripe does not accept.
 - `BadSignature`: a webhook that Stripe did not sign.
 """
@@ -71,9 +72,13 @@ def errors() -> Iterator[None]:
         yield
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
         raise StripeNotSetUp(f"Stripe does not accept STRIPE_SECRET_KEY: {error.user_message}") from error
-    except (stripe.InvalidRequestError, stripe.CardError, stripe.IdempotencyError) as error:
+    except stripe.IdempotencyError as error:
+        if error.code == "idempotency_key_in_use":  # the same call is under way elsewhere: its outcome is not known yet
+            raise StripeUnavailable from error
+        raise StripeRefused(f"Stripe did not accept this: {error.user_message}") from error
+    except (stripe.InvalidRequestError, stripe.CardError) as error:
         refused = StripeRefused(f"Stripe did not accept this: {error.user_message}")
-        refused.reason = str(error.code or "")
+        refused.reason = str(error.code or "invalid_request")
         raise refused from error
     except stripe.StripeError as error:
         raise StripeUnavailable from error

@@ -18,13 +18,23 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from billing.models import Payment, StripeEvent
-from billing.services import topups
+from billing.services import connect_events, topups
 from billing.stripe import gateway
 from interchain_site.core import audit
 from interchain_site.core.errors import DomainError
 
 log = structlog.get_logger()
-WATCHED = ("checkout.session.", "charge.", "refund.", "payment_intent.succeeded")
+WATCHED = (
+    "checkout.session.",
+    "charge.",
+    "refund.",
+    "payment_intent.succeeded",
+    "account.",
+    "payout.",
+    "transfer.",
+    "topup.",
+)
+CONNECT = ("account", "bank_account", "card", "payout", "transfer", "topup")
 
 
 @csrf_exempt
@@ -55,6 +65,7 @@ def receive(*, payload: bytes, signature: str, now: datetime) -> bool:
                 "type": event.type,
                 "object_type": event.object_type,
                 "object_id": event.object_id,
+                "account": event.account,
                 "created_at": event.created_at,
                 "received_at": now,
                 "processed_at": None if event.type.startswith(WATCHED) else now,
@@ -87,6 +98,9 @@ def process(*, event_id: str, now: datetime) -> None:
 
 
 def _look_again(event: StripeEvent, now: datetime) -> None:
+    if event.object_type in CONNECT:
+        connect_events.follow(object_type=event.object_type, object_id=event.object_id, account=event.account, now=now)
+        return
     reference = gateway.reference_of(event.object_type, event.object_id)
     try:
         payment = Payment.objects.filter(pk=UUID(reference)).first()

@@ -14,7 +14,15 @@ from celery import Task, shared_task
 from django.db import transaction
 from django.utils import timezone
 
-from billing.services import charges, receipts, sweeps
+from billing.services import (
+    cash_out_mails,
+    cash_out_steps,
+    cash_out_sweeps,
+    charges,
+    receipts,
+    stripe_books,
+    sweeps,
+)
 from interchain_site.core.errors import DomainError
 
 log = structlog.get_logger()
@@ -56,6 +64,39 @@ def release_earnings() -> None:
 def sweep_payments() -> None:
     """Pick up lost webhooks, forgotten checkouts and unsent receipts."""
     sweeps.sweep_payments(now=timezone.now())
+
+
+@shared_task(bind=True, max_retries=5)
+def advance_cash_out(self: Task[..., None], cash_out_id: str) -> None:
+    """Take the next steps of one cash-out."""
+    try:
+        cash_out_steps.advance(cash_out_id=UUID(cash_out_id), now=timezone.now())
+    except DomainError as error:
+        if error.permanent:
+            log.error("cash_out_stopped", cash_out=cash_out_id, message=error.message)
+            return
+        raise self.retry(exc=error, countdown=RETRY_SECONDS) from error
+
+
+@shared_task
+def tell_of_cash_out(cash_out_id: str) -> None:
+    """E-mail a person how a cash-out stands."""
+    cash_out_mails.tell(cash_out_id=UUID(cash_out_id), now=timezone.now())
+
+
+@shared_task
+def sweep_cash_outs() -> None:
+    """Pick up cash-outs whose messages got lost, ended quotes and unsent mails."""
+    cash_out_sweeps.sweep(now=timezone.now())
+
+
+@shared_task
+def read_stripe_books() -> None:
+    """Book Stripe's fees and pick up refunds, disputes and company transfers no webhook told of."""
+    try:
+        stripe_books.read(now=timezone.now())
+    except DomainError as error:
+        log.warning("stripe_books_not_read", code=error.code, message=error.message)
 
 
 def _send(task: Any, args: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ TABS = {
     accounts.EARNINGS_HELD: "Earnings in hold",
     accounts.EARNINGS_AVAILABLE: "Earnings free",
     accounts.SETTLED: "Settled",
+    accounts.CASHING_OUT: "Cashing out",
     accounts.FROZEN: "Frozen",
     accounts.SHORTFALL: "Owed",
 }
