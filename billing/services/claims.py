@@ -16,7 +16,7 @@ from billing.chain.errors import Reverted
 from billing.chain.states import CLAIM_MOVES, NEVER_DONE, ClaimState, EpochState, transition
 from billing.chain.types import Chain
 from billing.models import ChainEvent, ChainTransaction, Claim, Epoch, Wallet
-from billing.services import accounts, ledger
+from billing.services import accounts, ledger, withdrawal_epochs
 from interchain_site.core import audit
 from interchain_site.core.errors import Conflict, NotFound
 from interchain_site.core.models import User
@@ -115,6 +115,7 @@ def unbook(event: ChainEvent, *, now: datetime) -> None:
     again = done.sending is not None and not another
     error = "" if again else "The payment's block vanished from Ethereum. Claim again."
     transition(done, CLAIM_MOVES, ClaimState.SENT if again else ClaimState.FAILED, final_at=None, error=error)
+    withdrawal_epochs.unpaid_again(wallet=wallet, paid_units=int(said["cumulative"]) - int(said["amount"]))
     audit.record("claim_vanished", subject=f"claim:{done.pk}", transaction=event.transaction_hash)
 
 

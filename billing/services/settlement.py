@@ -161,7 +161,6 @@ def roots(epoch: Epoch) -> dict[str, object]:
         "earned_units": sum(epoch.leaves.values_list("earned_units", flat=True)),
         "withdrawal_units": sum(epoch.leaves.values_list("withdrawal_units", flat=True)),
         "meters": queries.meters_until(epoch),
-        "withdrawal_units": sum(epoch.leaves.values_list("withdrawal_units", flat=True)),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -13,11 +14,12 @@ from interchain_site.core.errors import DomainError
 
 
 class Command(BaseCommand):
-    help = "Deploy Intercoin and Settlement if they are not there yet, and record where they are."
+    help = "Deploy the token, its sale, the founders' vault, Settlement and their timelock if they are not there yet."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             deployment = contracts.deploy(chain=client.connect(), now=timezone.now())
         except DomainError as error:
             raise CommandError(error.message) from error
-        self.stdout.write(f"Intercoin {deployment.intercoin}\nSettlement {deployment.settlement}")
+        for name, value in asdict(deployment).items():
+            self.stdout.write(f"{name.replace('_', ' ')}: {value}")
