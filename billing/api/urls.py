@@ -1,6 +1,6 @@
 from django.urls import path
 
-from billing.api import money, settlement, transfers, wallets
+from billing.api import money, sale, settlement, transfers, wallets
 
 urlpatterns = [
     path("balance", money.BalanceView.as_view(), name="api_balance"),
@@ -10,6 +10,13 @@ urlpatterns = [
     path("payments/<uuid:payment_id>", money.PaymentView.as_view(), name="api_payment"),
     path("ledger", money.LedgerView.as_view(), name="api_ledger"),
     path("earnings", money.EarningsView.as_view(), name="api_earnings"),
+    path("sale/rounds", sale.SaleRoundsView.as_view(), name="api_sale_rounds"),
+    path("sale/quotes", sale.SaleQuotesView.as_view(), name="api_sale_quotes"),
+    path("sale/calls", sale.SaleCallsView.as_view(), name="api_sale_calls"),
+    path("sale/declaration", sale.SaleDeclarationView.as_view(), name="api_sale_declaration"),
+    path("sale/purchases", sale.SalePurchasesView.as_view(), name="api_sale_purchases"),
+    path("sale/purchases/<uuid:purchase_id>", sale.SalePurchaseView.as_view(), name="api_sale_purchase"),
+    path("token", sale.TokenView.as_view(), name="api_token_facts"),
     path("epochs", settlement.EpochsView.as_view(), name="api_epochs"),
     path("epochs/<int:sequence>", settlement.EpochView.as_view(), name="api_epoch"),
     path("wallet", wallets.WalletView.as_view(), name="api_wallet"),
