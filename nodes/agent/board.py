@@ -11,8 +11,10 @@ from nodes.agent import reconcile
 from nodes.agent.diagnosis import Finding
 from nodes.agent.errors import AgentError
 from nodes.agent.executor import Executor
-from nodes.agent.protocol import Desired, DesiredLease, Status
+from nodes.agent.protocol import Desired, DesiredLease, Observed, Status
 from nodes.agent.reconcile import Note, Seen
+
+UNDER_WAY_SECONDS = 1.0  # a start mostly ends before, and its outcome is told in the same report
 
 
 class Board:
@@ -25,7 +27,7 @@ class Board:
         self.desired = desired or Desired()
         self.seen: dict[str, Seen] = {}
         self.notes: dict[str, Note] = {}
-        self.on_news: Callable[[], None] = lambda: None  # the portal should hear
+        self.on_news: Callable[[float], None] = lambda seconds: None  # the portal should hear within so long
         self._executor = executor
         self._told: "tuple[Status, ...] | None" = None
 
@@ -60,10 +62,15 @@ class Board:
             return reconcile.statuses(self.desired, self.seen, self.notes)
 
     def tell(self) -> None:
-        """Let the portal hear of it if anything it would see has changed."""
+        """Let the portal hear of it if anything it would see has changed: at once, unless all that is new is under way."""
         with self.lock:
             statuses = self.statuses()
-            news = statuses != self._told
+            news = set(statuses) - set(self._told or ())
+            changed = statuses != self._told
             self._told = statuses
-        if news:
-            self.on_news()
+        if changed:
+            self.on_news(UNDER_WAY_SECONDS if news and all(_is_under_way(status) for status in news) else 0.0)
+
+
+def _is_under_way(status: Status) -> bool:
+    return status.observed is Observed.PREPARING and not status.reason

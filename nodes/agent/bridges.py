@@ -1,6 +1,6 @@
-"""A bridge of its own for each lease, with one spare made ahead: making one takes a quarter of the time a start takes.
+"""A bridge of its own for each lease, with one spare made ahead, and a holder on it: that is most of the time a start takes.
 
-Which lease a bridge belongs to is read from the container on it; a bridge without a container is nobody's.
+Which lease a bridge belongs to is read from the labels of the app's container; a bridge that none names is nobody's.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodes.agent import sandbox, subnets
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, EngineError, filters
 from nodes.agent.errors import AgentError, LeaseError
+from nodes.agent.holders import Held, Holders
 from nodes.agent.protocol import Reason
 
 REFILL_AFTER_SECONDS = 0.5
@@ -22,8 +23,8 @@ REFILL_AFTER_SECONDS = 0.5
 @dataclass(frozen=True)
 class Bridge:
     name: str
-    subnet: str
     address: str  # of the one container on it
+    holder: "Held | None" = None
 
 
 class Bridges:
@@ -31,23 +32,36 @@ class Bridges:
 
     def __init__(self, config: Config, engine: Engine) -> None:
         self._config, self._engine = config, engine
+        self._holders = Holders(config, engine)
         self._label = f"{sandbox.LABEL}device={config.device_id}"
         self._lock = threading.Lock()
         self._spare: "Bridge | None" = None
 
-    def take(self, *, outbound: bool) -> Bridge:
-        """Return a bridge nobody has used before."""
+    def take(self, lease_id: str, *, outbound: bool, port: int) -> Bridge:
+        """Return a bridge for a lease: the one it has kept, or one nobody has used before. Its holder leads to the app's port."""
+        if not outbound:
+            kept = self.take_up(lease_id, port=port)
+            if kept is not None:
+                return Bridge(kept.bridge, kept.address, kept)
         with self._lock:
             spare = None if outbound else self._spare
             if spare is not None:
                 self._spare = None
+        if spare is not None and spare.holder is not None and not self._holders.give(spare.holder, lease_id, port):
+            self.remove(spare.name, lease_id)
+            spare = None
         return spare or self._create(outbound=outbound)
+
+    def take_up(self, lease_id: str, *, port: int) -> "Held | None":
+        """Return the holder a lease has, ready again if it died; None if there is none or it cannot be."""
+        return self._holders.held_by(lease_id, port)
 
     def refill(self) -> None:
         """Make a spare for the next start if there is none."""
         with self._lock:
             if self._spare is None:
-                self._spare = self._create(outbound=False)
+                bare = self._create(outbound=False)
+                self._spare = replace(bare, holder=self._holders.hold(bare.name, bare.address))
 
     def refill_soon(self) -> None:
         """Make the spare once the app that took the last one has had its start for itself."""
@@ -59,16 +73,24 @@ class Bridges:
         with contextlib.suppress(AgentError):  # then the next start makes its own
             self.refill()
 
-    def remove(self, name: str) -> None:
-        """Remove a bridge; it is fine if it is gone, or still has a container."""
+    def of(self, lease_id: str) -> str:
+        """Return the bridge of a lease that has a holder but no container, "" if it has neither."""
+        detail = self._engine.call("GET", f"/containers/{sandbox.holder_name(lease_id)}/json", ignore=(404,))
+        return str(detail["Config"]["Labels"][f"{sandbox.LABEL}holder"]) if detail else ""
+
+    def remove(self, name: str, lease_id: str = "") -> None:
+        """Remove a bridge and the holder on it; it is fine if they are gone, or an app's container is on it itself."""
+        self._holders.release(sandbox.holder_name(lease_id) if lease_id else name)
         self._engine.call("DELETE", f"/networks/{name}", ignore=(403, 404))
 
     def remove_unused(self, used: "set[str]") -> None:
         """Remove what earlier runs left behind. Only at the start, before any lease takes one."""
+        self._holders.remove_spare()
         for network in self._engine.call("GET", "/networks", query=filters(label=[self._label])):
             if network["Name"] not in used:
                 self.remove(network["Name"])
         self._spare = None
+        self._holders.prepare()
 
     def _create(self, *, outbound: bool) -> Bridge:
         prefix = sandbox.OUTBOUND_PREFIX if outbound else sandbox.CLOSED_PREFIX
@@ -77,7 +99,7 @@ class Bridges:
             try:
                 body = sandbox.network_arguments(name, subnet, self._config.device_id)
                 self._engine.call("POST", "/networks/create", body)
-                return Bridge(name, subnet, address)
+                return Bridge(name, address)
             except EngineError as error:
                 if "overlaps" not in str(error):
                     raise

@@ -47,9 +47,9 @@ class Courier(threading.Thread):
         self._look = True
         self._wake.set()
 
-    def changed(self) -> None:
-        """Send a report now."""
-        self._changed = True
+    def changed(self, within_seconds: float = 0.0) -> None:
+        """Send a report now, or with the next one but no later than so many seconds from now."""
+        self._report_due = min(self._report_due, time.monotonic() + within_seconds)
         self._wake.set()
 
     def arrived(self) -> None:
@@ -79,14 +79,15 @@ class Courier(threading.Thread):
             self._look = False
             self._fetch()
             self._poll_due = now + max(1, self._times.poll_interval_seconds) * _jitter()
-        if self._changed or now >= self._report_due:
+        if self._changed or time.monotonic() >= self._report_due:
             self._changed = False
+            # Before what is told is looked at, so that what changes meanwhile is told next.
+            self._report_due = time.monotonic() + max(1, self._times.report_interval_seconds)
             try:
                 self._portal.report(self._report())
             except AgentError:
                 self._changed = True
                 raise
-            self._report_due = now + max(1, self._times.report_interval_seconds)
         self.deliver()
 
     def deliver(self) -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 
-from nodes.agent import counters, sandbox
+from nodes.agent import counters, ports, sandbox
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters
 from nodes.agent.errors import Cancelled, LeaseError
+from nodes.agent.holders import lease_of, port_taken
 from nodes.agent.images import Images, Local
 from nodes.agent.protocol import LOG_TAIL_BYTES, LOG_TAIL_LINES, DesiredLease, Profile, Reason, Workload
 from nodes.agent.reconcile import Seen
 from nodes.agent.sandbox import LABEL
 
 STOP_SECONDS = 10
-PORT_TRIES = 20
 GONE = (404,)
 INIT_PROGRAM = "docker-init"
 
@@ -37,8 +34,11 @@ class DockerExecutor:
 
     def observe(self) -> "dict[str, Seen]":
         found = {}
-        for item in self._containers():
-            detail = self._inspect(item["Id"])
+        listed = self._containers()
+        for lease_id in filter(None, map(lease_of, listed)):
+            found[lease_id] = Seen(lease_id, generation=0, workload_id="")  # a network, and perhaps no container on it
+        for item in listed:
+            detail = self._inspect(item["Id"]) if f"{LABEL}lease" in item["Labels"] else None
             if detail is not None:
                 seen = _seen(detail)
                 found[seen.lease_id] = seen
@@ -47,7 +47,9 @@ class DockerExecutor:
     def prepare(self) -> None:
         self._cgroup_driver = str(self._engine.call("GET", "/info").get("CgroupDriver") or "")
         self._has_init = shutil.which(INIT_PROGRAM) is not None
-        used = {item["HostConfig"]["NetworkMode"] for item in self._containers()}
+        listed = self._containers()
+        used = {item["Labels"].get(f"{LABEL}holder") for item in listed if lease_of(item)}
+        used |= {_bridge(item["Labels"], item["HostConfig"]) for item in listed if f"{LABEL}lease" in item["Labels"]}
         self._bridges.remove_unused(used)
         self._bridges.refill()
 
@@ -56,7 +58,7 @@ class DockerExecutor:
             detail = self._inspect(sandbox.container_name(lease.lease_id))
             if detail is not None and detail["State"]["Running"]:
                 return _seen(detail)
-            if detail is None or not self._start_again(detail):
+            if detail is None or not self._start_again(detail, lease):
                 self._run(lease, cancelled)
             detail = self._inspect(sandbox.container_name(lease.lease_id))
         except EngineError as error:
@@ -75,8 +77,9 @@ class DockerExecutor:
         name = sandbox.container_name(lease_id)
         detail = self._inspect(name)
         self._engine.call("DELETE", f"/containers/{name}", query={"force": "1", "v": "1"}, ignore=GONE)
-        if detail is not None:
-            self._bridges.remove(detail["HostConfig"]["NetworkMode"])
+        bridge = _bridge(detail["Config"]["Labels"], detail["HostConfig"]) if detail else self._bridges.of(lease_id)
+        if bridge:
+            self._bridges.remove(bridge, lease_id)
 
     def wipe(self, lease: DesiredLease, *, keep_volume: bool) -> int:
         self.stop(lease.lease_id)
@@ -120,17 +123,18 @@ class DockerExecutor:
         outbound = workload.outbound and self._config.allow_outbound
         if workload.volume_path and workload.profile is Profile.RESTRICTED:
             self._give_volume(workload, image.user)
-        bridge = self._bridges.take(outbound=outbound)
+        bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port)
         try:
             self._place(lease, image, bridge, outbound)
         except BaseException:
             # With a container on it, it stays until the lease is removed.
-            self._bridges.remove(bridge.name)
+            self._bridges.remove(bridge.name, lease.lease_id)
             raise
         self._bridges.refill_soon()
 
     def _place(self, lease: DesiredLease, image: Local, bridge: Bridge, outbound: bool) -> None:
-        for port in self._free_ports(lease.lease_id):
+        held = bridge.holder
+        for port in [held.host_port] if held else ports.free(self._config, lease.lease_id):
             at = sandbox.Placement(
                 device_id=self._config.device_id,
                 lease_id=lease.lease_id,
@@ -140,6 +144,7 @@ class DockerExecutor:
                 host_port=port,
                 bridge=bridge.name,
                 address=bridge.address,
+                holder=held.holder if held else "",
                 cgroup_parent=counters.cgroup_parent(lease.lease_id, driver=self._cgroup_driver),
                 user=image.user,
                 runtime=self._config.runtime,
@@ -158,22 +163,25 @@ class DockerExecutor:
         try:
             self._engine.call("POST", f"/containers/{name}/start")
         except EngineError as error:
-            if not _port_taken(error):
+            if not port_taken(error):
                 raise
             self._engine.call("DELETE", f"/containers/{name}", query={"force": "1"})
             return False
         return True
 
-    def _start_again(self, detail: "dict[str, Any]") -> bool:
+    def _start_again(self, detail: "dict[str, Any]", lease: DesiredLease) -> bool:
         """Start an exited container as it is; False if it never ran or its port was taken, and then it is removed."""
-        if detail["State"]["Status"] == "exited":
+        joined = detail["HostConfig"]["NetworkMode"].startswith("container:")
+        lost = joined and self._bridges.take_up(lease.lease_id, port=lease.workload.port) is None
+        if detail["State"]["Status"] == "exited" and not lost:
             try:
                 self._engine.call("POST", f"/containers/{detail['Id']}/start")
                 return True
             except EngineError as error:
-                if not _port_taken(error) and error.status != 404:  # 404: its network is gone
+                if not port_taken(error) and error.status != 404:  # 404: its network is gone
                     raise
         self._engine.call("DELETE", f"/containers/{detail['Id']}", query={"force": "1"})
+        self._bridges.remove(_bridge(detail["Config"]["Labels"], detail["HostConfig"]), lease.lease_id)
         return False
 
     def _containers(self) -> "list[dict[str, Any]]":
@@ -194,33 +202,6 @@ class DockerExecutor:
         found: dict[str, Any] | None = self._engine.call("GET", f"/containers/{name}/json", ignore=GONE)
         return found
 
-    def _free_ports(self, lease_id: str) -> Iterator[int]:
-        """Yield ports to try, the same first one each time, so that a restart keeps its address."""
-        size = self._config.port_last - self._config.port_first + 1
-        start = int.from_bytes(hashlib.sha256(lease_id.encode()).digest()[:4], "big")
-        tried = 0
-        for step in range(size):
-            port = self._config.port_first + (start + step) % size
-            if _is_free(self._config.publish_address, port):
-                yield port
-                tried += 1
-            if tried == PORT_TRIES:
-                return
-
-
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True
-
-
-def _port_taken(error: EngineError) -> bool:
-    return any(words in str(error) for words in ("port is already allocated", "address already in use"))
-
 
 def _start_failure(error: EngineError) -> LeaseError:
     text = str(error)
@@ -236,7 +217,7 @@ def _start_failure(error: EngineError) -> LeaseError:
 def _seen(detail: "dict[str, Any]") -> Seen:
     labels, state = detail["Config"]["Labels"], detail["State"]
     networks: dict[str, dict[str, Any]] = detail["NetworkSettings"]["Networks"] or {}
-    bridge, network = next(iter(networks.items()), ("", {}))
+    network = next(iter(networks.values()), {})
     return Seen(
         lease_id=labels[f"{LABEL}lease"],
         generation=int(labels[f"{LABEL}generation"]),
@@ -247,12 +228,17 @@ def _seen(detail: "dict[str, Any]") -> Seen:
         out_of_memory=bool(state["OOMKilled"]),
         error=str(state.get("Error") or ""),
         image_id=detail["Image"],
-        address=network.get("IPAddress") or "",
-        host_port=_host_port(detail),
+        address=labels.get(f"{LABEL}address") or network.get("IPAddress") or "",
+        host_port=int(labels.get(f"{LABEL}port") or _host_port(detail)),
         pid=int(state["Pid"]),
         started_at=state["StartedAt"],
-        bridge=bridge,
+        bridge=_bridge(labels, detail["HostConfig"]),
     )
+
+
+def _bridge(labels: "dict[str, str]", host: "dict[str, Any]") -> str:
+    """Return the bridge of a container; those of older agents have no label that names it."""
+    return labels.get(f"{LABEL}bridge") or str(host["NetworkMode"])
 
 
 def _host_port(detail: "dict[str, Any]") -> int:

@@ -35,7 +35,7 @@ from nodes.agent.watch import Watch
 log = logging.getLogger(__name__)
 ROUND_SECONDS = 15.0  # Docker tells us what changes; this is for what it did not tell
 RETRY_SECONDS = 5.0  # after a round that was cut short
-FIREWALL_SECONDS = 10.0  # between two looks at the rules
+FIREWALL_SECONDS = 20.0  # a start relies on no older look; quiet rounds look anyway, so that it seldom waits for one
 UNSAFE_ROUNDS = 3  # rounds without firewall before what runs is stopped
 SHORTEST_PAUSE = 0.01
 
@@ -77,7 +77,8 @@ class Agent:
                 log.exception("This round was cut short by a fault of the agent; going on.")
             with self._board.lock:
                 due = reconcile.next_due(self._board.desired, self._board.seen, self._board.notes)
-            self._wake.wait(max(SHORTEST_PAUSE, min(pause, due - time.monotonic())))
+            if not self._wake.wait(max(SHORTEST_PAUSE, min(pause, due - time.monotonic()))):
+                self._firewall_due = 0.0
         self._watch.stop()
 
     def round(self) -> None:

@@ -21,8 +21,14 @@ OPEN_FILES = 16_384  # below the hard limit Docker itself commonly has: raising 
 TMPFS_BYTES = 64 * 2**20
 LOG_FILES, LOG_FILE_SIZE = 2, "1m"
 PERIOD_MICROSECONDS = 100_000
+HOLDER_PORT = 1  # inside a holder's network; led to the app's own
+HOLDER_BYTES = 16 * 2**20
 # The prefix of a bridge's name is its firewall policy (firewall.py): no window in which a new bridge has no rule.
 CLOSED_PREFIX, OUTBOUND_PREFIX = "icn-", "ico-"
+CLOSED_NAMES = {
+    "Dns": ["127.0.0.1"],  # Docker's resolver would tunnel data out of a closed app
+    "DnsOptions": ["timeout:1", "attempts:1"],  # a look-up that cannot succeed fails at once
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,9 @@ class Placement:
     host_port: int
     bridge: str  # its own; the prefix of the name is the firewall policy
     address: str  # the container's on it, "10.231.4.10"
+    holder: str = (
+        ""  # id of the container that has set up the network and published the port (holders.py), to be joined
+    )
     cgroup_parent: str = ""
     user: str = ""  # what the image itself asks to run as
     runtime: str = ""
@@ -47,6 +56,11 @@ class Placement:
 
 def container_name(lease_id: str) -> str:
     return f"interchain-{lease_id}"
+
+
+def holder_name(lease_id: str) -> str:
+    """Return the name of the holder a lease has taken; a spare one is named as its bridge is."""
+    return f"interchain-network-{lease_id}"
 
 
 def volume_name(device_id: str, workload_id: str) -> str:
@@ -84,9 +98,11 @@ def network_arguments(name: str, subnet: str, device_id: str) -> dict[str, Any]:
 def container_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
     """Return the body of `POST /containers/create`."""
     port = f"{workload.port}/tcp"
+    place = {"bridge": at.bridge, "address": at.address, "port": str(at.host_port)}
     arguments: dict[str, Any] = {
         "Image": at.image_id,  # by id: a tag may be moved between the check and the start
-        "Labels": labels(at.device_id, at.lease_id, at.generation, workload.id),
+        "Labels": labels(at.device_id, at.lease_id, at.generation, workload.id)
+        | {f"{LABEL}{name}": value for name, value in place.items()},
         "Env": [f"{name}={value}" for name, value in sorted(workload.environment.items())],
         "ExposedPorts": {port: {}},
         "Hostname": workload.name,
@@ -97,7 +113,51 @@ def container_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
     }
     if workload.profile is Profile.RESTRICTED:
         arguments["User"] = unprivileged(at.user)
-    return arguments
+    return _joined(arguments, at) if at.holder else arguments
+
+
+def _joined(arguments: dict[str, Any], at: Placement) -> dict[str, Any]:
+    """Leave out what the holder has of it: address, port, host name and resolver."""
+    theirs, network = ("ExposedPorts", "Hostname", "NetworkingConfig"), ("PortBindings", "Dns", "DnsOptions")
+    host = {name: value for name, value in arguments["HostConfig"].items() if name not in network}
+    kept = {name: value for name, value in arguments.items() if name not in theirs}
+    return kept | {"HostConfig": host | {"NetworkMode": f"container:{at.holder}"}}
+
+
+def holder_arguments(
+    bridge: str,
+    address: str,
+    *,
+    image: str,
+    device_id: str,
+    host_ip: str,
+    host_port: int,
+) -> dict[str, Any]:
+    """Return the body of `POST /containers/create` for what holds a network ready; it runs our own few bytes only."""
+    port = f"{HOLDER_PORT}/tcp"
+    return {
+        "Image": image,
+        "Labels": {f"{LABEL}device": device_id, f"{LABEL}holder": bridge},
+        "User": f"{NOBODY}:{NOBODY}",
+        "Hostname": "app",
+        "ExposedPorts": {port: {}},
+        "NetworkingConfig": {"EndpointsConfig": {bridge: {"IPAMConfig": {"IPv4Address": address}}}},
+        "HostConfig": {
+            "NetworkMode": bridge,
+            "PortBindings": {port: [{"HostIp": host_ip, "HostPort": str(host_port)}]},
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Memory": HOLDER_BYTES,
+            "MemorySwap": HOLDER_BYTES,
+            "PidsLimit": 4,
+            "LogConfig": {"Type": "none"},
+            "CgroupnsMode": "private",
+            "IpcMode": "private",
+            "RestartPolicy": {"Name": "no"},
+            **CLOSED_NAMES,
+        },
+    }
 
 
 def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]:
@@ -133,15 +193,11 @@ def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]
         "CgroupnsMode": "private",  # hides what else runs here
         "IpcMode": "private",  # no shared memory with others
         "RestartPolicy": {"Name": "no"},  # the agent restarts, so that it can say why and give up
-        "Dns": list(at.dns_servers)
-        if at.outbound
-        else ["127.0.0.1"],  # Docker's resolver would tunnel data out of a closed app
+        **({"Dns": list(at.dns_servers)} if at.outbound else CLOSED_NAMES),
     }
     if restricted:
         options = f"rw,noexec,nosuid,nodev,size={TMPFS_BYTES},mode=1777"
         config["Tmpfs"] = {"/tmp": options, "/run": options}  # noqa: S108 (inside the container)
-    if not at.outbound:
-        config["DnsOptions"] = ["timeout:1", "attempts:1"]  # a look-up that cannot succeed fails at once
     if at.cgroup_parent:
         config["CgroupParent"] = at.cgroup_parent  # its counters outlive the container's own (counters.py)
     if at.runtime:

@@ -21,6 +21,9 @@ BASELINE = {
         "io.interchain.lease": "lease",
         "io.interchain.generation": "3",
         "io.interchain.workload": "w",
+        "io.interchain.bridge": "icn-0123456789",
+        "io.interchain.address": "10.231.0.2",
+        "io.interchain.port": "20007",
     },
     "Env": ["A=1", "B=2"],
     "ExposedPorts": {"8080/tcp": {}},
@@ -88,6 +91,49 @@ def test_restricted_is_baseline_with_less() -> None:
 )
 def test_restricted_is_never_root(image_user: str, runs_as: str) -> None:
     assert sandbox.unprivileged(image_user) == runs_as
+
+
+def test_what_joins_a_holder_has_all_other_locks() -> None:
+    found = container_arguments(WORK, replace(AT, holder="abc"))
+    theirs = ("ExposedPorts", "Hostname", "NetworkingConfig", "HostConfig")
+    assert found == {name: value for name, value in BASELINE.items() if name not in theirs} | {
+        "HostConfig": {
+            name: value
+            for name, value in BASELINE["HostConfig"].items()
+            if name not in ("PortBindings", "Dns", "DnsOptions")
+        }
+        | {"NetworkMode": "container:abc"}
+    }
+
+
+def test_a_holder_is_locked_and_resolves_nothing() -> None:
+    found = sandbox.holder_arguments(
+        "icn-0123456789", "10.231.0.2", image="sha256:h", device_id="dev", host_ip="127.0.0.1", host_port=20_007
+    )
+    assert found == {
+        "Image": "sha256:h",
+        "Labels": {"io.interchain.device": "dev", "io.interchain.holder": "icn-0123456789"},
+        "User": "65532:65532",
+        "Hostname": "app",
+        "ExposedPorts": {"1/tcp": {}},
+        "NetworkingConfig": BASELINE["NetworkingConfig"],
+        "HostConfig": {
+            "NetworkMode": "icn-0123456789",
+            "PortBindings": {"1/tcp": [{"HostIp": "127.0.0.1", "HostPort": "20007"}]},
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Memory": 16 * 2**20,
+            "MemorySwap": 16 * 2**20,
+            "PidsLimit": 4,
+            "LogConfig": {"Type": "none"},
+            "CgroupnsMode": "private",
+            "IpcMode": "private",
+            "RestartPolicy": {"Name": "no"},
+            "Dns": ["127.0.0.1"],
+            "DnsOptions": ["timeout:1", "attempts:1"],
+        },
+    }
 
 
 def test_a_volume_is_the_workloads_and_the_devices_own() -> None:

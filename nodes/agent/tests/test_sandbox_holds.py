@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import ipaddress
 import socket
 import subprocess
 import threading
@@ -113,6 +114,15 @@ def reaches(container: str, host: str, port: int) -> bool:
     return inside(container, f"nc -w 2 {host} {port} < /dev/null")[0] == 0
 
 
+def label_of(container: str, name: str) -> str:
+    return engine.docker("inspect", "-f", f'{{{{index .Config.Labels "io.interchain.{name}"}}}}', container)
+
+
+def gateway_of(container: str) -> str:
+    """Return the device's own address on the container's bridge."""
+    return str(ipaddress.IPv4Address(label_of(container, "address")) - 1)
+
+
 def own_address() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -130,12 +140,9 @@ def test_the_device_its_network_and_its_neighbours_are_out_of_reach(
     other = lease(workload(image=Image(reference=engine.image(SERVE))))
     container, status = run(portal, other, outbound=outbound)
     neighbour = portal.wait_for(other.lease_id, Observed.RUNNING)
-    gateway = engine.docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", container)
-    theirs = engine.docker(
-        "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", f"interchain-{other.lease_id}"
-    )
-    bridge = engine.docker("inspect", "-f", "{{.HostConfig.NetworkMode}}", container)
-    assert bridge.startswith("ico-" if outbound else "icn-")
+    gateway = gateway_of(container)
+    theirs = label_of(f"interchain-{other.lease_id}", "address")
+    assert label_of(container, "bridge").startswith("ico-" if outbound else "icn-")
     for host, port in (
         (gateway, device_service),
         (own_address(), device_service),
@@ -213,7 +220,7 @@ def test_no_name_is_looked_up_from_a_closed_app(agent: AgentProcess, portal: Fak
 
 def test_rules_that_somebody_removed_come_back(agent: AgentProcess, portal: FakePortal, device_service: int) -> None:
     container, _ = run(portal)
-    gateway = engine.docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", container)
+    gateway = gateway_of(container)
     subprocess.run(["iptables", "-F", "INTERCHAIN-INPUT"], check=True)
     assert reaches(container, gateway, device_service)
     assert Firewall().ensure()
