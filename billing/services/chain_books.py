@@ -15,6 +15,7 @@ from billing.chain.types import Block, Chain
 from billing.models import ChainEvent
 
 SETTLEMENT = "Settlement"
+BOOKED = (EventState.FINAL, EventState.DOUBTED)  # what is doubted stays booked until it is undone
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def read(chain: Chain) -> ChainBooks:
     head = chain.head()
     deposited, paid = deployment.contract.totals(chain, block=head.number)
     held = deployment.token.balance(chain, deployment.settlement, block=head.number)
-    booked = ChainEvent.objects.filter(contract=SETTLEMENT, address=deployment.settlement, state=EventState.FINAL)
-    seen = ChainEvent.objects.filter(contract=SETTLEMENT, address=deployment.settlement, state=EventState.SEEN)
+    events = ChainEvent.objects.filter(contract=SETTLEMENT, address=deployment.settlement)
+    booked, seen = events.filter(state__in=BOOKED), events.filter(state=EventState.SEEN)
     return ChainBooks(
         chain_id=deployment.chain_id,
         contract=deployment.settlement,
