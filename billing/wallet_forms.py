@@ -86,7 +86,7 @@ class WithdrawForm(forms.Form):
         known = [(wallet.pk, wallet.address) for wallet in wallets]
         choices = [*known, ("", "Another address")]
         self.fields["wallet"] = forms.TypedChoiceField(
-            label="To", coerce=int, empty_value=0, required=False, choices=choices
+            label="To", coerce=int, empty_value="", required=False, choices=choices
         )
         if not known:
             self.fields["wallet"].widget = forms.HiddenInput()

@@ -15,7 +15,7 @@ from interchain_site.core.models import User
 
 def has_one(user: User) -> bool:
     """Return whether this person has a passkey or security key."""
-    return Authenticator.objects.filter(user=user, type=Authenticator.Type.WEBAUTHN).exists()
+    return bool(Authenticator.objects.filter(user=user, type=Authenticator.Type.WEBAUTHN).exists())
 
 
 def used_since(request: HttpRequest, moment: datetime) -> bool:
