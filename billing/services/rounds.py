@@ -12,7 +12,7 @@ from billing.chain import client, transactions
 from billing.chain.states import EpochState
 from billing.chain.types import Chain
 from billing.models import Epoch
-from billing.services import (, auto_claims, payout_planner, withdrawal_epochs
+from billing.services import (
     auto_claims,
     cashier,
     chain_events,
