@@ -2,7 +2,7 @@
 
 The agent's first message is a JWT. From then on the portal only says `{"type": "look"}`: desired state and results go over
 plain HTTPS, so a lost message costs nothing. A device counts as heard while its link is open; the server's WebSocket pings
-end a link whose other side is gone (run uvicorn with `--ws-ping-interval 5 --ws-ping-timeout 10`).
+end a link whose other side is gone, and a device that leaves says why in its close frame (run uvicorn with `--ws-ping-interval 5 --ws-ping-timeout 10`).
 
 Redis is listened to once per process (nodes/services/wake.py), however many devices are connected.
 """
@@ -26,6 +26,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from interchain_site.core import redis
 from interchain_site.core.errors import DomainError
+from nodes.agent.protocol import Goodbye
 from nodes.services import identity, liveness
 from nodes.services.wake import CHANNEL
 
@@ -37,6 +38,8 @@ AGAIN_AFTER_SECONDS = 0.5
 CLOSE_UNAUTHENTICATED = 4401
 CLOSE_REMOVED = 4403
 CLOSE_TRY_LATER = 1013
+CLOSE_GOING_AWAY = 1001
+FAREWELLS = frozenset(reason.value for reason in Goodbye)
 
 log = structlog.get_logger()
 
@@ -50,6 +53,9 @@ class Hub:
 
     def add(self, device_id: UUID, socket: WebSocket) -> None:
         self._links.setdefault(device_id, set()).add(socket)
+
+    def holds(self, device_id: UUID) -> bool:
+        return device_id in self._links
 
     def remove(self, device_id: UUID, socket: WebSocket) -> None:
         sockets = self._links.get(device_id, set())
@@ -79,7 +85,7 @@ class Hub:
         while True:
             try:
                 await asyncio.to_thread(liveness.listening)
-                await asyncio.to_thread(liveness.heard, list(self._links))
+                await asyncio.to_thread(liveness.heard, list(self._links), again=True)
             except (RedisError, OSError) as error:
                 log.warning("link_beat_lost", error=str(error))
             await asyncio.sleep(HEARD_EVERY_SECONDS)
@@ -123,11 +129,24 @@ async def link(socket: WebSocket) -> None:
     except WebSocketDisconnect:
         return
     hub.add(device_id, socket)
+    reason = ""
     try:
-        while (await socket.receive())["type"] != "websocket.disconnect":
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
             pass
+        reason = str(message.get("reason") or "") if message.get("code") == CLOSE_GOING_AWAY else ""
     finally:
         hub.remove(device_id, socket)
+    if reason in FAREWELLS and not hub.holds(device_id):
+        await sync_to_async(_leave, thread_sensitive=False)(device_id, Goodbye(reason))
+
+
+def _leave(device_id: UUID, reason: Goodbye) -> None:
+    """Take a device's goodbye; in a thread, because the database is not asynchronous."""
+    close_old_connections()
+    try:
+        liveness.goodbye(device_id, reason)
+    finally:
+        close_old_connections()
 
 
 def _enter(token: str) -> UUID:

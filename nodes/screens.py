@@ -9,13 +9,20 @@ from django.db.models import Sum
 
 from interchain_site.core.templatetags.ui import bytes_
 from nodes.agent.limits import DAYS, Standing, least
-from nodes.agent.protocol import Hours, Meter
+from nodes.agent.protocol import Goodbye, Hours, Meter
 from nodes.meters import readable
 from nodes.models import Device, Lease, MeterTotal
 from nodes.services import liveness, willingness
 from nodes.states import HOLDS_MEMORY, DeviceState
 
 MOST_LEASES = 50
+FAREWELLS = {
+    Goodbye.STOP.value: "Its agent was stopped.",
+    Goodbye.UPDATE.value: "Its agent is being updated and is back in a moment.",
+    Goodbye.SHUTDOWN.value: "It was shut down.",
+    Goodbye.SLEEP.value: "It went to sleep.",
+    Goodbye.UNINSTALL.value: "Its agent was uninstalled.",
+}
 
 
 def install_command(token: str) -> str:
@@ -89,6 +96,7 @@ def device(device: Device) -> dict[str, Any]:
         "standing": standing(device),
         "lent": lent(device),
         "checks": checks(device),
+        "farewell": FAREWELLS.get(device.goodbye, ""),
         "last_heard_at": liveness.last_heard(device),
         "load": liveness.load_of(device),
         "leases": leases[:MOST_LEASES],

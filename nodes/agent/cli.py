@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,9 +92,25 @@ def run(parsed: argparse.Namespace) -> int:
 
     node = Node(Home(Path(parsed.home)))
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: node.stop())
+        signal.signal(number, lambda *_: node.stop(_why()))
+    # From the unit interchain-node-sleep.service, before the computer sleeps and after.
+    signal.signal(signal.SIGUSR1, lambda *_: node.sleep())
+    signal.signal(signal.SIGUSR2, lambda *_: node.awake())
     node.run()
     return 0
+
+
+def _why() -> protocol.Goodbye:
+    """Return why the agent is told to end: the whole computer stops, or the agent alone."""
+    if not owner.has_systemd():
+        return protocol.Goodbye.STOP
+    try:
+        done = subprocess.run(
+            ["systemctl", "is-system-running"], capture_output=True, text=True, timeout=2, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return protocol.Goodbye.STOP
+    return protocol.Goodbye.SHUTDOWN if done.stdout.strip() == "stopping" else protocol.Goodbye.STOP
 
 
 def examine(parsed: argparse.Namespace) -> int:

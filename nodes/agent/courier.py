@@ -36,7 +36,8 @@ class Courier(threading.Thread):
         self._portal, self._outbox, self._receipts = portal, outbox, receipts
         self._report, self._desired, self._revoked = report, desired, revoked
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping, self._resting = False, False
+        self._one_round = threading.Lock()
         self._look, self._changed = True, True
         self._times = Desired()
         self._poll_due = self._report_due = 0.0
@@ -56,11 +57,26 @@ class Courier(threading.Thread):
         """Send readings and receipts now."""
         self._wake.set()
 
+    def rest(self, *, seconds: float) -> None:
+        """Say nothing more from now until `resume`; waits so long for what is being said."""
+        self._resting = True
+        if self._one_round.acquire(timeout=seconds):
+            self._one_round.release()
+
+    def resume(self) -> None:
+        """Go on after a rest, with everything at once."""
+        self._resting, self._changed = False, True
+        self.look()
+
     def run(self) -> None:
         while not self._stopping:
             self._wake.clear()
+            if self._resting:
+                self._wake.wait()
+                continue
             try:
-                self.round()
+                with self._one_round:
+                    self.round()
                 self._pause = 0.0
             except PortalRefused as error:
                 self._refused(error)

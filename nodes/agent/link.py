@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 
+from nodes.agent.protocol import Goodbye
+
 log = logging.getLogger(__name__)
 PING_SECONDS = 15.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 HELD_SECONDS = 5.0  # a link up for so long was a good one
 OPEN_SECONDS = 10.0
 MESSAGE_BYTES = 4096
+CLOSE_GOING_AWAY = 1001  # RFC 6455 §7.4.1
 
 
 class Link(threading.Thread):
@@ -24,11 +27,14 @@ class Link(threading.Thread):
         super().__init__(name="link", daemon=True)
         self._url, self._token, self._look = url, token, look
         self._stopping = threading.Event()
+        self._awake = threading.Event()
+        self._awake.set()
         self._socket: "object | None" = None
 
     def run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
+            self._awake.wait()
             began = time.monotonic()
             try:
                 self._hold()
@@ -53,14 +59,28 @@ class Link(threading.Thread):
             proxy=None,
         ) as socket:
             self._socket = socket
+            if self._stopping.is_set() or not self._awake.is_set():
+                return
             socket.send(self._token())
             self._look()
             for message in socket:
                 if json.loads(message).get("type") == "look":
                     self._look()
 
-    def stop(self) -> None:
-        """Say goodbye: the portal sees a closed link at once instead of missing pings."""
+    def rest(self, reason: Goodbye) -> None:
+        """Say goodbye and stay away until `wake`."""
+        self._awake.clear()
+        self._close(reason)
+
+    def wake(self) -> None:
+        self._awake.set()
+
+    def stop(self, reason: Goodbye) -> None:
+        """Say goodbye: the portal sees why at once instead of missing pings."""
         self._stopping.set()
+        self._awake.set()
+        self._close(reason)
+
+    def _close(self, reason: Goodbye) -> None:
         if self._socket is not None:
-            self._socket.close(1001, "going away")  # type: ignore[attr-defined]
+            self._socket.close(CLOSE_GOING_AWAY, reason.value)  # type: ignore[attr-defined]

@@ -27,13 +27,14 @@ from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.perf import Perf
-from nodes.agent.protocol import CheckReport, Image, Report
+from nodes.agent.protocol import CheckReport, Goodbye, Image, Report
 from nodes.agent.server_api import Portal, patiently
 from nodes.agent.steps import Steps
 from nodes.agent.watch import Watch
 
 log = logging.getLogger(__name__)
 GOODBYE_SECONDS = 3.0
+AWAKE_AFTER_SECONDS = 30.0  # not asleep by then: the sleep was called off
 EVENTS_PAUSE_SECONDS = 2.0
 
 
@@ -111,6 +112,7 @@ class Node:
             revoked=agent.revoked,
         )
         board.on_news = self._courier.changed
+        self._reason = Goodbye.STOP
         self._link = Link(settings.link_url, token=self._portal.token, look=self._courier.look)
 
     def run(self) -> None:
@@ -130,8 +132,28 @@ class Node:
         self.agent.run()
         self._goodbye()
 
-    def stop(self) -> None:
+    def stop(self, reason: Goodbye = Goodbye.STOP) -> None:
+        """End the work, saying why; apps go on."""
+        self._reason = reason
         self.agent.stopping.set()
+        self._wake.set()
+
+    def sleep(self) -> None:
+        """Say goodbye before the computer sleeps, and say nothing until it is awake, or did not fall asleep after all."""
+
+        def rest() -> None:
+            self._courier.rest(seconds=GOODBYE_SECONDS)
+            self._link.rest(Goodbye.SLEEP)
+            # The monotonic clock stands still while the computer sleeps.
+            timer = threading.Timer(AWAKE_AFTER_SECONDS, self.awake)
+            timer.daemon = True
+            timer.start()
+
+        threading.Thread(target=rest, name="goodbye", daemon=True).start()
+
+    def awake(self) -> None:
+        self._courier.resume()
+        self._link.wake()
         self._wake.set()
 
     def _goodbye(self) -> None:
@@ -144,8 +166,8 @@ class Node:
         except (AgentError, OSError) as error:
             log.warning("The last readings could not be taken: %s", error)
         self._courier.stop(seconds=GOODBYE_SECONDS)
-        self._link.stop()
-        log.info("Stopped. Apps keep running; `interchain-node run` takes over where this left.")
+        self._link.stop(self._reason)
+        log.info("Stopped (%s). Apps keep running; the next start takes over where this left.", self._reason.value)
 
     def _report(self) -> Report:
         """Return what the loop sees of the leases, and what the device is to its owner."""

@@ -21,7 +21,7 @@ from django.utils import timezone
 from redis import RedisError
 
 from interchain_site.core import audit, redis
-from nodes.agent.protocol import Action, Report
+from nodes.agent.protocol import Action, Goodbye, Report
 from nodes.errors import Malformed, MovedMeanwhile
 from nodes.models import Device, Lease
 from nodes.services import leases, texts
@@ -33,18 +33,23 @@ LISTENING_KEY = "nodes:listening"
 SINCE_KEY = "nodes:listening-since"
 LISTENING_SECONDS = 15
 SAVE_SECONDS = 60
+AGENT_ONLY = (Goodbye.STOP, Goodbye.UPDATE)
 HERE_OR_NOT = (DeviceState.ONLINE, DeviceState.OFFLINE, DeviceState.PAUSED, DeviceState.DRAINING)
 
 log = structlog.get_logger()
 
 
-def heard(device_ids: Iterable[UUID]) -> None:
-    """Note that these devices were heard just now. Best effort: Redis may be away."""
+def heard(device_ids: Iterable[UUID], *, again: bool = False) -> None:
+    """Note that these devices were heard just now. Best effort: Redis may be away.
+
+    Args:
+        again: only those that were heard before and did not say goodbye since.
+    """
     now = time.time()
     scores = {str(device_id): now for device_id in device_ids}
     try:
         if scores:
-            redis.connection().zadd(SEEN_KEY, scores)
+            redis.connection().zadd(SEEN_KEY, scores, xx=again)
     except RedisError as error:
         log.warning("liveness_not_noted", error=str(error))
 
@@ -89,15 +94,42 @@ def last_heard(device: Device) -> datetime | None:
 
 
 def mark_online(device: Device) -> None:
-    """Turn an offline device that was just heard online; others stay as they are."""
+    """Turn an offline device that was just heard online; others stay as they are, but their goodbye is over."""
     if device.state == DeviceState.OFFLINE:
         with transaction.atomic():
             try:
-                transition_device(device, DeviceState.ONLINE, last_seen_at=timezone.now())
+                transition_device(device, DeviceState.ONLINE, last_seen_at=timezone.now(), goodbye="")
             except MovedMeanwhile:
                 device.refresh_from_db()
                 return
             audit.record("device_online", subject=f"device:{device.pk}")
+    elif device.goodbye:
+        Device.objects.filter(pk=device.pk).update(goodbye="")
+        device.goodbye = ""
+
+
+def goodbye(device_id: UUID, reason: Goodbye) -> None:
+    """Take a device's word that it leaves: offline at once, not after a time of silence.
+
+    What runs on it is lost with it, unless only the agent ends: then apps go on, and are lost if it stays away for
+    LINK_TIMEOUT_SECONDS.
+    """
+    try:
+        redis.connection().zrem(SEEN_KEY, str(device_id))
+    except RedisError as error:
+        log.warning("goodbye_not_noted", error=str(error))
+    with transaction.atomic():
+        device = Device.objects.select_for_update().get(pk=device_id)
+        if device.state not in HERE_OR_NOT:
+            return
+        changes = {"goodbye": reason.value, "last_seen_at": timezone.now()}
+        if device.state == DeviceState.ONLINE:
+            transition_device(device, DeviceState.OFFLINE, **changes)
+        else:
+            Device.objects.filter(pk=device_id).update(**changes)
+        audit.record("device_goodbye", subject=f"device:{device_id}", actor=f"device:{device_id}", reason=reason.value)
+    if reason not in AGENT_ONLY:
+        _lose(device)
 
 
 def sweep() -> None:
@@ -116,8 +148,9 @@ def sweep() -> None:
     present = set(fresh)
     known = Device.objects.filter(state__in=HERE_OR_NOT)
     recent = timezone.now() - timedelta(seconds=settings.LINK_TIMEOUT_SECONDS)
-    # A device that enrolled a moment ago has not been heard in Redis yet.
-    for device in known.exclude(enrolled_at__gt=recent).iterator():
+    # A device that enrolled a moment ago has not been heard in Redis yet; one whose agent ends alone has its time to return.
+    returning = Q(goodbye__in=AGENT_ONLY, last_seen_at__gt=recent)
+    for device in known.exclude(enrolled_at__gt=recent).exclude(returning).iterator():
         if device.pk not in present:
             _lose(device)
 

@@ -202,3 +202,42 @@ def test_an_archive_is_streamed(site, box, settings):
         f"http://127.0.0.1:{site}/api/node/v1/archives/{sha256}", headers=headers, trust_env=False, timeout=30
     )
     assert (answer.status_code, len(answer.content)) == (200, 8_000_000)
+
+
+@pytest.mark.parametrize(("reason", "lease_state"), [("sleep", "lost"), ("shutdown", "lost"), ("update", "running")])
+def test_a_goodbye_counts_at_once_and_its_reason_says_for_what(site, box, reason, lease_state):
+    lease = placement.open_lease(workload=make_workload(), by=None)
+    box.runs(lease)
+    with linked(site, box) as socket:
+        began = time.monotonic()
+        socket.close(1001, reason)
+        eventually(lambda: Device.objects.filter(state="offline").exists(), 3)
+        assert time.monotonic() - began < 1
+    assert Device.objects.get().goodbye == reason
+    # No beat of this process, and no sweep, takes it for present again.
+    time.sleep(0.3)
+    liveness.listening()
+    redis.connection().set(liveness.SINCE_KEY, str(time.time() - 60))
+    liveness.sweep()
+    lease.refresh_from_db()
+    assert (Device.objects.get().state, lease.state) == ("offline", lease_state)
+    with linked(site, box):
+        device = Device.objects.get()
+        assert (device.state, device.goodbye) == ("online", "")
+
+
+def test_a_link_that_breaks_is_no_goodbye(site, box):
+    with linked(site, box) as socket:
+        socket.close(1000, "sleep")
+    with linked(site, box) as socket:
+        socket.socket.close()
+    time.sleep(0.3)
+    assert Device.objects.get().goodbye == ""
+
+
+def test_the_older_of_two_links_takes_nobody_offline(site, box):
+    with linked(site, box) as old, dial(site, box.jwt()):
+        time.sleep(0.3)
+        old.close(1001, "update")
+        time.sleep(0.3)
+        assert Device.objects.get().state == "online"

@@ -11,7 +11,7 @@ from django.utils import timezone
 from interchain_site.core import redis
 from interchain_site.core.models import AuditEvent
 from interchain_site.testing.devices import make_device, make_workload
-from nodes.agent.protocol import Observed
+from nodes.agent.protocol import Goodbye, Observed
 from nodes.models import Device
 from nodes.services import devices, leases, liveness, placement
 from nodes.states import DeviceState
@@ -131,3 +131,22 @@ def test_when_it_was_heard_is_saved_now_and_then(old_box):
     assert timezone.now() - old_box.device.last_seen_at < timedelta(minutes=1)
     redis.connection().flushall()
     assert liveness.last_heard(old_box.device) == old_box.device.last_seen_at
+
+
+def test_an_agent_that_was_only_stopped_has_its_time_to_return(old_box):
+    heard(old_box, 1)
+    liveness.goodbye(old_box.device.pk, Goodbye.STOP)
+    portal_listens(60)
+    liveness.sweep()
+    assert states(old_box) == ("offline", "running")
+    Device.objects.update(last_seen_at=timezone.now() - timedelta(seconds=31))
+    liveness.sweep()
+    assert states(old_box) == ("offline", "lost")
+
+
+def test_a_paused_device_stays_paused_when_it_leaves(old_box, cast):
+    devices.pause_device(device=old_box.device, by=cast.owner)
+    liveness.goodbye(old_box.device.pk, Goodbye.SLEEP)
+    assert states(old_box) == ("paused", "lost")
+    liveness.mark_online(Device.objects.get())
+    assert Device.objects.get().goodbye == ""

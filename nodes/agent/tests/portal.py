@@ -38,6 +38,7 @@ class FakePortal:
         self.receipts: list[WipeReceipt] = []
         self.archives: dict[str, bytes] = {}
         self.tokens: set[str] = set()
+        self.goodbyes: list[tuple[int | None, str | None]] = []
         self.wishes: list[protocol.Mode] = []
         self.checks: list[protocol.CheckReport] = []
         self.rejected: list[str] = []
@@ -225,6 +226,7 @@ class FakePortal:
         except ConnectionClosed:
             pass  # the agent was killed
         finally:
+            self.goodbyes.append((link.close_code, link.close_reason))
             self._links.discard(link)
             with self.changed:
                 self.changed.notify_all()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 
 import pytest
 
@@ -136,3 +138,19 @@ def test_the_doctor_speaks_before_at_and_after_enrolment(agent: AgentProcess, po
     shown = said(agent, "doctor")
     assert "ok    Firewall rules keep apps off this device" in shown
     assert len(portal.checks) == before + 1
+
+
+def test_every_leaving_says_why(agent: AgentProcess, portal: FakePortal) -> None:
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGUSR1)  # the computer is about to sleep
+    portal.wait(lambda: not portal.linked, 10, "the goodbye")
+    assert portal.goodbyes[-1] == (1001, "sleep")
+    heard = len(portal.reports), len(portal.tokens)
+    time.sleep(3)
+    assert (len(portal.reports), len(portal.tokens)) == heard, "asleep, it says nothing"
+    agent.process.send_signal(signal.SIGUSR2)
+    portal.wait(lambda: portal.linked, 5, "the link after waking up")
+    portal.wait(lambda: len(portal.reports) > heard[0], 5, "the report after waking up")
+    agent.kill(signal.SIGTERM)
+    portal.wait(lambda: not portal.linked, 5, "the goodbye")
+    assert portal.goodbyes[-1] == (1001, "stop")
