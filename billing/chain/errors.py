@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from billing.chain.types import ether_text
 from interchain_site.core.errors import DomainError
 
 
@@ -74,6 +75,14 @@ class NoGasMoney(ChainRefused):
     """The sender cannot pay for the gas. Nothing was signed; it goes on once ether has arrived."""
 
     code = "no_gas_money"
+
+    @classmethod
+    def of(cls, role: str, address: str, *, has: int, needed: int) -> NoGasMoney:
+        """Amounts in wei."""
+        return cls(
+            f"The {role}'s address {address} has {ether_text(has)} for gas, and the next transaction may need "
+            f"{ether_text(needed)}. Send it at least {ether_text(needed - has)}."
+        )
 
 
 class BadAnswer(ChainUnavailable):

@@ -8,6 +8,14 @@ from typing import Protocol
 
 ZERO_ADDRESS = "0x" + "0" * 40
 ZERO_HASH = "0x" + "0" * 64
+WEI_PER_ETHER = 10**18
+ETHER_DECIMALS = 5
+
+
+def ether_text(wei: int) -> str:
+    """Return an amount of ether for people, rounded up in the fifth decimal: `0.00312 ETH`."""
+    parts = -(-wei // 10 ** (18 - ETHER_DECIMALS))
+    return f"{parts // 10**ETHER_DECIMALS}.{parts % 10**ETHER_DECIMALS:05} ETH"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Least
 
-from billing.chain import deployments, transactions
+from billing.chain import deployments, following
 from billing.chain.deployments import Deployment
 from billing.chain.errors import BadAnswer, ChainRefused, ChainUnavailable, LogsMissing, WrongChain
 from billing.chain.states import EventState
@@ -81,7 +81,7 @@ def forget(*, chain: Chain, above: int, now: datetime) -> None:
             next_block=Least(F("next_block"), above + 1), checked_block=Least(F("checked_block"), above)
         )
         audit.record("chain_reorganised", subject=f"block:{above + 1}", vanished=vanished, doubted=doubted)
-    transactions.forget(chain=chain, above=above)
+    following.forget(chain=chain, above=above)
 
 
 def _cursor(deployment: Deployment) -> ChainCursor:

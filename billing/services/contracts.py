@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from billing.chain import creations, deployments, keys, transactions
+from billing.chain import creations, deployments, following, keys, transactions
 from billing.chain.deployments import Deployment
 from billing.chain.errors import ChainUnavailable, ForeignContracts, Reverted
 from billing.chain.keccak import keccak
@@ -149,7 +149,7 @@ def _wait(row: ChainTransaction, chain: Chain) -> ChainTransaction:
     """
     give_up_at = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < give_up_at:
-        moved = transactions.follow(chain=chain, now=timezone.now()).moved
+        moved = following.follow(chain=chain, now=timezone.now()).moved
         row.refresh_from_db()
         if row.state in ON_CHAIN:
             return row

@@ -7,7 +7,7 @@ The steps, each repeatable, none able to pay twice:
    stores both roots. It happens wholly or not.
 2. `post_epoch`: the transaction is signed and stored under the epoch's key, in the same database transaction that
    moves the epoch to `posted`.
-3. Then it is sent. If that fails, or its outcome is unknown, `transactions.follow` sends the same bytes again.
+3. Then it is sent. If that fails, or its outcome is unknown, `following.follow` sends the same bytes again.
 4. `epoch_confirmation.confirm`: the chain has it (`mined`); deep enough and past the guardian's delay it is `final`, or it is `vetoed`.
 
 The contract takes each epoch number once, so even two different transactions could not settle it twice.
@@ -15,10 +15,12 @@ The contract takes each epoch number once, so even two different transactions co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models import Sum
 
 from billing import settlement_queries as queries
 from billing.chain import deployments, transactions
@@ -26,14 +28,15 @@ from billing.chain.contracts import Totals
 from billing.chain.errors import ChainError, ForeignContracts, Reverted
 from billing.chain.states import EPOCH_MOVES, EpochState, transition
 from billing.chain.types import Chain
-from billing.models import Account, Epoch, PayoutLeaf, UsageStatement, Wallet
+from billing.models import Account, Epoch, UsageStatement
 from billing.services import accounts, ledger, vetoes, wallets, withdrawal_epochs
-from billing.services.ledger import Posting
+from billing.services.ledger import Line, Posting
 from interchain_site.core import audit
 from interchain_site.core.errors import DomainError
 from interchain_site.core.models import User
 
 UNDER_WAY = (EpochState.CLOSED, EpochState.POSTED)
+PAYEES_AT_ONCE = 5_000  # in one transaction of the ledger
 
 
 class TreeMismatch(DomainError):
@@ -87,7 +90,7 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     earned, postings = _matured(epoch, now=now)
     taken = withdrawal_epochs.take_up(epoch, now=now)
     ledger.post(postings=[*postings, *taken.postings], now=now)
-    _write_leaves(epoch, earned, taken.units)
+    _write_leaves(epoch, earned, {wallet.pk: units for wallet, units in taken.units.items()})
     withdrawal_epochs.committed(taken, epoch)
     used = UsageStatement.objects.filter(epoch=None).update(epoch=epoch)
     if not earned and not taken.rows and not used:
@@ -112,55 +115,68 @@ def close_epoch(*, now: datetime, by: User | None = None) -> Epoch | None:
     return epoch
 
 
-def _matured(epoch: Epoch, *, now: datetime) -> tuple[dict[Wallet, int], list[Posting]]:
-    """Return what has matured, base units by wallet, and the postings that commit it."""
-    active = {wallet.user_id: wallet for wallet in Wallet.objects.filter(active=True)}
-    matured = Account.objects.filter(kind=accounts.EARNINGS_AVAILABLE, currency="NTC", balance__gt=0, user__in=active)
-    sources = list(matured.order_by("id").values_list("id", "user_id", "balance"))
-    targets = accounts.user_accounts([(user_id, accounts.SETTLED) for _, user_id, _ in sources if user_id])
-    postings, earned = [], {}
-    for source, user_id, units in sources:
-        wallet = active[user_id or 0]
-        earned[wallet] = units
-        lines = (ledger.Line(source, -units), ledger.Line(targets[wallet.user_id, accounts.SETTLED], units))
+def _matured(epoch: Epoch, *, now: datetime) -> tuple[dict[int, int], list[Posting]]:
+    """Return what has matured, base units by wallet id, and the postings that commit it: one for `PAYEES_AT_ONCE` owners."""
+    matured = Account.objects.filter(
+        kind=accounts.EARNINGS_AVAILABLE, currency="NTC", balance__gt=0, user__wallets__active=True
+    )
+    sources = list(matured.order_by("id").values_list("id", "user_id", "balance", "user__wallets__id"))
+    targets = _settled_accounts([user_id for _, user_id, *_ in sources if user_id])
+    postings = []
+    for start in range(0, len(sources), PAYEES_AT_ONCE):
+        lines: list[Line] = []
+        for source, user_id, units, _ in sources[start : start + PAYEES_AT_ONCE]:
+            lines += (Line(source, -units), Line(targets[user_id or 0], units))
         postings.append(
             Posting(
-                key=f"epoch:{epoch.sequence}:settle:{wallet.pk}",
+                key=f"epoch:{epoch.sequence}:settle:{sources[start][0]}",
                 kind="earnings_settled",
-                lines=lines,
+                lines=tuple(lines),
                 effective_at=now,
                 memo=f"Settled in epoch {epoch.sequence}",
                 reference=f"epoch:{epoch.sequence}",
             )
         )
-    return earned, postings
+    return {wallet_id: units for _, _, units, wallet_id in sources}, postings
 
 
-def _write_leaves(epoch: Epoch, earned: dict[Wallet, int], withdrawn: dict[Wallet, int]) -> None:
+def _settled_accounts(user_ids: list[int]) -> dict[int, int]:
+    """Return the ids of these people's `settled` accounts; nearly all are there since an earlier epoch."""
+    rows = Account.objects.filter(kind=accounts.SETTLED, currency="NTC", user__isnull=False)
+    found = dict(rows.values_list("user_id", "id"))
+    missing = [(user_id, accounts.SETTLED) for user_id in user_ids if user_id not in found]
+    made = accounts.user_accounts(missing) if missing else {}
+    return {**{user_id: pk for user_id, pk in found.items() if user_id}, **{key[0]: pk for key, pk in made.items()}}
+
+
+def _write_leaves(epoch: Epoch, earned: Mapping[int, int], withdrawn: Mapping[int, int]) -> None:
+    """Write the cumulative leaves of the wallets something is added to, given by their ids; raw, because there are many."""
     before = queries.cumulative_by_wallet(epoch.sequence)  # its own leaves do not exist yet
-    PayoutLeaf.objects.bulk_create(
-        PayoutLeaf(
-            epoch=epoch,
-            wallet=wallet,
-            earned_units=earned.get(wallet, 0),
-            withdrawal_units=withdrawn.get(wallet, 0),
-            cumulative_units=before.get(wallet.pk, 0) + earned.get(wallet, 0) + withdrawn.get(wallet, 0),
+    rows = []
+    for wallet_id in sorted({*earned, *withdrawn}):
+        added = (earned.get(wallet_id, 0), withdrawn.get(wallet_id, 0))
+        rows.append((epoch.pk, wallet_id, *added, before.get(wallet_id, 0) + sum(added)))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO billing_payoutleaf (epoch_id, wallet_id, earned_units, withdrawal_units, cumulative_units)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            rows,
         )
-        for wallet in earned | withdrawn
-    )
 
 
 def roots(epoch: Epoch) -> dict[str, object]:
-    """Return an epoch's roots and sums, computed from its rows."""
-    cumulative = queries.cumulative_by_wallet(epoch.sequence)
+    """Return an epoch's roots and sums, computed from its rows. Its trees are kept: claims and proofs come next."""
+    leaves = queries.payout_leaves(epoch.sequence)
+    usage, meters = queries.usage_of(epoch)
+    added = epoch.leaves.aggregate(earned=Sum("earned_units"), withdrawn=Sum("withdrawal_units"))
     return {
-        "payout_root": queries.payout_tree(epoch.sequence).root,
-        "usage_root": queries.usage_tree(epoch).root,
-        "accounts": len(cumulative),
-        "cumulative_units": sum(cumulative.values()),
-        "earned_units": sum(epoch.leaves.values_list("earned_units", flat=True)),
-        "withdrawal_units": sum(epoch.leaves.values_list("withdrawal_units", flat=True)),
-        "meters": queries.meters_until(epoch),
+        "payout_root": queries.keep(queries.tree_of_payouts(leaves)).root,
+        "usage_root": queries.keep(usage).root,
+        "accounts": len(leaves),
+        "cumulative_units": sum(leaves.values()),
+        "earned_units": int(added["earned"] or 0),
+        "withdrawal_units": int(added["withdrawn"] or 0),
+        "meters": meters,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.utils import timezone
 
 from billing import queries
-from billing.chain import deployments, transactions
+from billing.chain import deployments, following
 from billing.chain.deployments import Deployment
 from billing.chain.fake import FakeChain
 from billing.chain.fake_sale import FakeToken, FakeTokenSale, FakeVault
@@ -47,7 +47,7 @@ class Shop:
         """Let the chain worker do what concerns the sale."""
         for _ in range(times):
             self.now += timedelta(seconds=1)
-            transactions.follow(chain=self.chain, now=self.now)
+            following.follow(chain=self.chain, now=self.now)
             chain_events.watch(chain=self.chain, now=self.now)
             sale_rounds.send_orders(chain=self.chain, now=self.now)
             cashier.run(chain=self.chain, now=self.now)

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from billing.chain import client, keys, transactions
+from billing.chain import client, following, keys, transactions
 from billing.chain.contracts import Totals
 from billing.chain.errors import ChainRefused, ChainUnavailable, Reverted, WrongChain
 from billing.chain.fake import unavailable
@@ -104,8 +104,8 @@ def test_fees_never_rise_above_the_limit(fake: World, cast, settings):
 
 @pytest.mark.parametrize("fee", [1, 7, 8, 9, 1_000_000_007])
 def test_an_eighth_more_is_at_least_an_eighth_more(fee):
-    assert transactions.raised(fee) * 8 >= fee * 9
-    assert transactions.raised(fee) * 8 < fee * 9 + 8
+    assert following.raised(fee) * 8 >= fee * 9
+    assert following.raised(fee) * 8 < fee * 9 + 8
 
 
 def test_nonces_follow_the_database_and_never_repeat(fake: World, cast):
@@ -161,7 +161,7 @@ def test_one_transaction_the_node_refuses_does_not_stop_the_others(fake: World, 
     with pytest.raises(ChainRefused):
         post(fake, closed(fake, cast))
     fake.node.break_next["send"] = refuse
-    found = transactions.follow(chain=fake.chain, now=fake.now)
+    found = following.follow(chain=fake.chain, now=fake.now)
     assert "insufficient funds" in found.refused[0]
     assert fake.round(later=60) == []
     assert fake.times_settled() == [1]

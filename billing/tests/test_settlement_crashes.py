@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from billing.chain import transactions
+from billing.chain import following, transactions
 from billing.chain.states import ClaimState
 from billing.models import ChainTransaction, Claim
 from billing.services import chain_events, chain_reading, claims, epoch_confirmation, ledger, settlement, vetoes
@@ -66,8 +66,8 @@ MOMENTS = (
     (chain_events, "book"),
     (chain_reading, "_store"),
     (epoch_confirmation, "transition"),
-    (transactions, "transition"),
-    (transactions, "_sign"),
+    (following, "transition"),
+    (transactions, "sign"),
     (transactions, "send"),
     (ledger, "post"),
 )
@@ -128,7 +128,7 @@ STEPS = (
     (settlement, "roots"),
     (transactions, "build"),
     (transactions, "send"),
-    (transactions, "_mine"),
+    (following, "_mine"),
     (chain_reading, "_store"),
     (epoch_confirmation, "_confirm_posted"),
     (epoch_confirmation, "_confirm_mined"),
