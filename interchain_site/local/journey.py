@@ -168,7 +168,8 @@ def quantities(used: dict[str, Any]) -> dict[str, int]:
 def earned(owner: Person) -> Decimal:
     """Return everything the owner ever earned and still has in Interchain's books, in NTC."""
     found = owner.api("GET", "balance")
-    return sum((Decimal(found[f"earnings_{part}"]) for part in ("held", "available", "settled")), Decimal(0))
+    parts = ("earnings_held", "earnings_available", "settled")
+    return sum((Decimal(found[part]) for part in parts), Decimal(0))
 
 
 def state(publisher: Person, slug: str) -> str:

@@ -173,7 +173,7 @@ def settled_use(publisher: Person, slug: str) -> dict[str, Any]:
 
 def link_wallet(owner: Person, account: Any) -> None:
     """Prove to hold an address by signing the portal's challenge."""
-    message = owner.api("GET", "wallet/challenge")["message"]
+    message = owner.api("GET", f"wallet/challenge?address={account.address}")["message"]
     signature = account.sign_message(encode_defunct(text=message)).signature.hex()
     owner.api("POST", "wallet", {"message": message, "signature": f"0x{signature.removeprefix('0x')}"})
 
