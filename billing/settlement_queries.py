@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 
 from django.db.models import Max, Q, QuerySet, Sum
 
@@ -15,6 +16,7 @@ from billing.chain.states import ClaimState, EpochState
 from billing.models import Account, Claim, Epoch, PayoutLeaf, Wallet
 
 PAGE = 50
+KEPT_TREES = 4
 
 
 def cumulative_by_wallet(sequence: int, *, wallet_ids: Collection[int] | None = None) -> dict[int, int]:
@@ -27,40 +29,43 @@ def cumulative_by_wallet(sequence: int, *, wallet_ids: Collection[int] | None = 
     return dict(leaves.values_list("wallet_id").annotate(units=Max("cumulative_units")))
 
 
+def payout_leaves(sequence: int) -> dict[str, int]:
+    """Return the leaves of an epoch's payout tree, `{address: base units}`."""
+    leaves = PayoutLeaf.objects.filter(epoch__sequence__lte=sequence).filter(
+        Q(withdrawn_from=None) | Q(withdrawn_from__gt=sequence)
+    )
+    return dict(leaves.values_list("wallet__address").annotate(units=Max("cumulative_units")))
+
+
 def payout_tree(sequence: int) -> MerkleTree:
     """Return the payout tree of an epoch, built anew from the rows."""
-    units = cumulative_by_wallet(sequence)
-    addresses = dict(Wallet.objects.values_list("id", "address"))
-    return MerkleTree([payout_leaf(addresses[wallet_id], total) for wallet_id, total in units.items()])
+    return tree_of_payouts(payout_leaves(sequence))
+
+
+def tree_of_payouts(leaves: Mapping[str, int]) -> MerkleTree:
+    """Return the payout tree over some leaves."""
+    return MerkleTree(payout_leaf(address, units) for address, units in leaves.items())
 
 
 def usage_tree(epoch: Epoch) -> MerkleTree:
     """Return the tree over an epoch's usage statements."""
     hashes = epoch.statements.values_list("sha256", flat=True).iterator(chunk_size=10_000)
-    return MerkleTree([statement_leaf(sha256) for sha256 in hashes])
+    return MerkleTree(map(statement_leaf, hashes))
 
 
-def usage_proof(epoch: Epoch, *, leaf: bytes) -> list[bytes]:
-    """Return the path of a statement's leaf to the epoch's usage root; the tree is kept for the next one who asks."""
-    return _known_usage_tree(epoch.pk, epoch.usage_root).proof(leaf)
+def usage_of(epoch: Epoch) -> tuple[MerkleTree, list[int]]:
+    """Return an epoch's usage tree, and what was used of each meter since the beginning; its statements are read once.
 
-
-@lru_cache(maxsize=2)
-def _known_usage_tree(epoch_id: int, root: str) -> MerkleTree:
-    tree = usage_tree(Epoch.objects.get(pk=epoch_id))
-    if tree.root != root:
-        raise ValueError(f"The statements of epoch row {epoch_id} do not give the root that was posted, {root}.")
-    return tree
-
-
-def meters_until(epoch: Epoch) -> list[int]:
-    """Return what was used of each meter since the beginning, this epoch included; base units, in the contract's order."""
+    Meters are in base units and in the contract's order.
+    """
     before = Epoch.objects.filter(sequence__lt=epoch.sequence).order_by("-sequence").values_list("meters", flat=True)
     sums = list(before.first() or [0] * METERS)
-    for used in epoch.statements.exclude(meters="").values_list("meters", flat=True).iterator(chunk_size=10_000):
-        for place, units in enumerate(used.split()):
-            sums[place] += int(units)
-    return sums
+    leaves = []
+    for sha256, used in epoch.statements.values_list("sha256", "meters").iterator(chunk_size=10_000):
+        leaves.append(statement_leaf(sha256))
+        if used:
+            sums = [known + units for known, units in zip(sums, map(int, used.split()), strict=True)]
+    return MerkleTree(leaves), sums
 
 
 def settled_epoch(epoch: Epoch) -> SettledEpoch:
@@ -76,17 +81,36 @@ def settled_epoch(epoch: Epoch) -> SettledEpoch:
     )
 
 
-@lru_cache(maxsize=2)
-def _known_tree(sequence: int, root: str) -> MerkleTree:
-    tree = payout_tree(sequence)
-    if tree.root != root:
-        raise ValueError(f"The rows of epoch {sequence} do not give the root that was posted, {root}.")
+def payout_proof(epoch: Epoch, *, address: str, cumulative: int) -> list[bytes]:
+    """Return the proof the contract wants for a claim in this epoch; the tree is kept, because claims come in bunches."""
+    tree = _kept_tree(epoch.payout_root, partial(payout_tree, epoch.sequence))
+    return tree.proof(payout_leaf(address, cumulative))
+
+
+def usage_proof(epoch: Epoch, *, leaf: bytes) -> list[bytes]:
+    """Return the path of a statement's leaf to the epoch's usage root; the tree is kept for the next one who asks."""
+    return _kept_tree(epoch.usage_root, partial(usage_tree, epoch)).proof(leaf)
+
+
+_kept: OrderedDict[str, MerkleTree] = OrderedDict()  # by root
+
+
+def keep(tree: MerkleTree) -> MerkleTree:
+    """Keep a tree for the proofs that will be asked of it; the one used longest ago goes."""
+    _kept[tree.root] = tree
+    _kept.move_to_end(tree.root)
+    while len(_kept) > KEPT_TREES:
+        _kept.popitem(last=False)
     return tree
 
 
-def payout_proof(epoch: Epoch, *, address: str, cumulative: int) -> list[bytes]:
-    """Return the proof the contract wants for a claim in this epoch; the tree is kept, because claims come in bunches."""
-    return _known_tree(epoch.sequence, epoch.payout_root).proof(payout_leaf(address, cumulative))
+def _kept_tree(root: str, build: Callable[[], MerkleTree]) -> MerkleTree:
+    tree = _kept.get(root)
+    if tree is None:
+        tree = build()
+        if tree.root != root:
+            raise ValueError(f"The rows do not give the root that was posted, {root}.")
+    return keep(tree)
 
 
 def newest_final_epoch() -> Epoch | None:

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def fill(asked: argparse.Namespace) -> None:
-    """Contracts, owners with wallets and matured earnings, statements as charging writes them, one earlier epoch."""
+    """Contracts, owners with wallets and an earlier epoch, matured earnings, statements as charging writes them."""
     import secrets
 
     from django.core.management import call_command
@@ -55,14 +55,16 @@ def fill(asked: argparse.Namespace) -> None:
 
     from billing.chain import client, keys
     from billing.models import Wallet, WalletProof
-    from billing.services import accounts, contracts, ledger, settlement, statements
+    from billing.services import accounts, contracts, ledger, rounds, settlement, statements
     from interchain_site.core.models import User
 
     call_command("migrate", verbosity=0)
     now = timezone.now()
     chain = client.connect()
     contracts.deploy(chain=chain, now=now)
-    people = User.objects.bulk_create([User(email=f"owner{n}@example.com") for n in range(asked.payees)], batch_size=2_000)
+    people = User.objects.bulk_create(
+        [User(email=f"owner{n}@example.com") for n in range(asked.payees)], batch_size=2_000
+    )
     Wallet.objects.bulk_create(
         [
             Wallet(
@@ -79,12 +81,18 @@ def fill(asked: argparse.Namespace) -> None:
     )
     escrow = accounts.platform_account("escrow")
     earned = accounts.user_accounts([(person.pk, accounts.EARNINGS_AVAILABLE) for person in people])
-    settlement.open_epoch(now=now)
-    postings = [
-        ledger.Posting(f"earned:{pk}", "bench", (ledger.Line(escrow, -NTC - n), ledger.Line(pk, NTC + n)), now)
-        for n, pk in enumerate(earned.values())
-    ]
-    ledger.post(postings=postings, now=now)
+    for epoch in (1, 2):
+        postings = [
+            ledger.Posting(
+                f"earned:{epoch}:{pk}", "bench", (ledger.Line(escrow, -NTC - n), ledger.Line(pk, NTC + n)), now
+            )
+            for n, pk in enumerate(earned.values())
+        ]
+        ledger.post(postings=postings, now=now)
+        if epoch == 1:
+            assert settlement.close_epoch(now=now)
+            for _ in range(3):
+                rounds.run(now=now, chain=chain)
     for start in range(0, asked.statements, 5_000):
         drafts = [
             statements.StatementDraft(f"charge:{n}", _document(n), meters=(n, n, n, n, 0))
@@ -99,9 +107,21 @@ def _document(number: int) -> dict[str, object]:
     identity = f"{number:08x}-0000-4000-8000-000000000000"
     readings = {meter: {"before": identity, "now": identity, "method": "clock", "capped": False} for meter in meters}
     names = ("lease_id", "device_id", "deployment_id")
-    sums = {name: meters for name in ("baseline", "before", "totals", "used")}
-    prices = {"nano_usd_per_unit": meters, "base_units_per_unit": meters, "sha256": "ab" * 32, "region": "us", "version": 1}
-    return {"key": f"charge:{number}", **dict.fromkeys(names, identity), **sums, "readings": readings, "price_list": prices}
+    sums = dict.fromkeys(("baseline", "before", "totals", "used"), meters)
+    prices = {
+        "nano_usd_per_unit": meters,
+        "base_units_per_unit": meters,
+        "sha256": "ab" * 32,
+        "region": "us",
+        "version": 1,
+    }
+    return {
+        "key": f"charge:{number}",
+        **dict.fromkeys(names, identity),
+        **sums,
+        "readings": readings,
+        "price_list": prices,
+    }
 
 
 def settle(asked: argparse.Namespace) -> None:
@@ -162,7 +182,16 @@ def _django() -> None:
 
 
 def _child(step: str, asked: argparse.Namespace, environment: dict[str, str]) -> str:
-    words = [sys.executable, __file__, "--step", step, "--payees", str(asked.payees), "--statements", str(asked.statements)]
+    words = [
+        sys.executable,
+        __file__,
+        "--step",
+        step,
+        "--payees",
+        str(asked.payees),
+        "--statements",
+        str(asked.statements),
+    ]
     if asked.profile and step == "settle":
         words[1:1] = ["-m", "cProfile", "-s", "tottime"]
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -202,27 +231,38 @@ def _database(is_postgres: bool) -> Iterator[dict[str, str]]:
 def _table(results: list[dict[str, float]], asked: argparse.Namespace) -> str:
     steps = {"build": "close the epoch: ledger, leaves, both roots", "prove_payees": f"prove all {asked.payees:,} payees",
              "prove_statements": f"prove all {asked.statements:,} statements", "post": "sign, store and send"}  # fmt: skip
-    lines = ["| step | " + " | ".join(f"run {n}" for n in range(1, len(results) + 1)) + " |", "|---" * (len(results) + 1) + "|"]
+    lines = [
+        "| step | " + " | ".join(f"run {n}" for n in range(1, len(results) + 1)) + " |",
+        "|---" * (len(results) + 1) + "|",
+    ]
     for name, words in steps.items():
         lines.append(f"| {words} | " + " | ".join(f"{one[name]:.2f} s" for one in results) + " |")
     totals = [sum(one[name] for name in steps) for one in results]
     lines.append("| **CPU of this process** | " + " | ".join(f"**{total:.2f} s**" for total in totals) + " |")
     lines.append("| wall clock | " + " | ".join(f"{one['wall']:.2f} s" for one in results) + " |")
     lines.append("| memory at its highest | " + " | ".join(f"{one['peak_mb']:.0f} MB" for one in results) + " |")
-    lines.append("| of it before the epoch (Python, Django, web3) | " + " | ".join(f"{one['base_mb']:.0f} MB" for one in results) + " |")
+    lines.append(
+        "| of it before the epoch (Python, Django, web3) | "
+        + " | ".join(f"{one['base_mb']:.0f} MB" for one in results)
+        + " |"
+    )
     lines.append("| gas | " + " | ".join(f"{one['gas']:,.0f}" for one in results) + " |")
     return "\n".join(lines)
 
 
 def _write(text: str, asked: argparse.Namespace) -> None:
     """Replace this database's section of the results."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     name = "PostgreSQL" if asked.postgres else "SQLite"
     path = ROOT / "bench" / "results" / "settle.md"
     sections = path.read_text().split("\n## ") if path.exists() else [_HEAD]
     kept = [section for section in sections[1:] if not section.startswith(name)]
     here = f"{name}\n\n{datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip()}, {_machine()}.\n\n{text}\n"
-    path.write_text("\n## ".join([sections[0].rstrip() + "\n", *sorted([*(one.rstrip() + "\n" for one in kept), here])]))
+    path.write_text(
+        "\n## ".join([sections[0].rstrip() + "\n", *sorted([*(one.rstrip() + "\n" for one in kept), here])])
+    )
 
 
 _HEAD = """# An epoch of 10,000 payees and 100,000 usage statements
@@ -232,7 +272,10 @@ _HEAD = """# An epoch of 10,000 payees and 100,000 usage statements
 
 
 def _machine() -> str:
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "",
+    )
     return f"{model or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
