@@ -50,9 +50,7 @@ contract AdminTest is Market {
 
     function test_OnlyTheProposerSchedulesAndNobodyIsAdminOfTheTimelockButItself() public {
         bytes32 proposer = timelock.PROPOSER_ROLE();
-        refuses(
-            abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, STRANGER, proposer)
-        );
+        refuses(abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, STRANGER, proposer));
         vm.prank(STRANGER);
         timelock.schedule(address(sale), 0, "", 0, 0, 2 days);
         refuses(

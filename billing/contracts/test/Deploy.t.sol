@@ -36,18 +36,14 @@ contract DeployTest is Market {
     }
 
     function test_ItNeedsTheSettlementOfTheSameToken() public {
-        Intercoin token = new Intercoin(
-            vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1), FOUNDER
-        );
+        Intercoin token = new Intercoin(vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1), FOUNDER);
         refuses(abi.encodeWithSelector(TokenSale.TokenSaleWrongSettlement.selector, address(ntc)));
         new TokenSale(token, settlement, dollar, etherFeed, cast(), etherLimits(), 0);
     }
 
     function test_ItNeedsACoinItCanCount() public {
         OddCoin coin = new OddCoin(19);
-        _deploy(
-            cast(), etherLimits(), coin, abi.encodeWithSelector(TokenSale.TokenSaleInvalidStablecoin.selector, 19)
-        );
+        _deploy(cast(), etherLimits(), coin, abi.encodeWithSelector(TokenSale.TokenSaleInvalidStablecoin.selector, 19));
     }
 
     function test_ItNeedsATreasury() public {
@@ -75,9 +71,7 @@ contract DeployTest is Market {
         _deploy(cast(), limits, dollar, refusal);
         limits = etherLimits();
         limits.decimals = 18;
-        _deploy(
-            cast(), limits, dollar, abi.encodeWithSelector(PriceFeed.PriceFeedWrongDecimals.selector, 8, 18)
-        );
+        _deploy(cast(), limits, dollar, abi.encodeWithSelector(PriceFeed.PriceFeedWrongDecimals.selector, 8, 18));
     }
 
     function test_WhatItTells() public {

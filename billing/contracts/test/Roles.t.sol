@@ -40,9 +40,7 @@ contract RolesTest is Market {
     }
 
     function _members() private view returns (address[10] memory) {
-        return [
-            address(timelock), PROPOSER, OPERATOR, GUARDIAN, SALES, CASHIER, TREASURY, FOUNDER, BUYER, STRANGER
-        ];
+        return [address(timelock), PROPOSER, OPERATOR, GUARDIAN, SALES, CASHIER, TREASURY, FOUNDER, BUYER, STRANGER];
     }
 
     /// @dev The functions that contracts with roles inherit.
@@ -69,9 +67,8 @@ contract RolesTest is Market {
     }
 
     function _checkOne(address target, Row memory row, address member) private {
-        bytes memory refusal = abi.encodeWithSelector(
-            IAccessControl.AccessControlUnauthorizedAccount.selector, member, row.role
-        );
+        bytes memory refusal =
+            abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, member, row.role);
         bool allowed = row.role == ANYONE || IAccessControl(target).hasRole(row.role, member);
         uint256 state = vm.snapshotState();
         vm.prank(member);

@@ -39,6 +39,34 @@ contract SettleTest is Scene {
         settlement.settle(epoch, PAYOUT, USAGE, totals(10));
     }
 
+    function test_TotalsThatDoNotFitTheirTypesAreRefused() public {
+        bytes memory call_ = abi.encodeCall(settlement.settle, (1, PAYOUT, USAGE, totals(10)));
+        uint8[8] memory bits = [96, 32, 32, 128, 128, 128, 128, 128];
+        for (uint256 i = 0; i < bits.length; ++i) {
+            bytes memory wide = bytes.concat(call_);
+            uint256 place = 0x20 + 4 + 0x20 * (3 + i);
+            assembly ("memory-safe") {
+                let value := or(mload(add(wide, place)), shl(mload(add(bits, mul(i, 0x20))), 1))
+                mstore(add(wide, place), value)
+            }
+            vm.prank(OPERATOR);
+            (bool taken,) = address(settlement).call(wide);
+            vm.assertFalse(taken);
+        }
+        vm.prank(OPERATOR);
+        (bool plain,) = address(settlement).call(call_);
+        vm.assertTrue(plain);
+    }
+
+    function testFuzz_TheEventSaysWhatWasSettled(uint64 cumulative, uint32 accounts, uint128[5] memory meters) public {
+        uint96 sum = uint96(within(cumulative, 0, ESCROW));
+        Settlement.Totals memory settled = Settlement.Totals(sum, accounts, ~accounts, meters);
+        vm.expectEmit(true, true, true, true, address(settlement));
+        emit Settlement.Settled(1, PAYOUT, USAGE, uint64(vm.getBlockTimestamp()) + DELAY, settled);
+        vm.prank(OPERATOR);
+        settlement.settle(1, PAYOUT, USAGE, settled);
+    }
+
     function test_AnEpochIsSettledOnce() public {
         settleRoot(PAYOUT, 10);
         refuses(abi.encodeWithSelector(Settlement.SettlementUnexpectedEpoch.selector, 1, 2));
