@@ -26,6 +26,7 @@ class Balances:
     earnings_held: int = 0
     earnings_available: int = 0
     settled: int = 0
+    withdrawing: int = 0
     cashing_out: int = 0
 
 
@@ -40,6 +41,7 @@ def balances(user_id: int) -> Balances:
         earnings_held=found.get(accounts.EARNINGS_HELD, 0),
         earnings_available=found.get(accounts.EARNINGS_AVAILABLE, 0),
         settled=found.get(accounts.SETTLED, 0),
+        withdrawing=found.get(accounts.WITHDRAWING, 0),
         cashing_out=found.get(accounts.CASHING_OUT, 0),
     )
 

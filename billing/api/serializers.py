@@ -41,6 +41,7 @@ class BalanceSerializer(serializers.Serializer[Any]):
     owed = NtcField()
     earnings_held = NtcField()
     earnings_available = NtcField()
+    withdrawing = NtcField(help_text="Set aside for withdrawals that are in no epoch yet.")
     settled = NtcField()
 
 

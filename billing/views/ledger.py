@@ -10,16 +10,21 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from billing import money, queries
+from billing import money, queries, statement_lines
 from billing.services import accounts
 from billing.views.topups import person
 
 CSV_ROWS = 100_000
+CSV_COLUMNS = (
+    "entry", "transaction", "effective_at", "posted_at", "kind", "memo", "reference", "ntc", "balance_ntc",
+    "statement_sha256", "batches", "epoch", "ethereum_transaction",
+)  # fmt: skip
 TABS = {
     accounts.AVAILABLE: "Balance",
     accounts.EARNINGS_HELD: "Earnings in hold",
     accounts.EARNINGS_AVAILABLE: "Earnings free",
     accounts.SETTLED: "Settled",
+    accounts.WITHDRAWING: "Withdrawing",
     accounts.CASHING_OUT: "Cashing out",
     accounts.FROZEN: "Frozen",
     accounts.SHORTFALL: "Owed",
@@ -33,7 +38,13 @@ def ledger(request: HttpRequest) -> HttpResponse:
     kind = _kind(request)
     page = queries.statement(person(request).pk, kind, before=_whole(request.GET.get("before", "")))
     tabs = [(key, label, key == kind) for key, label in TABS.items()]
-    context = {"page": page, "tabs": tabs, "kind": kind, "balances": queries.balances(person(request).pk)}
+    context = {
+        "page": page,
+        "lines": list(statement_lines.with_evidence(page.entries)),
+        "tabs": tabs,
+        "kind": kind,
+        "balances": queries.balances(person(request).pk),
+    }
     return render(request, "billing/ledger.html", context)
 
 
@@ -46,14 +57,14 @@ def ledger_csv(request: HttpRequest) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="interchain-{kind}.csv"'
     writer = csv.writer(response)
-    writer.writerow(
-        ["entry", "transaction", "effective_at", "posted_at", "kind", "memo", "reference", "ntc", "balance_ntc"]
-    )
-    for entry in queries.statement(person(request).pk, kind, before=before, size=CSV_ROWS).entries:
-        of = entry.transaction
+    writer.writerow(CSV_COLUMNS)
+    entries = queries.statement(person(request).pk, kind, before=before, size=CSV_ROWS).entries
+    for line in statement_lines.with_evidence(entries):
+        entry, of = line.entry, line.entry.transaction
         writer.writerow(
             [entry.pk, of.pk, of.effective_at.isoformat(), of.created_at.isoformat(), of.kind, _harmless(of.memo),
-             _harmless(of.reference), money.plain_ntc(entry.amount), money.plain_ntc(entry.balance_after)]
+             _harmless(of.reference), money.plain_ntc(entry.amount), money.plain_ntc(entry.balance_after),
+             line.sha256, " ".join(line.batches), line.epoch or "", line.transaction_hash]
         )  # fmt: skip
     return response
 
