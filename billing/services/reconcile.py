@@ -57,6 +57,7 @@ def run(*, now: datetime, chain: Chain | None, unread: str = "", by: User | None
         reconcile_chain.contracts(chain=chain, now=now, unread=unread),
         reconcile_stripe.ledger_of_payments(),
         reconcile_stripe.stripe(now=now),
+        reconcile_stripe.balance(now=now),
     ]
     with transaction.atomic():
         made = ReconcileRun.objects.create(

@@ -12,7 +12,8 @@ from django.conf import settings
 from django.db.models import Sum
 
 from billing import money, queries
-from billing.models import Dispute, Payment
+from billing.models import Dispute, Payment, StripeMovement
+from billing.services import stripe_books
 from billing.services.reconcile_findings import Check
 from billing.states import DisputeState, PaymentState
 from billing.stripe import books
@@ -100,6 +101,29 @@ def _disputes(check: Check, *, now: datetime) -> None:
             _late(check, dispute.created_at > now - UNDER_WAY, words)
 
 
+def balance(*, now: datetime) -> Check:
+    """What Stripe holds for us is what the ledger says, but for what moved so lately that it is still being written down."""
+    check = Check("Stripe's balance = the ledger")
+    clearing = -queries.platform_balance("stripe_clearing", "USD")
+    if not settings.STRIPE_SECRET_KEY and not clearing:
+        check.facts.append("card payments are not set up")
+        return check
+    try:
+        stripe_books.read(now=now)
+        held = books.balance()
+    except (StripeUnavailable, StripeNotSetUp, StripeRefused) as error:
+        check.unread = error.message
+        return check
+    total, clearing = held.available_cents + held.pending_cents, -queries.platform_balance("stripe_clearing", "USD")
+    if total == clearing:
+        check.facts.append(f"{money.format_usd_cents(total)} at Stripe")
+        return check
+    lately = StripeMovement.objects.filter(created_at__gt=now - UNDER_WAY).values_list("cents", flat=True)
+    words = f"Stripe holds {money.format_usd_cents(total)} for us, by the ledger {money.format_usd_cents(clearing)}."
+    _late(check, abs(total - clearing) <= sum(abs(cents) for cents in lately), words)
+    return check
+
+
 def ledger_of_payments() -> Check:
     """The dollars the ledger says Stripe holds are those of our payments, less refunds, disputes and what was sent on."""
     check = Check("Stripe's account in the ledger = our payments")
@@ -109,13 +133,13 @@ def ledger_of_payments() -> Check:
         Dispute.objects.filter(state__in=[DisputeState.OPEN, DisputeState.LOST]).aggregate(cents=Sum("cents"))["cents"]
         or 0
     )
-    expected = (paid["cents"] or 0) - (paid["refunded"] or 0) - taken
+    expected = (paid["cents"] or 0) - (paid["refunded"] or 0) - taken + stripe_books.beside_payments_cents()
     if clearing != expected:
         check.differ(
-            f"By the ledger Stripe holds {money.format_usd_cents(clearing)} for us, by our payments "
+            f"By the ledger Stripe holds {money.format_usd_cents(clearing)} for us, by our payments, fees and payouts "
             f"{money.format_usd_cents(expected)}."
         )
-    check.facts.append(f"{money.format_usd_cents(clearing)} at Stripe by the ledger, before Stripe's own fees")
+    check.facts.append(f"{money.format_usd_cents(clearing)} at Stripe by the ledger")
     return check
 
 

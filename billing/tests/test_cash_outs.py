@@ -86,9 +86,7 @@ def test_by_ntc_instead_of_dollars(ready, owner, now):
 def test_the_price_is_locked_though_the_rate_moves(ready, owner, cast, now):
     asked = cash_outs.ask(user=owner, now=now, units=4 * NTC)
     desk.set_rate(rate=Decimal(1), by=cast.staff, now=now)
-    done = cash_outs.confirm(
-        cash_out_id=asked.pk, user=owner, code=mailed_code(), now=now + timedelta(minutes=14)
-    )
+    done = cash_outs.confirm(cash_out_id=asked.pk, user=owner, code=mailed_code(), now=now + timedelta(minutes=14))
     assert (done.state, done.cents) == ("reserved", 1000)
 
 
@@ -248,7 +246,9 @@ def test_the_desk_says_when_it_is_out_of_dollars(stripe, stocked_desk, owner, no
     confirmed(owner, now, cents=1500)
     with pytest.raises(DeskOutOfDollars):  # 5 dollars are left, one cent more is asked for
         cash_outs.ask(user=owner, now=now, cents=501)
-    cash_out_rules.set_rules(paused=False, least_cents=100, daily_cents=9_999, reserve_cents=450, by=cast.staff, now=now)
+    cash_out_rules.set_rules(
+        paused=False, least_cents=100, daily_cents=9_999, reserve_cents=450, by=cast.staff, now=now
+    )
     with pytest.raises(DeskOutOfDollars):  # staff keep the rest back
         cash_outs.ask(user=owner, now=now, cents=100)
 
@@ -258,7 +258,9 @@ def test_two_cannot_have_the_last_dollars(stripe, stocked_desk, owner, cast, now
     for person in (owner, cast.publisher):
         earn(person, 10 * NTC, now)
         link_bank(stripe, person, now)
-    asked = [(person, cash_outs.ask(user=person, now=now, cents=1000), mailed_code()) for person in (owner, cast.publisher)]
+    asked = [
+        (person, cash_outs.ask(user=person, now=now, cents=1000), mailed_code()) for person in (owner, cast.publisher)
+    ]
     states = [
         cash_outs.confirm(cash_out_id=row.pk, user=person, code=code, now=now).state for person, row, code in asked
     ]
