@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from nodes.agent.protocol import Meter
-from nodes.models import Device, MeterTotal, ReadingBatch
+from nodes.models import Device, DeviceKey, MeterTotal, ReadingBatch
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,14 @@ def signed_batches(*, device_id: str, batch_ids: Collection[str]) -> dict[str, s
 
 
 def device_keys(device_ids: Collection[str]) -> dict[str, str]:
-    """Return the Ed25519 public key (JWK member `x`) each device enrolled with."""
+    """Return the Ed25519 public key (JWK member `x`) each device signs with now."""
     return {str(pk): key for pk, key in Device.objects.filter(pk__in=device_ids).values_list("pk", "public_key")}
+
+
+def key_changes(device_id: str) -> list[str]:
+    """Return the statements (JWS over protocol.KeyChange) by which each key of a device named the next, oldest first.
+
+    With them whoever trusts any one of its keys can check what was signed with the others.
+    """
+    rows = DeviceKey.objects.filter(device_id=device_id).exclude(statement="")
+    return list(rows.values_list("statement", flat=True))

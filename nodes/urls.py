@@ -13,6 +13,7 @@ urlpatterns = [
     path("devices/<uuid:device_id>/pause/", devices.device_pause, name="device_pause"),
     path("devices/<uuid:device_id>/drain/", devices.device_drain, name="device_drain"),
     path("devices/<uuid:device_id>/limits/", devices.device_limits, name="device_limits"),
+    path("devices/<uuid:device_id>/key/", devices.device_key, name="device_key"),
     path("devices/<uuid:device_id>/resume/", devices.device_resume, name="device_resume"),
     path("devices/<uuid:device_id>/remove/", devices.device_revoke, name="device_revoke"),
     path("install/agent.whl", install.agent_archive, name="agent_archive"),

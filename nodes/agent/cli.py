@@ -230,5 +230,6 @@ COMMANDS = (
     ("drain", owner.drain, _drain_arguments),
     ("resume", owner.resume, None),
     ("limits", owner.show_limits, _limits_arguments),
+    ("rotate-key", owner.rotate_key, None),
     ("logs", owner.logs, _logs_arguments),
 )

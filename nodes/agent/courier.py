@@ -30,11 +30,15 @@ class Courier(threading.Thread):
         report: "Callable[[], Report]",
         desired: "Callable[[Desired], None]",
         revoked: "Callable[[], None]",
+        refused: "Callable[[PortalRefused], None]" = lambda error: None,
+        upkeep: "Callable[[], None]" = lambda: None,
     ) -> None:
-        """Args: report: asked for what to say. desired: given what the portal wants. revoked: the owner removed the device."""
+        """Args: report: asked for what to say. desired: given what the portal wants. revoked: the owner removed the device.
+        refused: told of every refusal. upkeep: called after each report that arrived; may use the portal."""
         super().__init__(name="courier", daemon=True)
         self._portal, self._outbox, self._receipts = portal, outbox, receipts
         self._report, self._desired, self._revoked = report, desired, revoked
+        self._refusal, self._upkeep = refused, upkeep
         self._wake = threading.Event()
         self._stopping, self._resting = False, False
         self._one_round = threading.Lock()
@@ -104,6 +108,7 @@ class Courier(threading.Thread):
             except AgentError:
                 self._changed = True
                 raise
+            self._upkeep()
         self.deliver()
 
     def deliver(self) -> None:
@@ -160,6 +165,7 @@ class Courier(threading.Thread):
     def _refused(self, error: PortalRefused) -> None:
         if error.code == DEVICE_REVOKED:
             self._revoked()
+        self._refusal(error)
         self._slow_down(f"The portal refused this device ({error.code}: {error}).")
 
     def _slow_down(self, message: str) -> None:

@@ -22,6 +22,10 @@ class DeviceKey:
     def __init__(self, key: OKPKey) -> None:
         self._key = key
 
+    def adopt(self, other: DeviceKey) -> None:
+        """Sign as the other from now on: whoever holds this object does so too."""
+        self._key = other._key
+
     @property
     def public_x(self) -> str:
         """The public key as the JWK member `x` (base64url)."""

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import __version__, capacity, files, keys, limits, switch
+from nodes.agent import __version__, capacity, files, keys, limits, rotation, switch
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
 from nodes.agent.errors import AgentError, SetupError
@@ -196,6 +196,15 @@ def parse_hours(text: str) -> "tuple[Hours, ...]":
     except (ValueError, IndexError):
         raise argparse.ArgumentTypeError(f"{text!r} is not like: Mon-Fri 18:00-08:00, Sat 00:00-24:00") from None
     return tuple(found)
+
+
+def rotate_key(parsed: argparse.Namespace) -> int:
+    """Replace this device's key: the old one names the new, the portal takes both for a week."""
+    home = Home(Path(parsed.home))
+    configuration.load(home)
+    rotation.ask(home)
+    say("The agent makes a new key " + ("within a minute." if is_running(home) else "when it starts."))
+    return 0
 
 
 def logs(parsed: argparse.Namespace) -> int:

@@ -75,6 +75,9 @@ class Portal:
         path = protocol.INSTALL_CHECKS_PATH if report.token else protocol.CHECKS_PATH
         self._call("POST", path, protocol.to_json(report), signed=not report.token)
 
+    def change_key(self, jws: str) -> None:
+        self._call("POST", protocol.KEY_PATH, jws.encode(), kind="application/jose")
+
     def mode(self, wish: protocol.ModeWish) -> None:
         self._call("POST", protocol.MODE_PATH, protocol.to_json(wish))
 

@@ -28,6 +28,7 @@ from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.perf import Perf
 from nodes.agent.protocol import CheckReport, Goodbye, Image, Report
+from nodes.agent.rotation import Rotation
 from nodes.agent.server_api import Portal, patiently
 from nodes.agent.steps import Steps
 from nodes.agent.watch import Watch
@@ -103,6 +104,7 @@ class Node:
             receipts=receipts,
             wake=self._wake,
         )
+        self._rotation = Rotation(home, key, device_id=settings.device_id, portal=self._portal)
         self._courier = Courier(
             self._portal,
             outbox=outbox,
@@ -110,6 +112,8 @@ class Node:
             report=self._report,
             desired=agent.want,
             revoked=agent.revoked,
+            refused=self._rotation.refused,
+            upkeep=self._upkeep,
         )
         board.on_news = self._courier.changed
         self._reason = Goodbye.STOP
@@ -179,6 +183,11 @@ class Node:
             mode_reason=standing.reason,
             limits=self._settings.own_limits,
         )
+
+    def _upkeep(self) -> None:
+        """What the device does for itself now and then, in the courier's thread."""
+        if self.agent.view().desired.new_key or self._rotation.due():
+            self._rotation.run()
 
     def _tell_checks(self, report: CheckReport) -> None:
         _portal(self._settings, self._key).checks(report)

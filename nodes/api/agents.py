@@ -25,6 +25,7 @@ from nodes.models import Device
 from nodes.services import (
     archives,
     checkups,
+    device_keys,
     devices,
     enrolment,
     leases,
@@ -144,6 +145,14 @@ class ModeView(AgentView):
     def post(self, request: Request) -> HttpResponse:
         wish = self.message(request, protocol.ModeWish)
         devices.wish_mode(device=self.device(request), mode=wish.mode)
+        return HttpResponse(status=204)
+
+
+class Key(AgentView):
+    """POST a JWS over KeyChange, signed with the old key → 204."""
+
+    def post(self, request: Request) -> HttpResponse:
+        device_keys.change(device=self.device(request), jws=self.jws(request))
         return HttpResponse(status=204)
 
 

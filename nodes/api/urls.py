@@ -11,6 +11,7 @@ urlpatterns = [
     path("install-checks", agents.InstallChecks.as_view(), name="node_install_checks"),
     path("checks", agents.Checks.as_view(), name="node_checks"),
     path("mode", agents.ModeView.as_view(), name="node_mode"),
+    path("key", agents.Key.as_view(), name="node_key"),
     path("leave", agents.Leave.as_view(), name="node_leave"),
     path("readings", agents.Readings.as_view(), name="node_readings"),
     path("receipts", agents.Receipts.as_view(), name="node_receipts"),

@@ -10,8 +10,6 @@ from datetime import timedelta
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
 
 from interchain_site.core import audit
 from interchain_site.core.models import User
@@ -20,7 +18,7 @@ from nodes.errors import Conflict, Invalid, TokenExpired, TokenUnknown, TokenUse
 from nodes.models import Device, EnrolmentToken
 from nodes.policies import check_can_manage
 from nodes.regions import Region
-from nodes.services import endpoints, texts
+from nodes.services import device_keys, endpoints, texts
 from nodes.states import DeviceState, transition_device
 
 TOKEN_LIFETIME = timedelta(hours=24)
@@ -120,6 +118,7 @@ def enrol(*, enrolment: protocol.Enrolment, seen_address: str) -> Device:
                 enrolled_at=now,
                 last_seen_at=now,
             )
+            device_keys.note_first(device, now=now)
     except IntegrityError:
         raise Conflict("This key belongs to another device. Remove the agent's key file and enrol again.") from None
     audit.record("device_enrolled", subject=f"device:{device.pk}", actor=f"device:{device.pk}", endpoint_host=host)
@@ -128,11 +127,7 @@ def enrol(*, enrolment: protocol.Enrolment, seen_address: str) -> Device:
 
 def _check(enrolment: protocol.Enrolment) -> None:
     fields = {}
-    try:
-        key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": enrolment.public_key})
-        if key.as_dict(private=False)["x"] != enrolment.public_key or len(enrolment.public_key) != 43:
-            raise ValueError
-    except (ValueError, JoseError):
+    if not device_keys.is_key(enrolment.public_key):
         fields["public_key"] = "Not an Ed25519 public key (JWK x, base64url, 32 bytes)."
     capacity, benchmark = enrolment.capacity, enrolment.benchmark
     for name in ("cpu_millis", "memory_bytes", "disk_bytes"):

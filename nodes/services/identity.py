@@ -14,7 +14,7 @@ from interchain_site.core import redis
 from nodes.agent.protocol import CLOCK_SKEW_SECONDS, JWT_LIFETIME_SECONDS
 from nodes.errors import BadSignature, Busy, DeviceRevoked, Replayed, Unauthenticated
 from nodes.models import Device
-from nodes.services.signatures import unverified_claims, verified_payload
+from nodes.services.signatures import payload_of, unverified_claims
 from nodes.states import DeviceState
 
 MOST_TOKEN_CHARACTERS = 4096
@@ -32,7 +32,7 @@ def authenticate(token: str) -> Device:
     """
     device = _device(token)
     try:
-        claims = json.loads(verified_payload(token, device.public_key))
+        claims = json.loads(payload_of(device, token))
     except (BadSignature, ValueError):
         raise Unauthenticated from None
     _check_claims(claims, time.time())

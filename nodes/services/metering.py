@@ -30,7 +30,7 @@ from nodes.agent.protocol import ReadingBatch as BatchMessage
 from nodes.errors import Malformed
 from nodes.models import Device, Lease, MeterTotal, ReadingBatch
 from nodes.services import plausibility, refusals, sequence
-from nodes.services.signatures import verified_payload
+from nodes.services.signatures import payload_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def ingest(*, device: Device, jws: str) -> Accepted:
         BadSignature: not signed by this device.
         Malformed: not the agreed form; nothing of it is stored.
     """
-    batch = _parse(device, verified_payload(jws, device.public_key))
+    batch = _parse(device, payload_of(device, jws))
     now = timezone.now()
     with transaction.atomic():
         stored = _store_once(device, batch, jws, now)

@@ -9,12 +9,14 @@ import binascii
 import json
 from typing import Any
 
+from django.utils import timezone
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from nodes.agent.protocol import SIGNATURE_ALGORITHM
 from nodes.errors import BadSignature
+from nodes.models import Device
 
 
 def verified_payload(token: str | bytes, public_key: str) -> bytes:
@@ -33,6 +35,21 @@ def verified_payload(token: str | bytes, public_key: str) -> bytes:
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
         raise BadSignature from None
     return bytes(found.payload or b"")
+
+
+def payload_of(device: Device, token: str | bytes) -> bytes:
+    """Return what a compact JWS of this device says: signed with its key, or with the one before while that is still good.
+
+    Raises:
+        BadSignature: as `verified_payload`.
+    """
+    try:
+        return verified_payload(token, device.public_key)
+    except BadSignature:
+        until = device.previous_key_until
+        if until is None or until <= timezone.now():
+            raise
+    return verified_payload(token, device.previous_key)
 
 
 def unverified_claims(token: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from interchain_site.core.errors import Invalid
 from nodes import queries, screens
 from nodes.forms import DeviceForm
 from nodes.limits_form import LimitsForm, initial
+from nodes.services import device_keys, enrolment, owner_limits
 from nodes.services import devices as device_services
-from nodes.services import enrolment, owner_limits
 from nodes.states import DeviceState
 from nodes.views.people import owner_of, signed_in
 
@@ -116,6 +116,16 @@ def device_resume(request: HttpRequest, device_id: UUID) -> HttpResponse:
     device = queries.device_of(owner_of(request), device_id)
     device_services.resume_device(device=device, by=owner_of(request))
     messages.success(request, f"{device.name} takes apps again.")
+    return redirect("device_detail", device.pk)
+
+
+@signed_in
+@require_POST
+def device_key(request: HttpRequest, device_id: UUID) -> HttpResponse:
+    """Ask a device for a fresh key."""
+    device = queries.device_of(owner_of(request), device_id)
+    device_keys.want_new(device=device, by=owner_of(request))
+    messages.success(request, f"{device.name} makes itself a new key as soon as it hears of it.")
     return redirect("device_detail", device.pk)
 
 

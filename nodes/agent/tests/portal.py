@@ -5,6 +5,7 @@ It checks tokens and signatures as the real one must, keeps what it gets, and ca
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from joserfc import jws
+from joserfc.errors import BadSignatureError
 from joserfc.jwk import OKPKey
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
@@ -38,6 +40,8 @@ class FakePortal:
         self.receipts: list[WipeReceipt] = []
         self.archives: dict[str, bytes] = {}
         self.tokens: set[str] = set()
+        self.old_keys: list[str] = []  # still good
+        self.key_change_answers = True
         self.goodbyes: list[tuple[int | None, str | None]] = []
         self.wishes: list[protocol.Mode] = []
         self.checks: list[protocol.CheckReport] = []
@@ -153,6 +157,7 @@ class FakePortal:
             ("POST", protocol.REPORT_PATH): self._report,
             ("POST", protocol.READINGS_PATH): self._readings,
             ("POST", protocol.RECEIPTS_PATH): self._receipt,
+            ("POST", protocol.KEY_PATH): self._change_key,
             ("POST", protocol.MODE_PATH): self._wish,
             ("POST", protocol.CHECKS_PATH): self._check,
         }[(method, path)](headers, body)
@@ -189,6 +194,15 @@ class FakePortal:
         self.wishes.append(protocol.from_json(protocol.ModeWish, body).mode)
         return 204, b"", {}
 
+    def _change_key(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        change = protocol.from_json(protocol.KeyChange, self._verified(body.decode()))
+        if change.new_key != self.public_x:
+            self.old_keys.append(self.public_x)
+            self.public_x = change.new_key
+        self._version += 1
+        self.desired = dataclasses.replace(self.desired, new_key=False)
+        return (204, b"", {}) if self.key_change_answers else (500, b"", {})
+
     def _check(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         self.checks.append(protocol.from_json(protocol.CheckReport, body))
         return 204, b"", {}
@@ -209,7 +223,13 @@ class FakePortal:
         return ""
 
     def _verified(self, compact: str) -> bytes:
-        key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": self.public_x})
+        for x in [self.public_x, *self.old_keys]:
+            with suppress(BadSignatureError):
+                return self._verified_with(compact, x)
+        raise BadSignatureError
+
+    def _verified_with(self, compact: str, x: str) -> bytes:
+        key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": x})
         return jws.deserialize_compact(compact, key, algorithms=[protocol.SIGNATURE_ALGORITHM]).payload
 
     def _link(self, link: ServerConnection) -> None:
