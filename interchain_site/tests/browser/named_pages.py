@@ -57,6 +57,7 @@ OTHER = {
     "device_token": "takes orders",
     "device_pause": "takes orders",
     "device_drain": "takes orders",
+    "device_key": "takes orders",
     "device_resume": "takes orders",
     "device_revoke": "takes orders",
     "agent_archive": "file",
