@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from django.db.models import Max, Q, QuerySet, Sum
 
@@ -17,6 +18,7 @@ from billing.models import Account, Claim, Epoch, PayoutLeaf, Wallet
 
 PAGE = 50
 KEPT_TREES = 4
+CHUNK = 10_000
 
 
 def cumulative_by_wallet(sequence: int, *, wallet_ids: Collection[int] | None = None) -> dict[int, int]:
@@ -49,7 +51,7 @@ def tree_of_payouts(leaves: Mapping[str, int]) -> MerkleTree:
 
 def usage_tree(epoch: Epoch) -> MerkleTree:
     """Return the tree over an epoch's usage statements."""
-    hashes = epoch.statements.values_list("sha256", flat=True).iterator(chunk_size=10_000)
+    hashes = epoch.statements.values_list("sha256", flat=True).iterator(chunk_size=CHUNK)
     return MerkleTree(map(statement_leaf, hashes))
 
 
@@ -60,11 +62,12 @@ def usage_of(epoch: Epoch) -> tuple[MerkleTree, list[int]]:
     """
     before = Epoch.objects.filter(sequence__lt=epoch.sequence).order_by("-sequence").values_list("meters", flat=True)
     sums = list(before.first() or [0] * METERS)
-    leaves = []
-    for sha256, used in epoch.statements.values_list("sha256", "meters").iterator(chunk_size=10_000):
-        leaves.append(statement_leaf(sha256))
-        if used:
-            sums = [known + units for known, units in zip(sums, map(int, used.split()), strict=True)]
+    leaves: list[bytes] = []
+    rows = epoch.statements.values_list("sha256", "meters").iterator(chunk_size=CHUNK)
+    while chunk := list(islice(rows, CHUNK)):
+        leaves += (statement_leaf(sha256) for sha256, _ in chunk)
+        used = [int(units) for _, meters in chunk for units in meters.split()]
+        sums = [known + sum(used[place::METERS]) for place, known in enumerate(sums)]
     return MerkleTree(leaves), sums
 
 

@@ -46,9 +46,10 @@ class MerkleTree:
         if place == count or self._ordered[place] != leaf:
             raise KeyError(leaf)
         index, siblings = 2 * count - 2 - place, []
-        while index > 0:
-            siblings.append(self._nodes[index + 1 if index % 2 else index - 1])
-            index = (index - 1) // 2
+        nodes = self._nodes
+        while index:
+            siblings.append(nodes[index + 1 if index & 1 else index - 1])
+            index = (index - 1) >> 1
         return siblings
 
 
