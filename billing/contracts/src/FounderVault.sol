@@ -123,7 +123,7 @@ contract FounderVault {
         if (sale.round(LAST_ROUND).openedAt == 0) {
             return 0;
         }
-        uint256 dearest;
+        uint256 dearest = 0;
         for (uint8 number = 1; number <= LAST_ROUND; ++number) {
             dearest = Math.max(dearest, sale.round(number).priceNanoUsd);
         }
@@ -175,7 +175,7 @@ contract FounderVault {
         }
         uint64 price = uint64(Math.min(Math.mulDiv(answer, USD, 10 ** _limits.decimals), type(uint64).max));
         uint256 elapsed = block.timestamp - last.observedAt;
-        uint128 weighted;
+        uint128 weighted = 0;
         if (_count == 0 || elapsed > MAX_GAP) {
             _count = 1;
         } else {

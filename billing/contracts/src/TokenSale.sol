@@ -48,7 +48,7 @@ contract TokenSale is ITokenSale, AccessControlDefaultAdminRules, Pausable, Reen
     event RoundClosed(uint8 indexed round, uint256 sold, uint256 unsold);
     event UnsoldDecided(uint8 indexed round, uint8 decision, uint256 ntc, address indexed by, string reason);
     event CashierLimitChanged(uint256 ntcPerDay);
-    event TreasuryChanged(address treasury);
+    event TreasuryChanged(address indexed treasury);
 
     /// @dev Amounts: `ntc` in base units; `paid` in the stablecoin's base units or in wei, and 0 for cards, whose
     /// payment the reference names. `account` is 0 when the NTC went to the buyer's own address.
