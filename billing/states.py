@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from interchain_site.core.errors import Conflict
+from interchain_site.core.states import check_move as check_move  # for the services, beside the tables
 
 
 class PaymentState(models.TextChoices):
@@ -116,9 +116,3 @@ CASH_OUT_MOVES: dict[str, set[str]] = {
     CashOutState.CANCELLED: set(),
     CashOutState.EXPIRED: set(),
 }
-
-
-def check_move(table: dict[str, set[str]], old: str, new: str) -> None:
-    """Raise `Conflict` unless the table allows the move."""
-    if new not in table[old]:
-        raise Conflict(f"A move from {old} to {new} is not allowed.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.utils import timezone
 
+from interchain_site.core.states import compare_and_set
 from nodes.errors import IllegalMove, MovedMeanwhile
 
 if TYPE_CHECKING:
@@ -74,13 +75,13 @@ def transition(lease: Lease, to: LeaseState, **changes: Any) -> None:
     """
     _check(lease.state, to, LEASE_MOVES[LeaseState(lease.state)], f"lease {lease.pk}")
     changes |= {"state": to, "state_changed_at": timezone.now()}
-    _compare_and_set(lease, {"state": lease.state, "generation": lease.generation}, changes)
+    _move(lease, {"state": lease.state, "generation": lease.generation}, changes)
 
 
 def transition_device(device: Device, to: DeviceState, **changes: Any) -> None:
     """Move a device by compare-and-set on its state; raises as `transition` does."""
     _check(device.state, to, DEVICE_MOVES[DeviceState(device.state)], f"device {device.pk}")
-    _compare_and_set(device, {"state": device.state}, changes | {"state": to})
+    _move(device, {"state": device.state}, changes | {"state": to})
 
 
 def _check(state: str, to: str, allowed: frozenset[Any], subject: str) -> None:
@@ -88,8 +89,6 @@ def _check(state: str, to: str, allowed: frozenset[Any], subject: str) -> None:
         raise IllegalMove(f"A {subject} that is {state} cannot become {to}.")
 
 
-def _compare_and_set(row: Device | Lease, seen: dict[str, Any], changes: dict[str, Any]) -> None:
-    if type(row)._default_manager.filter(pk=row.pk, **seen).update(**changes) != 1:
+def _move(row: Device | Lease, seen: dict[str, Any], changes: dict[str, Any]) -> None:
+    if not compare_and_set(row, seen=seen, changes=changes):
         raise MovedMeanwhile
-    for name, value in changes.items():
-        setattr(row, name, value)

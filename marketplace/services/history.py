@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from interchain_site.core.models import User
+from interchain_site.core.states import compare_and_set
+from marketplace.errors import WrongState
 from marketplace.models import Deployment, DeploymentEvent
 from marketplace.states import check_move
 
@@ -28,13 +30,12 @@ def move(
     """Move a locked deployment to another state with other columns, and note it. The same state again is no move.
 
     Raises:
-        WrongState: the table has no such move.
+        WrongState: the table has no such move, or the deployment is not in the state the caller saw.
     """
-    if deployment.state != to:
-        check_move(deployment.state, to)
+    seen = deployment.state
+    if seen != to:
+        check_move(seen, to)
         changes["state_changed_at"] = now
-    changes["state"] = to
-    for name, value in changes.items():
-        setattr(deployment, name, value)
-    deployment.save(update_fields=list(changes))
+    if not compare_and_set(deployment, seen={"state": seen}, changes=changes | {"state": to}):
+        raise WrongState("The app was changed meanwhile. Reload the page and try again.")
     note(deployment, kind=kind, words=words, now=now, by=by)
