@@ -84,10 +84,8 @@ class WithdrawForm(forms.Form):
     def __init__(self, *args: Any, wallets: list[Wallet], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         known = [(wallet.pk, wallet.address) for wallet in wallets]
-        choices = [*known, ("", "Another address")]
-        self.fields["wallet"] = forms.TypedChoiceField(
-            label="To", coerce=int, empty_value="", required=False, choices=choices
-        )
+        choices = [*known, (0, "Another address")]
+        self.fields["wallet"] = forms.TypedChoiceField(label="To", coerce=int, choices=choices, initial=choices[0][0])
         if not known:
             self.fields["wallet"].widget = forms.HiddenInput()
             self.fields["address"].label = "To the address"

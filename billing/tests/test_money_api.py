@@ -34,7 +34,6 @@ def test_buying_by_program(api, stripe, stocked_desk, now):
     assert api.get(reverse("api_earnings")).json() == {
         "held": "0.000000000",
         "available": "0.000000000",
-        "withdrawing": "0.000000000",
         "settled": "0.000000000",
         "days": [],
     }

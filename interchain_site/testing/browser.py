@@ -37,12 +37,14 @@ class Site:
         data: its data folder; messages it sent are files in `mail`.
         sessions: a session cookie for each of the cast.
         arguments: for each URL name that takes some, arguments that lead to a page with something on it.
+        environment: the variables it runs with, for other programs of the same site.
     """
 
     url: str
     data: Path
     sessions: dict[str, str]
     arguments: dict[str, list[str]]
+    environment: dict[str, str] = field(default_factory=dict)
 
     def newest_mail(self) -> str:
         """Return the newest message, as text."""
@@ -70,8 +72,13 @@ def chromium() -> str:
 
 
 @contextmanager
-def site(data: Path) -> Iterator[Site]:
-    """Run a portal with the cast and sample content until the block ends."""
+def site(data: Path, *, settings: dict[str, str] | None = None, people_only: bool = False) -> Iterator[Site]:
+    """Run a portal with the cast and sample content until the block ends.
+
+    Args:
+        settings: environment variables this portal has different.
+        people_only: leave the sample content out.
+    """
     port = free_port()
     url = f"http://localhost:{port}"
     with valkey() as redis_url, stand_in(data / "stripe.sqlite3") as stripe:
@@ -88,14 +95,15 @@ def site(data: Path) -> Iterator[Site]:
             "STRIPE_SECRET_KEY": "sk_test_tests",
             "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
             "LOG_LEVEL": "WARNING",
+            **(settings or {}),
         }
         python = [sys.executable, "-W", "ignore"]
         subprocess.run([*python, "manage.py", "migrate", "-v0"], cwd=ROOT, env=environment, check=True)
-        seeding = [*python, "-m", "interchain_site.testing.seed"]
+        seeding = [*python, "-m", "interchain_site.testing.seed", *(["--people-only"] if people_only else [])]
         seeded = subprocess.run(seeding, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE).stdout
         command = [*python, "-m", "uvicorn", "interchain_site.asgi:application", "--port", str(port)]
         with running(command, port=port, log=data / "web.log", env=environment):
-            yield Site(url=url, data=data, **json.loads(seeded))
+            yield Site(url=url, data=data, environment=environment, **json.loads(seeded))
 
 
 @dataclass

@@ -10,13 +10,20 @@ in a real wallet is decided here: `refuse` names methods they turn down, `chain_
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 from playwright.sync_api import BrowserContext
 
-from interchain_site.testing.anvil import Anvil
+from interchain_site.testing.anvil import Anvil, anvil
+from interchain_site.testing.browser import ROOT, Site, site
 
 USER_REJECTED = 4001
 UNKNOWN_CHAIN = 4902
@@ -36,6 +43,35 @@ SCRIPT = """
   announce();
 })();
 """
+
+
+QUICK = {
+    "ADDRESS_HOLD_SECONDS": "0",
+    "EPOCH_SECONDS": "3",
+    "ETHEREUM_CONFIRMATIONS": "1",
+    "WITHDRAWAL_CARD_HOLD_SECONDS": "0",
+}
+
+
+@contextmanager
+def chain_site(data: Path, *, rich: str = "publisher", ntc: int = 100) -> Iterator[tuple[Site, Anvil]]:
+    """Run a portal with a real chain and a chain worker; one of the cast has NTC to spend, nothing else is there."""
+    with anvil() as node:
+        settings = {**QUICK, "ETHEREUM_RPC_URL": node.url}
+        with site(data, settings=settings, people_only=True) as portal, (data / "worker.log").open("wb") as log:
+            command = [sys.executable, "-W", "ignore", "-m", "interchain_site.testing.chain_worker"]
+            worker = subprocess.Popen(
+                [*command, f"{rich}@example.com", str(ntc)],
+                cwd=ROOT,
+                env={**os.environ, **portal.environment},
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                yield portal, node
+            finally:
+                worker.terminate()
+                worker.wait(timeout=10)
 
 
 @dataclass
@@ -80,6 +116,8 @@ class BrowserWallet:
         if method == "wallet_addEthereumChain":
             self.knows.add(int(given[0]["chainId"], 16))
             return self._switch(int(given[0]["chainId"], 16))
+        if method == "eth_signTypedData_v4" and isinstance(given[1], str):
+            given[1] = json.loads(given[1])  # wallets take text, Anvil takes the document
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": given}
         return httpx.post(self.node.url, json=body, timeout=20).text
 

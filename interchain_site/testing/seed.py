@@ -1,7 +1,7 @@
 """Fill an empty site's database with the cast and something on every page, then print what a browser needs.
 
 Run as a program in the site's own environment, so that the test process never touches the site's database:
-`python -m interchain_site.testing.seed` prints JSON `{"sessions": {person: cookie}, "arguments": {url name: [...]}}`.
+`python -m interchain_site.testing.seed [--people-only]` prints JSON `{"sessions": {person: cookie}, "arguments": {url name: [...]}}`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ NTC = 10**9
 DIGEST = "registry.example/{name}@sha256:" + "a1b2c3d4" * 8
 WALLET = "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720"
 HASH = "0x" + "5f" * 32
+PEOPLE_ONLY = "--people-only"
 
 
 def main() -> None:
@@ -34,15 +35,26 @@ def main() -> None:
     from interchain_site.testing.cast import make_cast
 
     cast, now = make_cast(), timezone.now()
-    money(cast, now)
-    arguments = {**purchases(cast, now), **apps_and_devices(cast, now), **settlement(cast, now), **token_sale(cast, now)}
-    proofs(now)
+    arguments = {} if PEOPLE_ONLY in sys.argv else content(cast, now)
     sessions = {}
     for field in fields(cast):
         client = Client()
         client.force_login(getattr(cast, field.name))
         sessions[field.name] = client.cookies["sessionid"].value
     sys.stdout.write(json.dumps({"sessions": sessions, "arguments": arguments}))
+
+
+def content(cast: Cast, now: datetime) -> dict[str, list[str]]:
+    """Put something on every page; returns arguments for the pages that take some."""
+    money(cast, now)
+    arguments = {
+        **purchases(cast, now),
+        **apps_and_devices(cast, now),
+        **settlement(cast, now),
+        **token_sale(cast, now),
+    }
+    proofs(now)
+    return {**arguments, **transfers(cast, now)}
 
 
 def money(cast: Cast, now: datetime) -> None:
@@ -159,6 +171,48 @@ def settlement(cast: Cast, now: datetime) -> dict[str, list[str]]:
         state=EpochState.FINAL, posting=sent, contract=WALLET, mined_at=now, claimable_at=now, final_at=now
     )
     return {"settlement_detail": [str(epoch.sequence)]}
+
+
+def transfers(cast: Cast, now: datetime) -> dict[str, list[str]]:
+    """The publisher has a deposit that was credited, one that waits for confirmations, and withdrawals in several states."""
+    from billing.chain.deployments import Deployment, record
+    from billing.models import ChainBlock, ChainEvent, Withdrawal
+    from billing.services import chain_accounts, chain_events, confirmations, wallets, withdrawals
+
+    contracts = ("intercoin", "settlement", "sale", "vault", "timelock", "stablecoin", "ether_feed", "ntc_feed")
+    record(Deployment(chain_id=31_337, block=1, **dict.fromkeys(contracts, WALLET)))
+    reference = chain_accounts.reference_of(user=cast.publisher)
+    ChainBlock.objects.create(number=100, hash=HASH)
+    for number, ntc in ((90, 250), (100, 40)):
+        event = ChainEvent.objects.create(
+            contract="Settlement",
+            address=WALLET,
+            name="Deposited",
+            values={"account": reference, "payer": WALLET, "amount": str(ntc * NTC)},
+            block_number=number,
+            block_index=0,
+            block_hash=HASH,
+            block_time=now - timedelta(hours=1),
+            transaction_hash="0x" + f"{number:064x}",
+            log_index=0,
+            seen_at=now,
+        )
+        if number < 100:
+            chain_events.book(event_id=event.pk, now=now)
+    wallet = wallets.remember(address="0x14dC79964da2C08b23698B3D3cc7Ca32193d9955", by=cast.publisher, now=now)
+    rows = []
+    for ntc in (12, 30, 7):
+        row = withdrawals.ask(wallet_id=wallet.pk, units=ntc * NTC, by=cast.publisher, now=now)
+        rows.append(row)
+    confirmations.accept(subject=withdrawals.subject(rows[0]), user=cast.publisher, by="seed", now=now)
+    withdrawals.reserve(withdrawal_id=rows[0].pk, by=cast.publisher, now=now)
+    withdrawals.cancel(withdrawal_id=rows[1].pk, by=cast.publisher, now=now)
+    asked = Withdrawal.objects.get(pk=rows[2].pk)
+    return {
+        "withdrawal_detail": [str(asked.pk)],
+        "withdrawal_status": [str(asked.pk)],
+        "wallet_stop": [wallets.stop_token(wallet)],
+    }
 
 
 def token_sale(cast: Cast, now: datetime) -> dict[str, list[str]]:

@@ -20,12 +20,13 @@ OF_ONE = {
     "quote_detail": "buyer",
     "payment_detail": "buyer",
     "sale_purchase": "buyer",
+    "withdrawal_detail": "publisher",
 }
 # Pages everybody has, each with their own content.
 OF_EVERYBODY = (
     "account_home", "apps", "app_new", "api_token", "prices", "buy_ntc", "payments", "ledger", "earnings", "devices",
     "device_new", "settlements", "settlement_detail", "wallet",
-    "sale", "sale_purchases", "token", "reserves",
+    "sale", "sale_purchases", "token", "reserves", "deposit", "withdraw", "wallet_stop",
 )  # fmt: skip
 # Not pages: fragments, orders, files, answers to machines, redirects.
 OTHER = {
@@ -50,6 +51,16 @@ OTHER = {
     "price_list_document": "file",
     "stripe_webhook": "for Stripe",
     "wallet_status": "fragment",
+    "wallet_connect": "answers the wallet's script",
+    "wallet_text": "takes orders",
+    "wallet_auto": "takes orders",
+    "wallet_claim_self": "answers the wallet's script",
+    "deposit_status": "fragment",
+    "deposit_wallet": "answers the wallet's script",
+    "withdrawal_status": "fragment",
+    "withdrawal_code": "takes orders",
+    "withdrawal_passkey": "redirects to the passkey's page",
+    "withdrawal_cancel": "takes orders",
     "wallet_sign": "takes orders",
     "wallet_enter": "takes orders",
     "wallet_claim": "takes orders",
