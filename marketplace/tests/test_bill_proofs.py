@@ -15,12 +15,14 @@ from interchain_verify import documents, settled
 from interchain_verify.cli import examine
 from interchain_verify.keccak import keccak256
 from interchain_verify.report import EXIT_FALSE, EXIT_MISSING, EXIT_PROVEN, FALSE, MISSING
+from interchain_verify.rpc import Node
 from interchain_verify.settled import Question
 
 from billing.chain.merkle import MerkleTree, statement_leaf
 from billing.models import DeskRate, Entry, UsageStatement
 from billing.services import bill_proofs as billing_proofs
 from billing.services.bill_proofs import NoStatement
+from billing.tests.conftest import _anvil, chain_settings, real  # noqa: F401  (fixtures)
 from interchain_site.core.canonical import canonical_json, sha256_hex
 from interchain_site.core.errors import NotFound
 from marketplace import bill_proofs
@@ -168,6 +170,34 @@ def test_another_contract_than_the_one_expected(charged, cast):
     assert look(proof, node, settlement="0x" + "12" * 20).exit_code == EXIT_FALSE
 
 
+@pytest.mark.anvil
+@pytest.mark.verification
+def test_a_real_bill_on_a_real_chain(real, charged, cast):  # noqa: F811
+    """From signed readings through charging and settlement to the contract, and every field of the file tampered with."""
+    epoch = real.settle()
+    assert epoch.statements_count == 3
+    node = Node(real.node.url)
+    proof = file_of(line(1, cast.publisher), cast.publisher)
+    assert proof["chain"]["transaction"] == epoch.posting.mined_hash
+    report = look(proof, node, confirmations=1)
+    assert report.exit_code == EXIT_PROVEN, report.text()
+    for path, value in list(leaves(proof)):
+        for lie in changed(value)[:1]:
+            try:
+                assert look(_with(proof, path, lie), node, confirmations=1).exit_code != EXIT_PROVEN, (path, lie)
+            except documents.Unreadable:
+                continue
+
+
+def _with(proof, path, lie):
+    copied = copy.deepcopy(proof)
+    at = copied
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = lie
+    return copied
+
+
 def leaves(value, path=()):
     """Every single value of a document, with its path."""
     if isinstance(value, dict):
@@ -196,13 +226,8 @@ def test_every_field_tampered_with_is_caught(charged, cast):
     count = 0
     for path, value in list(leaves(proof)):
         for lie in changed(value):
-            copied = copy.deepcopy(proof)
-            at = copied
-            for step in path[:-1]:
-                at = at[step]
-            at[path[-1]] = lie
             try:
-                code = look(copied, node).exit_code
+                code = look(_with(proof, path, lie), node).exit_code
             except documents.Unreadable:
                 continue
             finally:
