@@ -11,12 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from interchain_site.local import check, npm, postgres, system
+from interchain_site.local import check, chosen_tests, npm, postgres, system
 from interchain_site.local.steps import ROOT, Steps
 
 PYTHON = str(check.BIN / "python")
 REPORTS = ROOT / "test-results"
 REAL = "docker or anvil or browser"  # marks of tests that need more than Python and Valkey
+SINGLE = """Files, folders and single tests run with the environment they need, without reports:
+
+  bin/test nodes/tests/test_leases.py
+  bin/test marketplace/tests/test_api.py::test_from_nothing_to_a_bill -x --pdb
+"""
 
 
 @dataclass
@@ -59,11 +64,17 @@ def suites() -> dict[str, Suite]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the suites named (all when none is); return 1 when a test failed, or was skipped under CI=true."""
+    """Run the suites named (all when none is), or the tests; return 1 when one failed, or was skipped under CI=true."""
     known = suites()
+    if chosen_tests.are_meant(arguments, {*known, "all"}):
+        return chosen_tests.run(arguments)
     lines = "\n".join(f"  {suite.name:<10} {suite.about}" for suite in known.values())
     parser = argparse.ArgumentParser(
-        prog="bin/test", description=f"{__doc__}\n\n{lines}", formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="bin/test",
+        usage="bin/test [suite …]\n       bin/test PATH[::test] … [pytest's own options]",
+        description=f"{__doc__}\n\n{lines}",
+        epilog=SINGLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("suite", nargs="*", help="`all`, the default, is every one but fast")
     wanted = parser.parse_args(arguments).suite or ["all"]

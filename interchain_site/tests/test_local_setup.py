@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from interchain_site.local import environment, ports, steps, suites, system
+from interchain_site.local import chosen_tests, environment, ports, steps, suites, system
 from interchain_site.local.images import APPS
 from interchain_site.local.site import Site
 from interchain_site.local.steps import ROOT, Stop
@@ -148,3 +148,34 @@ def test_a_skip_is_a_failure_in_ci(monkeypatch, capsys, ci, code):
     monkeypatch.setenv("CI", ci)
     assert suites.summary([suites.Outcome("unit", passed=3, skipped=["a::b: no moon"])]) == code
     assert "3 passed, 0 failed, 1 skipped" in capsys.readouterr().out
+
+
+KNOWN = {"unit", "docker", "all"}
+ONE = "interchain_site/tests/test_core.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [([], False), (["unit", "docker"], False), ([ONE], True), ([f"{ONE}::test_x", "-x"], True), (["nodes"], True)],
+)
+def test_tests_are_told_from_suites(arguments, meant):
+    assert chosen_tests.are_meant(arguments, KNOWN) is meant
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["nodes/nowhere.py::x"], "no file nodes/nowhere.py"), (["unit", ONE], "not both")]
+)
+def test_a_test_that_is_not_there_is_named(arguments, said):
+    with pytest.raises(Stop, match=said):
+        chosen_tests.are_meant(arguments, KNOWN)
+
+
+@pytest.mark.slow
+def test_a_single_test_runs_with_the_environment_it_needs(monkeypatch, capfd, tmp_path):
+    """From any folder, and though the shell has none of the settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    name = "test_a_step_that_failed_is_done_again"
+    assert suites.main([f"interchain_site/tests/test_local_setup.py::{name}", "-p", "no:cacheprovider"]) == 0
+    assert "1 passed" in capfd.readouterr().out
