@@ -1,4 +1,4 @@
-"""Staff's view of settlement: epochs, statements, wallets, claims and chain transactions. All to read; a veto to review."""
+"""Staff's view of settlement: epochs, statements, claims and chain transactions. All to read; a veto to review."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from billing import money
-from billing.models import ChainAttempt, ChainTransaction, Claim, Epoch, UsageStatement, Wallet
+from billing.models import ChainAttempt, ChainTransaction, Claim, Epoch, UsageStatement
 from billing.services import vetoes
 from interchain_site.core.admin import ReadOnlyAdmin
 from interchain_site.core.errors import DomainError
@@ -24,6 +24,7 @@ class EpochAdmin(ReadOnlyAdmin):
         "state",
         "closed_at",
         "earned",
+        "withdrawn",
         "accounts",
         "statements_count",
         "gas",
@@ -37,6 +38,10 @@ class EpochAdmin(ReadOnlyAdmin):
     @admin.display(ordering="earned_units")
     def earned(self, epoch: Epoch) -> str:
         return money.format_ntc(epoch.earned_units)
+
+    @admin.display(ordering="withdrawal_units")
+    def withdrawn(self, epoch: Epoch) -> str:
+        return money.format_ntc(epoch.withdrawal_units)
 
     @admin.display(ordering="posting__gas_used")
     def gas(self, epoch: Epoch) -> int | None:
@@ -63,14 +68,6 @@ class UsageStatementAdmin(ReadOnlyAdmin):
     list_select_related = ("epoch",)
     show_full_result_count = False
     ordering = ("-id",)
-
-
-@admin.register(Wallet)
-class WalletAdmin(ReadOnlyAdmin):
-    list_display = ("address", "user", "proof", "active", "linked_at")
-    list_filter = ("active", "proof")
-    search_fields = ("address", "user__email")
-    list_select_related = ("user",)
 
 
 @admin.register(Claim)

@@ -44,7 +44,7 @@ def _chunk(entries: Sequence[Entry]) -> Iterator[Line]:
     withdrawals = _withdrawals(entries)
     wanted = {row.epoch_id for row in statements.values()} | {row.epoch_id for row in withdrawals.values()}
     numbers = {number for number in (_number(entry) for entry in entries) if number is not None}
-    epochs = _epochs(wanted - {None}, numbers)
+    epochs = _epochs({pk for pk in wanted if pk is not None}, numbers)
     by_pk, by_number = {epoch.pk: epoch for epoch in epochs}, {epoch.sequence: epoch for epoch in epochs}
     for entry in entries:
         of = entry.transaction
@@ -76,7 +76,7 @@ def _line(
     )
 
 
-def _epochs(pks: set[int | None], numbers: set[int]) -> list[Epoch]:
+def _epochs(pks: set[int], numbers: set[int]) -> list[Epoch]:
     if not pks and not numbers:
         return []
     found = Epoch.objects.filter(pk__in=pks) | Epoch.objects.filter(sequence__in=numbers)

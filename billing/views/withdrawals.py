@@ -71,7 +71,7 @@ def withdrawal_detail(request: HttpRequest, withdrawal_id: UUID) -> HttpResponse
 def withdrawal_status(request: HttpRequest, withdrawal_id: UUID) -> HttpResponse:
     """Fragment of `withdrawal_detail`, refreshed while it moves."""
     found = withdrawals.of_person(withdrawal_id=withdrawal_id, user=person(request))
-    return render(request, "billing/_withdrawal_status.html", {"withdrawal": found, "moving": found.state in MOVING})
+    return render(request, "billing/_withdrawal_status.html", _facts(found))
 
 
 @login_required
@@ -146,11 +146,17 @@ def _page(request: HttpRequest, form: WithdrawForm, status: int = 200) -> HttpRe
 
 def _detail(request: HttpRequest, found: Withdrawal, form: CodeForm, status: int = 200) -> HttpResponse:
     context = {
-        "withdrawal": found,
+        **_facts(found),
         "form": form,
         "method": confirmations.method_for(person(request)),
         "passkey": passkeys.has_one(person(request)),
+    }
+    return render(request, "billing/withdrawal_detail.html", context, status=status)
+
+
+def _facts(found: Withdrawal) -> dict[str, object]:
+    return {
+        "withdrawal": found,
         "moving": found.state in MOVING,
         "cancellable": found.state in withdrawals.CANCELLABLE,
     }
-    return render(request, "billing/withdrawal_detail.html", context, status=status)

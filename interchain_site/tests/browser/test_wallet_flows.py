@@ -75,6 +75,7 @@ def withdraw(page: Page, portal: Site, wallet: BrowserWallet) -> None:
     page.get_by_label("Code").fill(code_in_mail(portal))
     page.get_by_role("button", name="Confirm the withdrawal").click()
     expect(page.locator("#withdrawal-status").get_by_text("Paid", exact=True).first).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("button", name="Cancel the withdrawal")).to_have_count(0)
     look(page, "5-paid")
 
 
