@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from io import StringIO
 from uuid import uuid4
@@ -14,7 +15,7 @@ from django.urls import reverse
 from billing.chain import client
 from billing.chain.errors import ChainUnavailable
 from billing.chain.states import EventState
-from billing.models import Account, ChainEvent, Entry, HeldEarning, Payment, ReconcileRun, Transaction
+from billing.models import Account, ChainEvent, Dispute, Entry, Epoch, HeldEarning, Payment, ReconcileRun, Transaction
 from billing.services import (
     accounts,
     chain_accounts,
@@ -24,6 +25,7 @@ from billing.services import (
     reconcile_ledger,
     reconcile_stripe,
     reserves,
+    topups,
 )
 from billing.services.charges import UsageCharge
 from billing.services.ledger import Line, Posting
@@ -118,8 +120,6 @@ def test_a_deposit_that_is_not_deep_enough_is_explained(books, cast, settings):
 def test_a_payment_that_is_not_deep_enough_is_explained(books, cast, settings):
     settings.ETHEREUM_CONFIRMATIONS = 5
     wallet = cast.owner.wallets.get()
-    from billing.models import Epoch
-
     epoch = Epoch.objects.filter(closed_at__isnull=False).first()
     books.claim_by_stranger(wallet, epoch, 7 * NTC)
     holds(books)
@@ -356,8 +356,6 @@ def test_a_payment_not_heard_of_yet_is_under_way_at_first_and_missing_later(chec
 
 
 def test_a_refund_made_on_stripes_own_pages_is_named_until_it_is_followed(bought, stripe, now):
-    from billing.services import topups
-
     payment = bought()
     charge = stripe.get(f"charges?payment_intent={payment.payment_intent_id}")["data"][0]["id"]
     stripe.act("refund", charge)
@@ -367,13 +365,12 @@ def test_a_refund_made_on_stripes_own_pages_is_named_until_it_is_followed(bought
 
 
 def test_a_dispute_we_do_not_know_is_named(checkout, stripe, now):
-    from billing.services import topups
-
     payment = checkout()
     stripe.pay(payment.session_url, "4000000000000259")
+    give_up_at = time.monotonic() + 10
+    while not stripe.get("disputes")["data"] and time.monotonic() < give_up_at:
+        time.sleep(0.02)
     topups.sync_payment(payment_id=payment.pk, now=now)
-    from billing.models import Dispute
-
     assert stripe_at(now).outcome == CLEAN
     Dispute.objects.all().delete()
     assert any("dispute" in words and "is not known here" in words for words in stripe_at(now).differences)
