@@ -42,7 +42,6 @@ class WalletBuyForm(forms.Form):
         label="Allow the stablecoin by",
         choices=[(PERMIT, "A signature (permit): one transaction"), (APPROVE, "An approval: two transactions")],
         initial=PERMIT,
-        required=False,
         help_text="For stablecoin only. Choose the approval if your wallet or token cannot sign permits.",
     )
     slippage = forms.DecimalField(
@@ -51,7 +50,6 @@ class WalletBuyForm(forms.Form):
         max_value=Decimal(20),
         decimal_places=2,
         initial=Decimal(1),
-        required=False,
         help_text="For ether only. If the price moves further before your transaction is mined, nothing is bought.",
         widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
     )
@@ -61,9 +59,8 @@ class WalletBuyForm(forms.Form):
         return int(self.cleaned_data["ntc"] * money.NANO)
 
     def slippage_basis_points(self) -> int:
-        """Return the limit in hundredths of a percent; 1 % when it was left empty."""
-        found = self.cleaned_data.get("slippage")
-        return 100 if found is None else int(found * 100)
+        """Return the limit in hundredths of a percent."""
+        return int(self.cleaned_data["slippage"] * 100)
 
 
 class DeclarationForm(forms.Form):

@@ -18,6 +18,17 @@ def ntc(units: int | None) -> str:
 
 
 @register.filter
+def ntc_whole(units: int | None) -> str:
+    """A large amount of NTC for a headline: from 1,000 NTC up without decimals, cut and never rounded up."""
+    found = units or 0
+    return (
+        f"{found // money.NANO:,} NTC"
+        if found >= 1_000 * money.NANO or found % money.NANO == 0
+        else money.format_ntc(found)
+    )
+
+
+@register.filter
 def usd(cents: int | None) -> str:
     """US cents as people read them."""
     return money.format_usd_cents(cents or 0)

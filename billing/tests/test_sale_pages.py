@@ -39,9 +39,9 @@ def test_the_rounds_are_table_1(client, db):
     for words in (
         "Interchain demo-able",
         "2017-12-15",
-        "10,000,000.00 NTC",
-        "3,000,000.00 NTC",
-        "7,000,000.00 NTC",
+        "10,000,000 NTC",
+        "3,000,000 NTC",
+        "7,000,000 NTC",
         "No round is open now",
     ):
         assert words in text
@@ -51,8 +51,8 @@ def test_the_open_round_says_sold_left_price_and_the_cap_of_the_next(client, ope
     client.force_login(cast.buyer)
     text = page(client, "sale")
     for words in (
-        "1,234,567.00 NTC sold",
-        "8,765,433.00 NTC",
+        "1,234,567 NTC sold",
+        "8,765,433 NTC",
         "$0.10",
         "≤ $0.30",
         "Buy by card",
@@ -104,7 +104,7 @@ def test_the_token_page_before_and_after_the_chain_was_read(client, db):
 
 def test_the_token_page_shows_the_chain(client, open_sale):
     text = page(client, "token")
-    for words in ("25,000,000.00 NTC", "at block 12", "known when round 3 opens", "nothing observed yet", "Not met"):
+    for words in ("25,000,000 NTC", "at block 12", "known when round 3 opens", "nothing observed yet", "Not met"):
         assert words in text
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
@@ -20,6 +20,7 @@ from billing.sale_forms import APPROVE, PORTAL, DeclarationForm, WalletBuyForm
 from billing.sale_tables import FOUNDERS_UNITS, PRICE_FACTOR, SUPPLY_UNITS
 from billing.services import sale_gates, sale_purchases, sale_wallets, token_facts
 from billing.views.topups import person
+from billing.views.wallet_flow import answers, browser_chain, refuse, wallet_flow
 from interchain_site.core.errors import DomainError, Invalid
 
 
@@ -79,19 +80,17 @@ def sale_wallet_price(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def sale_wallet(request: HttpRequest) -> HttpResponse:
+@wallet_flow
+def sale_wallet(request: HttpRequest) -> dict[str, Any]:
     """The next thing the buyer's wallet has to do (`static/js/wallet.js` asks after each answer)."""
     form = WalletBuyForm(request.POST)
+    if not form.is_valid():
+        raise refuse(form)
     kept: dict[str, Any] = request.session.get("sale_wallet", {})
-    try:
-        if not form.is_valid():
-            raise Invalid(" ".join(str(text) for errors in form.errors.values() for text in errors))
-        answers = {name: request.POST.get(name, "") for name in ("signature", "approval", "hash")}
-        step = sale_wallets.next_step(wish=_wish(request, form), answers=answers, kept=kept, now=timezone.now())
-    except DomainError as error:
-        return JsonResponse(error.as_dict(), status=error.status)
+    found = answers(request, "signature", "approval", "hash")
+    step = sale_wallets.next_step(wish=_wish(request, form), answers=found, kept=kept, now=timezone.now())
     request.session["sale_wallet"] = kept
-    return JsonResponse(step)
+    return step
 
 
 @login_required
@@ -178,9 +177,11 @@ def _wish(request: HttpRequest, form: WalletBuyForm) -> sale_wallets.Wish:
 def _sale_page(
     request: HttpRequest, form: BuyForm, *, declaration: DeclarationForm | None = None, status: int = 200
 ) -> HttpResponse:
+    cards = queries.round_cards(timezone.now())
     context: dict[str, object] = {
-        "rounds": queries.round_cards(timezone.now()),
+        "rounds": cards,
         "open_round": sale_purchases.open_round(),
+        "open_card": next((card for card in cards if card.state == "open"), None),
         "facts": token_facts.current(),
         "form": form,
         "wallet_form": WalletBuyForm(),
@@ -188,7 +189,7 @@ def _sale_page(
         "most": settings.DESK_MAX_CENTS,
         "locked_seconds": settings.QUOTE_LOCK_SECONDS,
         "price_factor": PRICE_FACTOR,
-        "chain_id": hex(settings.ETHEREUM_CHAIN_ID),
+        "chain": browser_chain(),
         "rules": sale_gates.rules(),
     }
     if request.user.is_authenticated:

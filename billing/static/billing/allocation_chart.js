@@ -25,7 +25,7 @@
   const chart = new Chart(canvas, {
     type: "bar",
     data: {
-      labels: shares.map((share) => share.name),
+      labels: shares.map((share) => (window.innerWidth < 600 ? share.name.split(" ") : share.name)),
       datasets: [{ data: shares.map((share) => share.percent), borderRadius: 4, maxBarThickness: 28 }],
     },
     options: {
