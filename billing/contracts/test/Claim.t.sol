@@ -121,6 +121,12 @@ contract ClaimTest is Scene {
         --shown.claimableAt;
         refuses(wrong);
         _claim(shown, 10, 5);
+        for (uint256 bit = 40; bit < 64; ++bit) {
+            shown = _copy(epoch);
+            shown.claimableAt += uint64(1 << bit);
+            refuses(wrong);
+            _claim(shown, 10, 5);
+        }
     }
 
     function testFuzz_NobodyCanShowAVetoedEpoch(uint64 claimableAt) public {
