@@ -79,7 +79,7 @@ def withdrawal_status(request: HttpRequest, withdrawal_id: UUID) -> HttpResponse
 def withdrawal_passkey(request: HttpRequest, withdrawal_id: UUID) -> HttpResponse:
     """Confirm with a passkey used since the withdrawal was asked for; without one, go and use it."""
     found = withdrawals.of_person(withdrawal_id=withdrawal_id, user=person(request))
-    if not passkeys.used_since(request, found.asked_at):
+    if not passkeys.used_since(request, found.asked_at, now=timezone.now()):
         return redirect(passkeys.ask_url(request.get_full_path()))
     confirmations.accept(subject=withdrawals.subject(found), user=person(request), by="passkey", now=timezone.now())
     withdrawals.reserve(withdrawal_id=withdrawal_id, by=person(request), now=timezone.now())
