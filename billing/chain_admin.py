@@ -64,6 +64,7 @@ class EpochAdmin(ReadOnlyAdmin):
 @admin.register(UsageStatement)
 class UsageStatementAdmin(ReadOnlyAdmin):
     list_display = ("key", "sha256", "created_at", "epoch")
+    readonly_fields = ("document",)
     search_fields = ("key", "sha256")
     list_select_related = ("epoch",)
     show_full_result_count = False

@@ -18,6 +18,24 @@ class Migration(migrations.Migration):
 
     operations: ClassVar[list[Operation]] = [
         migrations.CreateModel(
+            name='UsageDocument',
+            fields=[
+                ('sha256', models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ('text', models.TextField(help_text='Canonical JSON (RFC 8785).')),
+            ],
+        ),
+        migrations.RunSQL(
+            'INSERT INTO billing_usagedocument (sha256, text)'
+            ' SELECT sha256, MIN(document) FROM billing_usagestatement GROUP BY sha256',
+            migrations.RunSQL.noop,
+        ),
+        migrations.RemoveField(model_name='usagestatement', name='document'),
+        migrations.AlterField(
+            model_name='usagestatement',
+            name='sha256',
+            field=models.CharField(db_index=True, help_text='Of its `UsageDocument`.', max_length=64),
+        ),
+        migrations.CreateModel(
             name='ReconcileRun',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

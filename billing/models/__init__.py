@@ -7,7 +7,7 @@ from billing.models.desk import DeskRate, Quote
 from billing.models.ledger import Account, Currency, EarningsDay, Entry, HeldEarning, Transaction
 from billing.models.payment import Dispute, Payment, StripeEvent
 from billing.models.reserves import ReconcileRun, ReserveLeaf, ReserveSnapshot
-from billing.models.settlement import Claim, Epoch, PayoutLeaf, UsageStatement
+from billing.models.settlement import Claim, Epoch, PayoutLeaf, UsageDocument, UsageStatement
 from billing.models.token_sale import (
     SaleAsset,
     SaleDeclaration,
@@ -63,6 +63,7 @@ __all__ = [
     "TokenFacts",
     "Transaction",
     "UnassignedDeposit",
+    "UsageDocument",
     "UsageStatement",
     "Wallet",
     "WalletChallenge",

@@ -106,8 +106,7 @@ class UsageStatement(models.Model):
     """Evidence of a charge, as canonical JSON. Its SHA-256 is a leaf of the next epoch's usage tree. Never edited."""
 
     key = models.CharField(max_length=200, unique=True)
-    document = models.TextField(help_text="Canonical JSON (RFC 8785), exactly the bytes that are hashed.")
-    sha256 = models.CharField(max_length=64, db_index=True)
+    sha256 = models.CharField(max_length=64, db_index=True, help_text="Of its `UsageDocument`.")
     meters = models.CharField(
         max_length=200, blank=True, help_text="What was used of each meter, whole base units separated by spaces."
     )
@@ -116,6 +115,21 @@ class UsageStatement(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def document(self) -> str:
+        """Canonical JSON (RFC 8785), exactly the bytes that are hashed."""
+        return UsageDocument.objects.get(pk=self.sha256).text
+
+
+class UsageDocument(models.Model):
+    """The bytes behind a statement's hash, kept apart from it: an epoch is given to 100,000 statements without moving them."""
+
+    sha256 = models.CharField(max_length=64, primary_key=True)
+    text = models.TextField(help_text="Canonical JSON (RFC 8785).")
+
+    def __str__(self) -> str:
+        return self.sha256
 
 
 class Claim(models.Model):

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from billing.errors import IdempotencyConflict
-from billing.models import UsageStatement
+from billing.models import UsageDocument, UsageStatement
 from interchain_site.core.canonical import canonical_json, sha256_hex
 
 BATCH = 1_000
@@ -38,9 +38,14 @@ def record_statements(*, drafts: Sequence[StatementDraft], now: datetime) -> Non
         TypeError: a document holds a float.
     """
     rows: dict[str, UsageStatement] = {}
-    for row in (_row(draft, now) for draft in drafts):
+    documents: dict[str, UsageDocument] = {}
+    for draft in drafts:
+        text = canonical_json(draft.document)
+        row = _row(draft, sha256_hex(text), now)
+        documents[row.sha256] = UsageDocument(sha256=row.sha256, text=text.decode())
         if rows.setdefault(row.key, row).sha256 != row.sha256:
             raise IdempotencyConflict(f"The statement {row.key} comes twice with different contents.")
+    UsageDocument.objects.bulk_create(documents.values(), batch_size=BATCH, ignore_conflicts=True)
     UsageStatement.objects.bulk_create(rows.values(), batch_size=BATCH, ignore_conflicts=True)
     keys = list(rows)
     for start in range(0, len(keys), BATCH):
@@ -50,7 +55,6 @@ def record_statements(*, drafts: Sequence[StatementDraft], now: datetime) -> Non
             raise IdempotencyConflict(f"The statement {changed[0]} was recorded before with another content.")
 
 
-def _row(draft: StatementDraft, now: datetime) -> UsageStatement:
-    text = canonical_json(draft.document)
+def _row(draft: StatementDraft, sha256: str, now: datetime) -> UsageStatement:
     meters = " ".join(map(str, draft.meters))
-    return UsageStatement(key=draft.key, document=text.decode(), sha256=sha256_hex(text), meters=meters, created_at=now)
+    return UsageStatement(key=draft.key, sha256=sha256, meters=meters, created_at=now)
