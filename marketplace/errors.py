@@ -39,6 +39,16 @@ class WrongState(Conflict):
     message = "The app is in a state in which this cannot be done."
 
 
+class TooMuchToBill(DomainError):
+    """What a lease is said to have used costs more than any ledger entry can hold; it is not charged at all."""
+
+    code = "too_much_to_bill"
+    message = (
+        "Its use cannot be charged: what its device reports costs more than any bill can hold, so the numbers must be "
+        "wrong. Nothing of it was charged, and staff look into it. Start the app again to go on with a fresh meter."
+    )
+
+
 class NotEnoughNTC(DomainError):
     code, status = "not_enough_ntc", 402
     message = "Your balance does not cover one hour of what this app is expected to use."

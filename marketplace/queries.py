@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, F, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 
 from interchain_site.core.models import User
@@ -135,10 +135,14 @@ def periods_of(deployment: Deployment) -> list[ChargePeriod]:
 
 
 def measured_burn(deployment_ids: Iterable[UUID], now: datetime) -> dict[UUID, int]:
-    """Return nano-dollars per hour, without commission, of each deployment charged within the last hour."""
+    """Return nano-dollars per hour, without commission, of each deployment charged within the last hour.
+
+    Of one at rest only what came after its stop counts: what it burned while it ran says nothing of its data's cost.
+    """
     since = now - timedelta(seconds=BURN_WINDOW_SECONDS)
     rows = (
         Charge.objects.filter(deployment_id__in=list(deployment_ids), at__gt=since)
+        .filter(~Q(deployment__state__in=AT_REST) | Q(since__gte=F("deployment__state_changed_at")))
         .order_by()
         .values("deployment_id")
         .annotate(nano=Sum("nano_usd"), spent=Sum("seconds"))

@@ -9,13 +9,13 @@ from typing import Any
 
 from billing import money
 from billing.errors import NoRate
-from billing.queries import available_units, rate_in_force
+from billing.queries import Balances, available_units, balances, rate_in_force
 from interchain_site.core.templatetags.ui import duration
 from marketplace import policies, pricing, queries
 from marketplace.estimates import Estimate, ExpectedUse, estimate
 from marketplace.models import App, Charge, ChargePeriod, Deployment
-from marketplace.services.affordability import hour_in_units
-from marketplace.states import ASKED_TO_RUN, DeploymentState
+from marketplace.services.affordability import hour_in_units, missing_units
+from marketplace.states import ASKED_TO_RUN, AT_REST, DeploymentState, Desired
 from nodes import queries as nodes_queries
 from nodes.agent.protocol import Meter
 from nodes.queries import LeaseSummary
@@ -78,6 +78,7 @@ class AppScreen:
     burn_nano_usd: int
     burn_is_measured: bool
     available_units: int
+    missing_units: int  # what must be bought until what grace has stopped runs again; 0 when nothing is
     seconds_left: int | None
     version: str
     can: dict[str, bool]
@@ -99,6 +100,8 @@ class AppScreen:
     def burn_hint(self) -> str:
         if not self.burn_nano_usd:
             return "Nothing while it does not run"
+        if self.deployment is not None and self.deployment.state in AT_REST:
+            return "For the data it keeps while it is stopped"
         return "Measured, over the last hour at most" if self.burn_is_measured else "As you expected; not measured yet"
 
     @property
@@ -125,7 +128,8 @@ def app_screen(app: App, *, by: Any, now: datetime) -> AppScreen:
     live = deployment if deployment is not None and deployment.state != DeploymentState.DELETED else None
     periods = queries.periods_of(deployment) if deployment is not None else []
     burn, measured = _burn(live, now)
-    available = available_units(app.publisher_id)
+    balance = balances(app.publisher_id)
+    available = balance.available
     events = deployment.events.count() if deployment is not None else 0
     return AppScreen(
         app=app,
@@ -135,6 +139,7 @@ def app_screen(app: App, *, by: Any, now: datetime) -> AppScreen:
         burn_nano_usd=burn,
         burn_is_measured=measured,
         available_units=available,
+        missing_units=_missing(live, balance, now),
         seconds_left=_seconds_left(available, burn, now),
         version=f"{deployment.state if deployment else 'none'}-{events}-{sum(row.step for row in periods)}-{available}",
         can={
@@ -231,12 +236,23 @@ def _url(deployment: Deployment | None, lease: LeaseSummary | None) -> str:
 
 
 def _burn(deployment: Deployment | None, now: datetime) -> tuple[int, bool]:
-    if deployment is None or deployment.state not in ASKED_TO_RUN:
+    if deployment is None or deployment.state not in (*ASKED_TO_RUN, *AT_REST):
         return 0, False
     measured = queries.measured_burn([deployment.pk], now).get(deployment.pk)
+    if measured is None and deployment.state in AT_REST:
+        return 0, False
     if measured is None:
         return deployment.expected_nano_usd_per_hour, False
     return measured + money.commission_units(measured)[0], True
+
+
+def _missing(deployment: Deployment | None, balance: Balances, now: datetime) -> int:
+    if deployment is None or deployment.grace_started_at is None or deployment.desired != Desired.RUNNING:
+        return 0
+    try:
+        return missing_units(hour_in_units(deployment.expected_nano_usd_per_hour, now), balance)
+    except NoRate:
+        return 0
 
 
 def _seconds_left(available: int, burn: int, now: datetime) -> int | None:

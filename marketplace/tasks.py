@@ -26,6 +26,7 @@ def charge() -> None:
         except Busy as error:  # the next run takes up where this one stopped
             log.warning("charging_busy", reason=error.message)
             return
+        enforcement.stop_unbillable(lease_ids=passed.unbillable)
         enforcement.enforce(publisher_ids=passed.publishers)
         if not passed.more:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from billing import money
-from billing.queries import available_units, rate_in_force
+from billing.queries import Balances, balances, rate_in_force
 from marketplace import queries
 from marketplace.errors import NotEnoughNTC
 from marketplace.estimates import ExpectedUse, estimate
@@ -34,10 +34,18 @@ def check_hour_is_covered(*, publisher_id: int, nano_usd_per_hour: int, now: dat
     Raises:
         NotEnoughNTC: with how much is missing. NoRate.
     """
-    needed, available = hour_in_units(nano_usd_per_hour, now), available_units(publisher_id)
-    if available <= 0 or available < needed:
-        short = max(needed - available, 1)
+    needed, balance = hour_in_units(nano_usd_per_hour, now), balances(publisher_id)
+    short = missing_units(needed, balance)
+    if short:
+        owing = f" and owe {money.format_ntc(balance.owed)}, which is repaid first" if balance.owed else ""
         raise NotEnoughNTC(
-            f"One hour is expected to cost {money.format_ntc(needed)} and you have {money.format_ntc(available)}. "
-            f"Buy {money.format_ntc(short)} or more, or expect less use, then try again."
+            f"One hour is expected to cost {money.format_ntc(needed)} and you have {money.format_ntc(balance.available)}"
+            f"{owing}. Buy {money.format_ntc(short)} or more, or expect less use, then try again."
         )
+
+
+def missing_units(needed: int, balance: Balances) -> int:
+    """Return how much NTC somebody must buy until `needed` is there, debts repaid; 0 when it is there."""
+    if balance.available > 0 and balance.available >= needed:
+        return 0
+    return max(needed - balance.available, 1) + balance.owed

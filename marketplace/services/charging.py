@@ -27,9 +27,12 @@ from billing.errors import NoRate
 from billing.queries import rate_in_force
 from billing.services import charges as billing_charges
 from billing.services.charges import UsageCharge
+from billing.services.ledger import MAX_AMOUNT
 from billing.services.statements import record_statements
+from interchain_site.core import alerts
 from interchain_site.core.errors import Busy
 from marketplace import pricing
+from marketplace.errors import TooMuchToBill
 from marketplace.models import Charge, ChargeCursor, ChargePeriod
 from marketplace.services import new_prices, periods, usage_statements
 from nodes import evidence
@@ -64,10 +67,11 @@ class Step:
 
 @dataclass
 class Passed:
-    """What a pass did. The balances of `publishers` moved."""
+    """What a pass did. The balances of `publishers` moved; what the leases in `unbillable` are said to have used cannot be charged."""
 
     leases: int = 0
     publishers: set[int] = field(default_factory=set)
+    unbillable: set[UUID] = field(default_factory=set)
     more: bool = False
 
 
@@ -108,6 +112,9 @@ def next_step(period: ChargePeriod, totals: Mapping[Meter, int], prices: pricing
     """Return what a period is to be charged now that its lease used `totals`; None when nothing was used since.
 
     Pure. A total below the one charged counts as no use.
+
+    Raises:
+        TooMuchToBill: no column or ledger entry could hold it.
     """
     before = pricing.from_json(period.totals)
     reached = {meter: max(totals.get(meter, 0), before.get(meter, 0)) for meter in Meter}
@@ -118,6 +125,9 @@ def next_step(period: ChargePeriod, totals: Mapping[Meter, int], prices: pricing
     nano_usd = cost - period.nano_usd
     owner_units, carry = money.ntc_units_for_nano_usd(nano_usd, rate, period.carry_atto_usd)
     commission, commission_carry = money.commission_units(owner_units, period.commission_carry)
+    paid = owner_units + commission + period.owner_units + period.commission_units
+    if max(cost, paid, *used.values()) >= MAX_AMOUNT:
+        raise TooMuchToBill
     return Step(period, reached, used, nano_usd, owner_units, commission, carry, commission_carry)
 
 
@@ -133,13 +143,31 @@ def _charge(lease_ids: Sequence[UUID], *, now: datetime) -> Passed:
             return _charge_together(lease_ids, now=now)
     except (NoRate, Busy, OperationalError, InterfaceError):
         raise
+    except TooMuchToBill:
+        if len(lease_ids) == 1:
+            log.warning("lease_too_much_to_bill", lease=str(lease_ids[0]))
+            return Passed(unbillable={lease_ids[0]})
     except Exception:
         if len(lease_ids) == 1:
             log.exception("lease_cannot_be_charged", lease=str(lease_ids[0]))
+            _alert(lease_ids[0])
             return Passed()
     half = len(lease_ids) // 2
     first, rest = _charge(lease_ids[:half], now=now), _charge(lease_ids[half:], now=now)
-    return Passed(leases=first.leases + rest.leases, publishers=first.publishers | rest.publishers)
+    return Passed(
+        leases=first.leases + rest.leases,
+        publishers=first.publishers | rest.publishers,
+        unbillable=first.unbillable | rest.unbillable,
+    )
+
+
+def _alert(lease_id: UUID) -> None:
+    alerts.raise_alert(
+        code="lease_not_charged",
+        subject=f"lease:{lease_id}",
+        message="The use of a lease cannot be charged, for a reason that is a fault of ours. It goes on running.",
+        mend="Read “lease_cannot_be_charged” in the worker's log. What it used is charged once that is mended.",
+    )
 
 
 def _charge_together(lease_ids: Sequence[UUID], *, now: datetime) -> Passed:

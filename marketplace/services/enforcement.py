@@ -18,13 +18,15 @@ from django.db.models import F
 from django.utils import timezone
 
 from billing import money
-from billing.queries import available_of_many, rate_in_force
-from interchain_site.core import audit
+from billing.errors import NoRate
+from billing.queries import available_of_many, balances, rate_in_force
+from interchain_site.core import alerts, audit
 from interchain_site.core.errors import DomainError
 from marketplace import emails, queries
-from marketplace.errors import NotEnoughNTC
+from marketplace.errors import NotEnoughNTC, TooMuchToBill
 from marketplace.models import BalanceWatch, Deployment
 from marketplace.services import deployments, wiping
+from marketplace.services.affordability import hour_in_units, missing_units
 from marketplace.services.history import move, note
 from marketplace.states import ASKED_TO_RUN, AT_REST, DeploymentState, Desired
 
@@ -42,8 +44,7 @@ def enforce(*, publisher_ids: Collection[int], now: datetime | None = None) -> N
     for deployment in costing:
         if available[deployment.app.publisher_id] <= 0:
             guarded(stop_for_balance, deployment, now)
-    running = [deployment for deployment in costing if deployment.asked_to_run]
-    _warn([deployment for deployment in running if available[deployment.app.publisher_id] > 0], available, now)
+    _warn([deployment for deployment in costing if available[deployment.app.publisher_id] > 0], available, now)
 
 
 @transaction.atomic
@@ -71,8 +72,52 @@ def stop_for_balance(deployment_id: UUID, now: datetime) -> None:
         subject=f"{deployment.app.name} {'will be wiped' if at_rest else 'was stopped'}: your balance is used up",
         now=now,
         deployment=deployment,
+        missing=missing_to_run(deployment, now),
     )
     audit.record("app_stopped_at_zero", subject=f"deployment:{deployment.pk}")
+
+
+def missing_to_run(deployment: Deployment, now: datetime) -> int:
+    """Return how much NTC its publisher must buy for an hour of a deployment; 0 if none, or while there is no rate."""
+    try:
+        needed = hour_in_units(deployment.expected_nano_usd_per_hour, now)
+    except NoRate:
+        return 0
+    return missing_units(needed, balances(deployment.app.publisher_id))
+
+
+def stop_unbillable(*, lease_ids: Collection[UUID], now: datetime | None = None) -> None:
+    """Stop what is said to have used more than can be charged, say why, and tell staff. Repeating it does no harm."""
+    now = now or timezone.now()
+    for lease_id in lease_ids:
+        for deployment in Deployment.objects.filter(charge_periods__lease_id=lease_id).distinct():
+            guarded(_stop_unbillable, deployment, now)
+        alerts.raise_alert(
+            code="lease_too_much_to_bill",
+            subject=f"lease:{lease_id}",
+            message="A device reports more use of a lease than can be charged. Its app was stopped; nothing of it was charged.",
+            mend="Look at the device's readings in the admin; if they are false, revoke the device.",
+        )
+
+
+@transaction.atomic
+def _stop_unbillable(deployment_id: UUID, now: datetime) -> None:
+    deployment = deployments.lock(deployment_id)
+    if deployment is None or not deployment.asked_to_run:
+        return
+    deployments.close_unfinished(deployment, by=None)
+    words = TooMuchToBill.message
+    told: dict[str, Any] = {"reason": TooMuchToBill.code, "message": words, "desired": Desired.STOPPED}
+    move(deployment, _S.FAILED, kind="failed", words=words, now=now, **told)
+    emails.owe(
+        key=f"unbillable:{deployment.lease_id}",
+        user=deployment.app.publisher,
+        template="too_much_to_bill",
+        subject=f"{deployment.app.name} was stopped: its use cannot be charged",
+        now=now,
+        deployment=deployment,
+    )
+    audit.record("app_stopped_unbillable", subject=f"deployment:{deployment.pk}", lease=str(deployment.lease_id))
 
 
 def credited(*, publisher_id: int, now: datetime | None = None) -> None:
@@ -110,11 +155,26 @@ def _resume_one(deployment_id: UUID, now: datetime) -> None:
         if deployment.message != error.message:
             Deployment.objects.filter(pk=deployment.pk).update(message=error.message)
             note(deployment, kind="not_restarted", words=f"Not restarted yet. {error.message}", now=now)
+        _tell_too_little(deployment, error.message, now)
     except DomainError as error:
         deployment.refresh_from_db()
         if deployment.state == _S.GRACE:
             clear |= {"message": error.message, "reason": error.code}
             move(deployment, _S.WAITING, kind="waiting", words=error.message, now=now, **clear)
+
+
+def _tell_too_little(deployment: Deployment, words: str, now: datetime) -> None:
+    """Say by mail, once for each time NTC came in, how much is still missing."""
+    available = balances(deployment.app.publisher_id).available
+    emails.owe(
+        key=f"too_little:{deployment.pk}:{deployment.grace_started_at}:{available}",
+        user=deployment.app.publisher,
+        template="too_little",
+        subject=f"{deployment.app.name} is not restarted yet: too little NTC for an hour",
+        now=now,
+        deployment=deployment,
+        words=words,
+    )
 
 
 def end_graces(*, now: datetime | None = None) -> None:
@@ -146,10 +206,10 @@ def _end_grace(deployment_id: UUID, now: datetime) -> None:
     audit.record("grace_ended", subject=f"deployment:{deployment.pk}")
 
 
-def _warn(running: Sequence[Deployment], available: Mapping[int, int], now: datetime) -> None:
-    hours = hours_left(running, available, now)
+def _warn(costing: Sequence[Deployment], available: Mapping[int, int], now: datetime) -> None:
+    hours = hours_left(costing, available, now)
     watches = {watch.publisher_id: watch for watch in BalanceWatch.objects.filter(publisher_id__in=list(hours))}
-    people = {deployment.app.publisher_id: deployment.app.publisher for deployment in running}
+    people = {deployment.app.publisher_id: deployment.app.publisher for deployment in costing}
     for publisher_id, left in hours.items():
         crossed = min((hour for hour in settings.BALANCE_WARNING_HOURS if left < hour), default=None)
         warned = watches[publisher_id].warned_hours if publisher_id in watches else None
@@ -169,14 +229,15 @@ def _warn(running: Sequence[Deployment], available: Mapping[int, int], now: date
                 now=now,
                 hours=crossed,
                 available=available[publisher_id],
+                running=any(row.asked_to_run for row in costing if row.app.publisher_id == publisher_id),
             )
 
 
-def hours_left(running: Sequence[Deployment], available: Mapping[int, int], now: datetime) -> dict[int, Fraction]:
+def hours_left(costing: Sequence[Deployment], available: Mapping[int, int], now: datetime) -> dict[int, Fraction]:
     """Return per publisher how many hours the balance lasts at the last hour's burn; people who burn nothing are absent."""
-    burn = queries.measured_burn([deployment.pk for deployment in running], now)
+    burn = queries.measured_burn([deployment.pk for deployment in costing], now)
     per_publisher: dict[int, int] = {}
-    for deployment in running:
+    for deployment in costing:
         publisher_id = deployment.app.publisher_id
         per_publisher[publisher_id] = per_publisher.get(publisher_id, 0) + burn.get(deployment.pk, 0)
     burning = {publisher_id: nano for publisher_id, nano in per_publisher.items() if nano > 0}
