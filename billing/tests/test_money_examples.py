@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from billing import money
-from billing.models import Account, Dispute, Entry, Payment, Transaction
-from billing.services import accounts, charges, desk, ledger, topups
+from billing.models import Account, Dispute, Entry, Payment, Transaction, UnassignedDeposit
+from billing.services import accounts, chain_accounts, charges, deposits, desk, ledger, topups
 from billing.services.charges import UsageCharge
 from billing.services.ledger import Line, Posting
+from billing.tests.test_deposits import NOBODYS, event
+from billing.tests.withdrawing import fund, withdraw
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "money.md"
 NTC = 10**9
@@ -101,6 +103,32 @@ def test_refund_of_spent_ntc_and_repaying(bought, spend, cast, people, now):
     assert last_posting() == expected("repay", people)
 
 
+def _at_transaction(**filters: object) -> set[tuple[int, int]]:
+    newest = Transaction.objects.filter(**filters).latest("id")
+    return set(Entry.objects.filter(transaction=newest).values_list("account_id", "amount"))
+
+
+def test_deposits(fake, cast, people, now):
+    deposits.book(event(fake, chain_accounts.reference_of(user=cast.publisher), 7), now=now)
+    assert last_posting() == expected("deposit", people)
+    deposits.book(event(fake, NOBODYS, 7, number=2), now=now)
+    assert last_posting() == expected("deposit-unassigned", people)
+    waiting = UnassignedDeposit.objects.get()
+    deposits.assign(deposit_id=waiting.pk, user=cast.publisher, by=cast.staff, now=now)
+    assert last_posting() == expected("deposit-assigned", people)
+
+
+def test_a_withdrawal(fake, cast, people):
+    fund(fake, cast.publisher, 100)
+    withdraw(fake, cast.publisher, 40)
+    assert last_posting() == expected("withdrawal", people)
+    fake.settle()
+    for _ in range(3):
+        fake.round(later=1)
+    assert _at_transaction(kind="withdrawal_settled") == expected("withdrawal-settled", people)
+    assert last_posting() == expected("withdrawal-paid", people)
+
+
 @pytest.mark.parametrize(("button", "name"), [("lose", "dispute-lost"), ("win", "dispute-won")])
 def test_disputes(bought, spend, stripe, people, now, button, name):
     payment: Payment = bought(1000)
@@ -177,3 +205,16 @@ def test_every_account_of_the_document_exists(db):
     assert kinds
     assert kinds <= accounts.USER_KINDS | accounts.PLATFORM_KINDS
     assert not Account.objects.exists()
+
+
+def test_the_token_sale(people, cast, db, settings, chain_settings, stripe):
+    from billing.tests.saling import fake_shop
+
+    shop = fake_shop(settings, stripe)
+    shop.open(Decimal("0.10"))
+    purchase = shop.pay(shop.checkout(cast.buyer, cents=1000))
+    assert last_posting() == expected("sale-paid", people)
+    shop.turn(3)
+    assert last_posting() == expected("sale-delivered", people)
+    topups.refund_payment(payment_id=purchase.payment_id, cents=400, by=cast.staff, now=shop.now)
+    assert last_posting() == expected("sale-refund", people)
