@@ -1,11 +1,27 @@
-"""Staff look at devices, leases and readings; nothing here is edited by hand."""
+"""Staff look at devices, leases and readings; by hand they change only how many devices get a version of the agent."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from django.contrib import admin
+from django.http import HttpRequest
 
 from interchain_site.core.admin import ReadOnlyAdmin
-from nodes.models import Device, GatewayCount, Lease, MeterTotal, ReadingBatch, WipeReceipt
+from interchain_site.core.models import User
+from nodes.models import (
+    AgentRelease,
+    Device,
+    DeviceKey,
+    GatewayCount,
+    Lease,
+    MeterTotal,
+    ReadingBatch,
+    ReleaseKey,
+    WipeReceipt,
+)
+from nodes.services import releases
+from nodes.states import DeviceState
 
 
 @admin.register(Device)
@@ -14,6 +30,45 @@ class DeviceAdmin(ReadOnlyAdmin):
     list_filter = ("state", "region")
     list_select_related = ("owner",)
     search_fields = ("name", "owner__email", "id")
+
+
+@admin.register(AgentRelease)
+class AgentReleaseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Staff say how many of a hundred devices should run a version; everything else was signed."""
+
+    list_display = ("version", "percent", "devices", "failures", "created_at")
+    fields = ("version", "percent", "sha256", "size", "key", "created_at")
+    readonly_fields = ("version", "sha256", "size", "key", "created_at")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: AgentRelease, form: Any, change: bool) -> None:
+        release = AgentRelease.objects.get(pk=obj.pk)
+        releases.set_percent(release=release, percent=obj.percent, by=cast(User, request.user))
+
+    @admin.display(description="devices that run it")
+    def devices(self, release: AgentRelease) -> int:
+        return Device.objects.filter(agent_version=release.version).exclude(state=DeviceState.REVOKED).count()
+
+    @admin.display(description="devices where it did not come up")
+    def failures(self, release: AgentRelease) -> int:
+        return Device.objects.filter(update_failure__startswith=f"{release.version} ").count()
+
+
+@admin.register(ReleaseKey)
+class ReleaseKeyAdmin(ReadOnlyAdmin):
+    list_display = ("public_key", "created_at")
+
+
+@admin.register(DeviceKey)
+class DeviceKeyAdmin(ReadOnlyAdmin):
+    list_display = ("device", "public_key", "began_at", "ended_at")
+    list_select_related = ("device",)
+    search_fields = ("device__name", "device__id", "public_key")
 
 
 @admin.register(Lease)

@@ -15,6 +15,7 @@ from interchain_site.core.models import User
 from nodes.agent.protocol import Action, Desired, DesiredLease, Meter, Mode
 from nodes.errors import NotFound
 from nodes.models import Device, Lease, MeterTotal
+from nodes.services import releases
 from nodes.services.routes import url_of
 from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState
 
@@ -115,6 +116,7 @@ def desired_of(device: Device) -> Desired:
         limits=device.both_limits[0],
         mode=_MODES.get(DeviceState(device.state), Mode.OPEN),
         new_key=device.new_key_wanted,
+        release=release.version if (release := releases.wanted_by(device)) else "",
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nodes.agent import __version__, owner, protocol
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
-from nodes.agent.errors import AgentError
+from nodes.agent.errors import AgentError, SetupError
 
 if TYPE_CHECKING:
     from nodes.agent.server_api import Portal
@@ -98,6 +98,18 @@ def run(parsed: argparse.Namespace) -> int:
     signal.signal(signal.SIGUSR2, lambda *_: node.awake())
     node.run()
     return 0
+
+
+def start(parsed: argparse.Namespace) -> int:
+    """Enrol if this is the first time, then run: what a container of the agent does."""
+    home = Home(Path(parsed.home))
+    if not home.config.exists():
+        if not parsed.portal or not parsed.token:
+            raise SetupError("This device is not enrolled. Give --portal and --token, from the device's page.")
+        code = enrol(parsed)
+        if code:
+            return code
+    return run(parsed)
 
 
 def _why() -> protocol.Goodbye:
@@ -215,6 +227,22 @@ def _drain_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--wait", action="store_true", help="return when nothing runs here any more")
 
 
+def _uninstall_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub.add_argument("--keep-volumes", action="store_true", help="leave apps' data where it is")
+
+
+def _service_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--units", action="store_true", help="also write and start the systemd service")
+
+
+def _start_arguments(sub: argparse.ArgumentParser) -> None:
+    _enrol_arguments(sub)
+    for action in sub._actions:
+        if action.dest in ("portal", "token"):
+            action.required, action.default = False, ""
+
+
 def _logs_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-n", "--lines", type=int, default=100)
     sub.add_argument("-f", "--follow", action="store_true")
@@ -232,4 +260,8 @@ COMMANDS = (
     ("limits", owner.show_limits, _limits_arguments),
     ("rotate-key", owner.rotate_key, None),
     ("logs", owner.logs, _logs_arguments),
+    ("uninstall", owner.uninstall, _uninstall_arguments),
+    ("start", start, _start_arguments),
+    ("service", owner.install_service, _service_arguments),
+    ("selftest", owner.selftest, None),
 )

@@ -12,6 +12,7 @@ from nodes.agent.engine import Engine, EngineError
 from nodes.agent.errors import Cancelled, LeaseError
 from nodes.agent.protocol import Image, Reason
 
+LOADED = "loaded"  # file in the archives' folder: one name a line
 TAG = "interchain"  # repository of the names we give to loaded archives
 Fetch = Callable[[Image, Path, threading.Event], None]
 
@@ -57,6 +58,11 @@ class Images:
             )
         return self._inspect(image.reference) or self._pull(image.reference, cancelled)
 
+    def _note(self, name: str) -> None:
+        """Remember that this image came with us, so that an uninstall takes it along."""
+        with (self._folder / LOADED).open("a") as out:
+            out.write(f"{name}\n")
+
     def remove(self, image: Image) -> None:
         """Take our name off the image; Docker drops its layers unless something else uses them."""
         name = _tag(image) if image.archive_sha256 else image.reference
@@ -93,6 +99,7 @@ class Images:
             path.unlink(missing_ok=True)
         repository, _, tag = _tag(image).partition(":")
         self._engine.call("POST", f"/images/{loaded or image.image_id}/tag", query={"repo": repository, "tag": tag})
+        self._note(_tag(image))
         found = self._inspect(_tag(image))
         if found is None:
             raise LeaseError(Reason.DEVICE_ERROR, "Docker loaded the archive but does not have its image.")
@@ -104,6 +111,7 @@ class Images:
                 _stop_if(cancelled)
         except EngineError as error:
             raise _pull_failure(reference, error) from error
+        self._note(reference)
         found = self._inspect(reference)
         # What it takes unpacked, which is more than what came: the registry does not say how much that was.
         self._downloaded(

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes this computer an Interchain device. Run as root: apps are kept off your network by firewall rules only root can set.
-# Undo with: systemctl disable --now interchain-node; rm -rf /opt/interchain-node /etc/systemd/system/interchain-node.service
+# Undo all of it with: interchain-node uninstall
 set -eu
 
 # The portal writes these two when it hands this script out.
@@ -10,20 +10,30 @@ TOKEN='__TOKEN__'
 say() { printf '%s\n' "$*"; }
 fail() { printf 'Not installed: %s\n' "$*" >&2; exit 1; }
 
+# check NAME COMMAND FOUND MISSING MEND: what is found ticks on the device's page; what is missing ends the installation.
+check() {
+    if sh -c "$2" >/dev/null 2>&1; then tell "$1" true "$3" ""; else tell "$1" false "$4" "$5"; fail "$4 $5"; fi
+}
+tell() {
+    command -v curl >/dev/null || return 0
+    words=$(printf '%s' "$3" | tr -d '"\\')
+    body="{\"token\":\"$TOKEN\",\"checks\":[{\"name\":\"$1\",\"ok\":$2,\"message\":\"$words\",\"mend\":\"$4\"}]}"
+    curl -fsS -m 5 -o /dev/null -H 'Content-Type: application/json' -d "$body" "$PORTAL/api/node/v1/install-checks" 2>/dev/null || true
+}
+
 if [ "$(id -u)" = 0 ]; then BASE=${INTERCHAIN_NODE_DIR:-/opt/interchain-node}; else BASE=${INTERCHAIN_NODE_DIR:-$HOME/.interchain-node}; fi
 HOME_DIR=$BASE/home
 
 say "1/5  Looking at this computer"
-[ "$(uname -s)" = Linux ] || fail "Interchain devices run Linux; this is $(uname -s)."
-[ "$(id -u)" = 0 ] || fail "root is needed to keep apps off your network. Put 'sudo' before 'sh' and try again."
-command -v python3 >/dev/null || fail "Python is missing. Type: apt-get install python3 python3-venv"
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' || fail "Python 3.9 or newer is needed; this is $(python3 --version)."
-python3 -c 'import venv, ensurepip' 2>/dev/null || fail "Python's venv is missing. Type: apt-get install python3-venv"
-command -v docker >/dev/null || [ -S /var/run/docker.sock ] || fail "Docker is missing. Type: apt-get install docker.io"
-command -v iptables >/dev/null || [ -x /usr/sbin/iptables ] || fail "iptables is missing. Type: apt-get install iptables"
+check linux '[ "$(uname -s)" = Linux ]' "This computer runs Linux." "Interchain devices run Linux; this is $(uname -s)." ""
+check root '[ "$(id -u)" = 0 ]' "The installation runs as root." "root is needed to keep apps off your network." "Put sudo before sh and try again."
+check python 'python3 -c "import sys; sys.exit(sys.version_info < (3, 9))"' "Python is here." "Python 3.9 or newer is missing." "Type: apt-get install python3 python3-venv"
+check venv 'python3 -c "import venv, ensurepip"' "Python can make environments." "Python's venv is missing." "Type: apt-get install python3-venv"
+check docker 'command -v docker || [ -S /var/run/docker.sock ]' "Docker is here." "Docker is missing." "Type: apt-get install docker.io"
+check firewall 'command -v iptables || [ -x /usr/sbin/iptables ]' "iptables is here." "iptables is missing." "Type: apt-get install iptables"
 
 say "2/5  Downloading the agent"
-mkdir -p "$BASE"
+mkdir -p "$BASE/versions"
 chmod 700 "$BASE"
 WHEEL=$(python3 - "$PORTAL/install/agent.whl" "$BASE" <<'PYTHON'
 import io, pathlib, sys, urllib.request, zipfile
@@ -39,44 +49,34 @@ path.write_bytes(data)
 print(path)
 PYTHON
 ) || fail "the agent could not be downloaded from $PORTAL."
+VERSION=$(basename "$WHEEL" | cut -d- -f2)
 
-say "3/5  Installing it in $BASE"
-[ -x "$BASE/venv/bin/python" ] || python3 -m venv "$BASE/venv"
-"$BASE/venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "$WHEEL" ||
+say "3/5  Installing version $VERSION in $BASE"
+# Each version has an environment of its own, so that an update can go back (nodes/agent/update.py).
+VENV=$BASE/versions/$VERSION
+[ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
+"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --force-reinstall --no-deps "$WHEEL" &&
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$WHEEL" ||
     fail "pip could not install the agent; its last lines say why."
 rm -f "$WHEEL"
+ln -sfn "versions/$VERSION" "$BASE/current"
+NODE=$BASE/current/bin/interchain-node
 
 say "4/5  Enrolling this device"
-"$BASE/venv/bin/interchain-node" enrol --home "$HOME_DIR" --portal "$PORTAL" --token "$TOKEN" "$@" ||
+"$NODE" enrol --home "$HOME_DIR" --portal "$PORTAL" --token "$TOKEN" "$@" ||
     fail "the lines above say why. Mend it and run the same command again."
 
 say "5/5  Starting"
 if [ -d /run/systemd/system ]; then
-    cat >/etc/systemd/system/interchain-node.service <<UNIT
-[Unit]
-Description=Interchain device
-After=docker.service network-online.target
-Wants=docker.service network-online.target
-
-[Service]
-ExecStart=$BASE/venv/bin/interchain-node run --home $HOME_DIR
-Restart=always
-RestartSec=5
-# Apps belong to Docker, not to this unit: they go on while the agent restarts.
-KillMode=process
-Environment=MALLOC_ARENA_MAX=1
-
-[Install]
-WantedBy=multi-user.target
-UNIT
-    systemctl daemon-reload
-    systemctl enable --quiet interchain-node
-    systemctl restart interchain-node
-    say "This device is enrolled and running. Its log: journalctl -u interchain-node"
+    "$NODE" service --home "$HOME_DIR" --units
+    say "This device is enrolled and running. See how it is: interchain-node status"
 elif [ "${INTERCHAIN_NODE_START:-yes}" = yes ]; then
-    MALLOC_ARENA_MAX=1 nohup "$BASE/venv/bin/interchain-node" run --home "$HOME_DIR" >>"$BASE/agent.log" 2>&1 &
+    "$NODE" service --home "$HOME_DIR"
+    nohup "$BASE/launch" >>"$BASE/agent.log" 2>&1 &
     say "This device is enrolled and running until the next reboot (there is no systemd here). Its log: $BASE/agent.log"
-    say "To start it at boot, run this then: $BASE/venv/bin/interchain-node run --home $HOME_DIR"
+    say "To start it at boot, run this then: $BASE/launch"
 else
-    say "This device is enrolled. Start it with: $BASE/venv/bin/interchain-node run --home $HOME_DIR"
+    "$NODE" service --home "$HOME_DIR"
+    say "This device is enrolled. Start it with: $BASE/launch"
 fi
+say "Remove everything again with: $NODE uninstall --home $HOME_DIR"

@@ -17,21 +17,23 @@ from nodes.agent import __version__
 HERE = Path(__file__).resolve().parent
 NAME = "interchain_node"
 ARCHIVE_NAME = f"{NAME}-{__version__}-py3-none-any.whl"
-INFO = f"{NAME}-{__version__}.dist-info"
 _FIXED_TIME = (2020, 1, 1, 0, 0, 0)  # the same sources give the same bytes
 
 
 @functools.cache
-def build_archive() -> bytes:
-    """Return the wheel. Its file name must stay `ARCHIVE_NAME`: pip reads the version from it."""
+def build_archive(version: str = __version__) -> bytes:
+    """Return the wheel. Its file name must say the same version (`ARCHIVE_NAME`): pip reads it from there."""
+    info = f"{NAME}-{version}.dist-info"
     contents = {"nodes/__init__.py": b'"""Holds the agent."""\n'}
     for path in sorted(HERE.glob("*.py")):
         contents[f"nodes/agent/{path.name}"] = path.read_bytes()
-    contents[f"{INFO}/METADATA"] = _metadata()
-    contents[f"{INFO}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: interchain\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    contents[f"{INFO}/entry_points.txt"] = b"[console_scripts]\ninterchain-node = nodes.agent.cli:main\n"
+    init = contents["nodes/agent/__init__.py"].replace(f'"{__version__}"'.encode(), f'"{version}"'.encode())
+    contents["nodes/agent/__init__.py"] = init
+    contents[f"{info}/METADATA"] = _metadata(version)
+    contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: interchain\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    contents[f"{info}/entry_points.txt"] = b"[console_scripts]\ninterchain-node = nodes.agent.cli:main\n"
     lines = [f"{name},{_digest(data)},{len(data)}" for name, data in contents.items()]
-    contents[f"{INFO}/RECORD"] = "\n".join([*lines, f"{INFO}/RECORD,,", ""]).encode()
+    contents[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in contents.items():
@@ -41,10 +43,10 @@ def build_archive() -> bytes:
     return out.getvalue()
 
 
-def _metadata() -> bytes:
+def _metadata(version: str) -> bytes:
     lines = (HERE / "requirements.txt").read_text().splitlines()
     needed = [f"Requires-Dist: {line}" for line in lines if line and not line.startswith("#")]
-    head = ["Metadata-Version: 2.1", "Name: interchain-node", f"Version: {__version__}", "Requires-Python: >=3.9"]
+    head = ["Metadata-Version: 2.1", "Name: interchain-node", f"Version: {version}", "Requires-Python: >=3.9"]
     return "\n".join([*head, *needed, ""]).encode()
 
 

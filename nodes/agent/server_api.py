@@ -78,6 +78,17 @@ class Portal:
     def change_key(self, jws: str) -> None:
         self._call("POST", protocol.KEY_PATH, jws.encode(), kind="application/jose")
 
+    def leave(self) -> None:
+        """Remove this device from the portal for good."""
+        self._call("POST", protocol.LEAVE_PATH, b"")
+
+    def release(self) -> protocol.ReleaseOffer:
+        return _understood(protocol.ReleaseOffer, self._call("GET", protocol.RELEASE_PATH))
+
+    def download_release(self, sha256: str, to: Path, *, most: int) -> None:
+        """Write a version's wheel to a file. The caller checks what it is."""
+        self._download(protocol.RELEASE_FILE_PATH + sha256, to, most=most, cancelled=threading.Event())
+
     def mode(self, wish: protocol.ModeWish) -> None:
         self._call("POST", protocol.MODE_PATH, protocol.to_json(wish))
 
@@ -94,9 +105,12 @@ class Portal:
         Args:
             most: bytes the portal said it has; one more ends the download.
         """
+        self._download(protocol.ARCHIVE_PATH + sha256, to, most=most, cancelled=cancelled)
+
+    def _download(self, path: str, to: Path, *, most: int, cancelled: threading.Event) -> None:
         connection = self._connect(timeout=60.0)
         try:
-            answer = _send(connection, "GET", self._path(protocol.ARCHIVE_PATH + sha256), None, self._signed())
+            answer = _send(connection, "GET", self._path(path), None, self._signed())
             if answer.status != 200:
                 raise _refusal(answer.status, answer.read(ANSWER_BYTES))
             with to.open("wb") as out:
@@ -105,7 +119,7 @@ class Portal:
                         raise Cancelled("The portal no longer wants this image.")
                     out.write(chunk)
         except (OSError, http.client.HTTPException) as error:
-            raise PortalUnreachable(f"The image could not be downloaded from the portal: {error}") from error
+            raise PortalUnreachable(f"The download from the portal broke off: {error}") from error
         finally:
             connection.close()
 

@@ -31,6 +31,7 @@ from nodes.agent.protocol import CheckReport, Goodbye, Image, Report
 from nodes.agent.rotation import Rotation
 from nodes.agent.server_api import Portal, patiently
 from nodes.agent.steps import Steps
+from nodes.agent.update import Updater
 from nodes.agent.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Node:
             wake=self._wake,
         )
         self._rotation = Rotation(home, key, device_id=settings.device_id, portal=self._portal)
+        self._updater = Updater(home, portal=lambda: _portal(settings, key), restart=lambda: self.stop(Goodbye.UPDATE))
         self._courier = Courier(
             self._portal,
             outbox=outbox,
@@ -182,12 +184,17 @@ class Node:
             mode=standing.mode,
             mode_reason=standing.reason,
             limits=self._settings.own_limits,
+            can_update=self._updater.possible,
+            update_failure=self._updater.failure,
         )
 
     def _upkeep(self) -> None:
         """What the device does for itself now and then, in the courier's thread."""
-        if self.agent.view().desired.new_key or self._rotation.due():
+        desired = self.agent.view().desired
+        if desired.new_key or self._rotation.due():
             self._rotation.run()
+        self._updater.reported()
+        self._updater.want(desired.release)
 
     def _tell_checks(self, report: CheckReport) -> None:
         _portal(self._settings, self._key).checks(report)

@@ -34,6 +34,7 @@ from nodes.services import (
     owner_limits,
     receipts,
     refusals,
+    releases,
 )
 
 T = TypeVar("T")
@@ -89,7 +90,13 @@ class Enrol(AgentView):
         device = enrolment.enrol(enrolment=message, seen_address=EnrolmentThrottle().get_ident(request))
         liveness.heard([device.pk])
         # What to run holds secrets: only a request signed by the device gets it, and a token alone proves no key.
-        answer = protocol.Enrolled(device_id=str(device.pk), portal_url=settings.PORTAL_URL, link_url=_link_url())
+        key = releases.key_in_force()
+        answer = protocol.Enrolled(
+            device_id=str(device.pk),
+            portal_url=settings.PORTAL_URL,
+            link_url=_link_url(),
+            release_key=key.public_key if key else "",
+        )
         return HttpResponse(protocol.to_json(answer), content_type="application/json", status=201)
 
 
@@ -179,6 +186,21 @@ class Receipts(AgentView):
     def post(self, request: Request) -> HttpResponse:
         receipts.take(device=self.device(request), jws=self.jws(request))
         return HttpResponse(status=204)
+
+
+class Release(AgentView):
+    """GET → ReleaseOffer: the version this device should change to, signed."""
+
+    def get(self, request: Request) -> HttpResponse:
+        offer = releases.offer_for(self.device(request))
+        return HttpResponse(protocol.to_json(offer), content_type="application/json")
+
+
+class ReleaseFile(AgentView):
+    """GET → a version's wheel."""
+
+    def get(self, request: Request, sha256: str) -> HttpResponseBase:
+        return stream(request, releases.file_of(sha256), content_type="application/zip")
 
 
 class Archive(AgentView):

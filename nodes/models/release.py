@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -29,7 +30,9 @@ class AgentRelease(models.Model):
     manifest = models.TextField(help_text="JWS over protocol.Manifest.")
     key = models.ForeignKey(ReleaseKey, on_delete=models.PROTECT, related_name="releases")
     percent = models.PositiveSmallIntegerField(
-        default=0, help_text="How many of a hundred devices should run it. 0 stops it; devices that have it keep it."
+        default=0,
+        validators=[MaxValueValidator(100)],
+        help_text="How many of a hundred devices should run it. 0 stops it; devices that have it keep it.",
     )
     created_at = models.DateTimeField()
 

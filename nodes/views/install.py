@@ -13,7 +13,7 @@ import nodes.agent
 from interchain_site.core.errors import DomainError
 from nodes.agent import packaging
 from nodes.models import Lease
-from nodes.services import enrolment
+from nodes.services import enrolment, releases
 from nodes.states import LeaseState
 
 SCRIPT = Path(nodes.agent.__file__).parent / "install.sh"
@@ -32,9 +32,12 @@ def install_script(request: HttpRequest, token: str) -> HttpResponse:
 
 @require_GET
 def agent_archive(request: HttpRequest) -> HttpResponse:
-    """The agent as a wheel: its own source, nothing of the portal."""
-    headers = {"Content-Disposition": f'attachment; filename="{packaging.ARCHIVE_NAME}"'}
-    return HttpResponse(packaging.build_archive(), content_type="application/zip", headers=headers)
+    """The agent as a wheel: the newest version that is for every device, or else this very source. Nothing of the portal."""
+    release = releases.newest_for_all()
+    wheel = releases.file_of(release.sha256).read_bytes() if release else packaging.build_archive()
+    name = f"{packaging.NAME}-{release.version}-py3-none-any.whl" if release else packaging.ARCHIVE_NAME
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return HttpResponse(wheel, content_type="application/zip", headers=headers)
 
 
 @require_GET

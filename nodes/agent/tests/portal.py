@@ -40,6 +40,10 @@ class FakePortal:
         self.receipts: list[WipeReceipt] = []
         self.archives: dict[str, bytes] = {}
         self.tokens: set[str] = set()
+        self.release_key = ""
+        self.offer = protocol.ReleaseOffer()
+        self.release_files: dict[str, bytes] = {}
+        self.left = False
         self.old_keys: list[str] = []  # still good
         self.key_change_answers = True
         self.goodbyes: list[tuple[int | None, str | None]] = []
@@ -149,6 +153,8 @@ class FakePortal:
         if refusal:
             self.rejected.append(refusal)
             return 401, _error("unauthenticated", refusal), {}
+        if path.startswith(protocol.RELEASE_FILE_PATH):
+            return 200, self.release_files[path.removeprefix(protocol.RELEASE_FILE_PATH)], {}
         if path.startswith(protocol.ARCHIVE_PATH):
             data = self.archives.get(path.removeprefix(protocol.ARCHIVE_PATH))
             return (200, data, {}) if data is not None else (404, _error("not_found", "no such archive"), {})
@@ -157,6 +163,8 @@ class FakePortal:
             ("POST", protocol.REPORT_PATH): self._report,
             ("POST", protocol.READINGS_PATH): self._readings,
             ("POST", protocol.RECEIPTS_PATH): self._receipt,
+            ("GET", protocol.RELEASE_PATH): lambda headers, body: (200, protocol.to_json(self.offer), {}),
+            ("POST", protocol.LEAVE_PATH): self._leave,
             ("POST", protocol.KEY_PATH): self._change_key,
             ("POST", protocol.MODE_PATH): self._wish,
             ("POST", protocol.CHECKS_PATH): self._check,
@@ -166,7 +174,11 @@ class FakePortal:
         if enrolment.token != "good":
             return 404, _error("token_unknown", "This set-up command is not one of ours."), {}
         self.enrolment, self.public_x = enrolment, enrolment.public_key
-        return 200, protocol.to_json(Enrolled(self.device_id, self.url, self.link_url)), {}
+        return (
+            200,
+            protocol.to_json(Enrolled(self.device_id, self.url, self.link_url, release_key=self.release_key)),
+            {},
+        )
 
     def _desired(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         etag = f'"{self._version}"'
@@ -192,6 +204,10 @@ class FakePortal:
 
     def _wish(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         self.wishes.append(protocol.from_json(protocol.ModeWish, body).mode)
+        return 204, b"", {}
+
+    def _leave(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        self.left = True
         return 204, b"", {}
 
     def _change_key(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:

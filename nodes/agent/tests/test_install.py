@@ -32,7 +32,7 @@ def test_installs_enrols_and_may_be_repeated(portal: FakePortal, tmp_path: Path,
     assert "Enrolled as device" in done.stdout
     assert portal.enrolment is not None
     said = subprocess.run(
-        [folder / "venv/bin/interchain-node", "status", "--home", folder / "home"],
+        [folder / "current/bin/interchain-node", "status", "--home", folder / "home"],
         capture_output=True,
         text=True,
         check=False,
