@@ -9,7 +9,7 @@ import pytest
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 
-from billing.chain import client, deployments
+from billing.chain import client, deployments, keys
 from billing.chain.checks import check_chain, check_keystore_pair
 from billing.chain.contracts import Totals
 from billing.chain.errors import ForeignContracts
@@ -17,6 +17,7 @@ from billing.models import ChainTransaction, Transaction
 from billing.services import contracts
 from billing.services.contract_settings import AddressesMissing
 from billing.tests.settling import NTC, World, balance, new_address
+from interchain_site.core.models import StaffAlert
 from interchain_site.testing.anvil import anvil
 from interchain_site.testing.servers import free_port
 
@@ -119,10 +120,37 @@ def test_the_checks_name_what_is_wrong(real: World, settings, tmp_path):
 
 
 def test_another_chain_and_another_key_are_named(real: World, settings, monkeypatch):
-    monkeypatch.setattr("billing.chain.keys.operator", lambda: type("Other", (), {"address": new_address()}))
+    monkeypatch.setattr("billing.chain.keys.signer", lambda role: type("Other", (), {"address": new_address()}))
     assert check_chain()[0].id == "interchain.E025"
     settings.ETHEREUM_CHAIN_ID = 1
     assert check_chain()[0].id == "interchain.E023"
+
+
+def test_a_file_of_an_older_version_is_said_in_one_line(real: World, settings):
+    settings.ETHEREUM_DEPLOYMENTS_FILE.write_text(
+        '{"chain_id": 31337, "intercoin": "0x1", "settlement": "0x2", "block": 2}'
+    )
+    with pytest.raises(CommandError, match="start with an empty data folder"):
+        call_command("deploy_contracts")
+    assert check_chain()[0].id == "interchain.E024"
+    assert "does not describe the contracts" in real.round()[0]
+
+
+def test_too_little_ether_is_said_with_address_and_amount(real: World):
+    operator = keys.operator().address
+    had = real.node.ask("eth_getBalance", operator, "latest")
+    real.node.ask("anvil_setBalance", operator, hex(10**13))
+    [found] = [one for one in check_chain() if one.id == "interchain.W031"]
+    assert operator in found.msg
+    assert "0.00001 ETH left" in found.msg
+    assert f"to {operator}" in found.hint
+    real.round()
+    alert = StaffAlert.objects.standing().get(code="gas_money_low")
+    assert alert.subject == operator
+    assert alert.mend.startswith("Send at least 0.")
+    real.node.ask("anvil_setBalance", operator, had)
+    real.round()
+    assert not StaffAlert.objects.standing().exists()
 
 
 def test_ordinary_commands_do_not_ask_the_node(db, settings):
