@@ -99,7 +99,7 @@ _kept: OrderedDict[str, MerkleTree] = OrderedDict()  # by root
 
 
 def keep(tree: MerkleTree) -> MerkleTree:
-    """Keep a tree for the proofs that will be asked of it; the one used longest ago goes."""
+    """Keep a tree for the proofs that will be asked of it; the oldest goes."""
     _kept[tree.root] = tree
     _kept.move_to_end(tree.root)
     while len(_kept) > KEPT_TREES:
@@ -108,11 +108,11 @@ def keep(tree: MerkleTree) -> MerkleTree:
 
 
 def _kept_tree(root: str, build: Callable[[], MerkleTree]) -> MerkleTree:
-    tree = _kept.get(root)
-    if tree is None:
-        tree = build()
-        if tree.root != root:
-            raise ValueError(f"The rows do not give the root that was posted, {root}.")
+    if (tree := _kept.get(root)) is not None:
+        return tree
+    tree = build()
+    if tree.root != root:
+        raise ValueError(f"The rows do not give the root that was posted, {root}.")
     return keep(tree)
 
 

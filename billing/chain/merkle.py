@@ -45,12 +45,8 @@ class MerkleTree:
         place, count = bisect_left(self._ordered, leaf), len(self._ordered)
         if place == count or self._ordered[place] != leaf:
             raise KeyError(leaf)
-        index, siblings = 2 * count - 2 - place, []
-        nodes = self._nodes
-        while index:
-            siblings.append(nodes[index + 1 if index & 1 else index - 1])
-            index = (index - 1) >> 1
-        return siblings
+        nodes, number = self._nodes, 2 * count - 1 - place  # numbered from 1: parent n >> 1, sibling n ^ 1
+        return [nodes[(number >> level ^ 1) - 1] for level in range(number.bit_length() - 1)]
 
 
 def payout_leaf(account: str, cumulative: int) -> bytes:
