@@ -1,10 +1,15 @@
-"""Routes → Caddy's JSON configuration. Pure: the same routes always give the same document."""
+"""Routes → Caddy's JSON configuration. Pure: the same routes always give the same document.
+
+Whatever is changed in it, by its admin API's `/id/…` too, Caddy sets up the whole again, and that takes a third of a
+millisecond for each route. So the apps are no routes but lines of one table (its `map` handler), which a single route reads:
+with 5,000 apps a change takes 0.1 s instead of 1.3 s. Names are looked up in small letters, as every browser sends them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +24,7 @@ FAULT_FIELD = "gateway_fault"
 LOG_FILE_MEGABYTES = 100
 LOG_FILES_KEPT = 5
 
+_STATUS, _WORKLOAD, _UPSTREAM = "{app_status}", "{app_workload}", "{app_upstream}"
 _AGAIN = {"starting": {"Retry-After": ["2"], "Refresh": ["2"]}, "stopped": {"Retry-After": ["60"]}}
 """When to look again: a browser obeys Refresh by itself, a program Retry-After."""
 
@@ -28,10 +34,11 @@ Route = Mapping[str, Any]
 
 def build(routes: Mapping[str, Route]) -> dict[str, Any]:
     """Return Caddy's whole configuration but its `admin` part."""
+    listed = [routes[name] for name in sorted(routes)]
     server = {
         "listen": [settings.GATEWAY_LISTEN],
         "read_header_timeout": "10s",
-        "routes": [*_portal_route(), *(_app_route(routes[name]) for name in sorted(routes)), _unknown()],
+        "routes": [*_portal_route(), *(_succession(route) for route in listed if _has_many(route)), _apps(listed)],
         "errors": {
             "routes": [
                 {
@@ -68,11 +75,42 @@ def _portal_route() -> list[dict[str, Any]]:
     return [{"match": [{"host": [_portal_host()]}], "handle": [proxy | {"stream_close_delay": "1h"}], "terminal": True}]
 
 
-def _app_route(route: Route) -> dict[str, Any]:
-    host = {"match": [{"host": [f"{route['name']}.{settings.GATEWAY_DOMAIN}"]}], "terminal": True}
-    if route["status"] != "live":
-        return host | {"handle": [_page(route["status"], 503, _AGAIN[route["status"]])]}
-    return host | {"handle": [_mark(WORKLOAD_FIELD, route["workload_id"]), _proxy(route["upstreams"])]}
+def _apps(routes: Iterable[Route]) -> dict[str, Any]:
+    """One route for all apps: look the name up, then serve by what the table says of it."""
+    lines = [_line(route) for route in routes if not _has_many(route)]
+    table = {
+        "handler": "map",
+        "source": "{http.request.host}",
+        "destinations": [_STATUS, _WORKLOAD, _UPSTREAM],
+        "mappings": lines,
+        "defaults": ["unknown", "", ""],
+    }
+    serve = _when("live", _mark(WORKLOAD_FIELD, _WORKLOAD), _proxy([_UPSTREAM]))
+    waits = [_when(status, _page(status, 503, again)) for status, again in _AGAIN.items()]
+    return {"handle": [table, {"handler": "subroute", "routes": [serve, *waits, _unknown()]}]}
+
+
+def _line(route: Route) -> dict[str, Any]:
+    served = [route["workload_id"], *route["upstreams"]] if route["status"] == "live" else ["", ""]
+    return {"input": _host(route), "outputs": [route["status"], *served]}
+
+
+def _when(status: str, *handlers: dict[str, Any]) -> dict[str, Any]:
+    return {"match": [{"vars": {_STATUS: [status]}}], "handle": list(handlers), "terminal": True}
+
+
+def _succession(route: Route) -> dict[str, Any]:
+    """A route of its own: Caddy remembers failures by address, and all lines of the table share one."""
+    handle = [_mark(WORKLOAD_FIELD, route["workload_id"]), _proxy(route["upstreams"])]
+    return {"match": [{"host": [_host(route)]}], "handle": handle, "terminal": True}
+
+
+def _has_many(route: Route) -> bool:
+    return route["status"] == "live" and len(route["upstreams"]) > 1
+
+
+def _host(route: Route) -> str:
+    return f"{route['name']}.{settings.GATEWAY_DOMAIN}".lower()
 
 
 def _proxy(upstreams: list[str]) -> dict[str, Any]:
