@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import random
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 import local  # noqa: E402
 
-from billing.chain.merkle import MerkleTree, payout_leaf  # noqa: E402
 from interchain_site.testing.anvil import anvil, anvil_program  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "gas.md"
@@ -37,7 +37,7 @@ class Row:
 
     payees: int
     fresh: bool
-    levels: int
+    levels: float  # of a proof, on average
     transfers: int
     disperse: int
     settle: int
@@ -67,7 +67,7 @@ def measure(chain: local.Chain, payees: int, luck: random.Random) -> list[Row]:
         pulled.settle(amounts)
         settle = relayed.settle(amounts)
         together = relayed.claim_many(BATCH["claim_many"][fresh])
-        levels = len(MerkleTree([payout_leaf(one, 1) for one in crowds[0]]).proof(payout_leaf(crowds[0][0], 1)))
+        levels = statistics.mean(len(one.proof) for one in pulled.claimants())
         rows.append(Row(payees, fresh, levels, transfers, dispersed, settle, together, pulled.claim()))
     return rows
 
@@ -134,17 +134,21 @@ def _reading(rows: list[Row]) -> list[str]:
 
 
 def constants(rows: list[Row]) -> str:
-    """Return the figures for `billing/chain/gas.py`: each line through the smallest and the largest crowd."""
-    lines = []
-    for fresh in (True, False):
-        few, many = min(rows, key=lambda r: r.payees), max(rows, key=lambda r: r.payees)
-        few, many = (next(r for r in rows if r.payees == one.payees and r.fresh is fresh) for one in (few, many))
-        level = (many.claims / many.payees - few.claims / few.payees) / max(many.levels - few.levels, 1)
-        lines.append(
-            f"{_kind(many)}: claim {many.claims / many.payees:,.0f} at {many.levels} levels, {level:,.0f} a level; "
-            f"claimMany {few.claim_many:,} for {few.payees}, {many.claim_many / many.payees:,.0f} each for {many.payees}"
-        )
-    return "\n".join(lines)
+    """Return the figures for `billing/chain/gas.py`: straight lines through the smallest and the largest crowd."""
+    few, many = rows[1], rows[-1]
+    fresh = rows[-2]
+    level = (many.claims / many.payees - few.claims / few.payees) / (many.levels - few.levels)
+    alone = many.claims / many.payees - level * many.levels
+    batches = -(-many.payees // BATCH["claim_many"][False])
+    # few: base + n × (payee + level × levels); many: batches × base + m × (payee + level × levels)
+    share = (few.claim_many / few.payees - level * few.levels) - (many.claim_many / many.payees - level * many.levels)
+    base = share / (1 / few.payees - batches / many.payees)
+    payee = few.claim_many / few.payees - level * few.levels - base / few.payees
+    first = fresh.claims / fresh.payees - many.claims / many.payees
+    return (
+        f"SETTLE {many.settle:,}, TRANSFER {many.transfers / many.payees:,.0f}, PROOF_LEVEL {level:,.0f}, CLAIM {alone:,.0f}, "
+        f"CLAIM_MANY {base:,.0f}, CLAIM_MANY_PAYEE {payee:,.0f}, FIRST {first:,.0f} more"
+    )
 
 
 def _kind(row: Row) -> str:

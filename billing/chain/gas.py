@@ -1,6 +1,6 @@
 """What calls of our contracts cost in gas, as whole transactions; for plans and estimates, never for a transaction's limit.
 
-Estimated on 2026-11-22 from Forge's tests; `bench/gas` measures them on Anvil. "First" means an account that was never
+Measured on Anvil on 2026-11-22 (`bench/results/gas.md`). "First" means an account that was never
 paid and holds no NTC: its two slots are written for the first time.
 """
 
@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import Final
 
-SETTLE: Final = 44_100  # one epoch, any number of payees
-TRANSFER: Final = 34_400  # NTC to an account that holds some
-TRANSFER_FIRST: Final = 51_500  # NTC to an account that holds none
+SETTLE: Final = 44_460  # one epoch, any number of payees
+TRANSFER: Final = 34_340  # NTC to an account that holds some
+TRANSFER_FIRST: Final = 51_440  # NTC to an account that holds none
 
 # claim: the account (or anybody) sends it
-CLAIM: Final = 56_200  # again, in a tree of one leaf
+CLAIM: Final = 57_000  # again, in a tree of one leaf
 CLAIM_FIRST: Final = CLAIM + 34_200
 
 # claimMany: a relayer sends it; the transaction itself, then each payee
-CLAIM_MANY: Final = 36_000
-CLAIM_MANY_PAYEE: Final = 20_500  # again, in a tree of one leaf
+CLAIM_MANY: Final = 39_500
+CLAIM_MANY_PAYEE: Final = 18_500  # again, in a tree of one leaf
 CLAIM_MANY_PAYEE_FIRST: Final = CLAIM_MANY_PAYEE + 34_200
 
-PROOF_LEVEL: Final = 640  # more for each level of the tree: 10 levels hold up to 1,024 leaves
+PROOF_LEVEL: Final = 760  # more for each level of the tree: 10 levels hold up to 1,024 leaves
 MAX_TRANSACTION: Final = 16_777_216  # EIP-7825
 
 
