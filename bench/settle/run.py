@@ -164,7 +164,9 @@ def settle(asked: argparse.Namespace) -> None:
     found["post"] = time.process_time() - started
     found["wall"] = time.perf_counter() - wall
     found["peak_mb"] = _peak_mb()
-    receipt = chain.receipt(epoch.posting.hash)
+    give_up_at = time.monotonic() + 10
+    while (receipt := chain.receipt(epoch.posting.hash)) is None and time.monotonic() < give_up_at:
+        time.sleep(0.05)
     assert receipt is not None
     assert receipt.succeeded
     found["gas"] = receipt.gas_used

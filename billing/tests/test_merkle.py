@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from billing.chain.contracts import SettledEpoch, Totals
 from billing.chain.merkle import MerkleTree, payout_leaf, statement_leaf, verify
 from billing.chain.types import ZERO_HASH
 from billing.tests.settling import NTC, World, new_address
@@ -76,10 +77,12 @@ def test_the_contract_accepts_our_proofs_and_nothing_else(real: World, size):
     owners = {new_address(): (number + 1) * NTC for number in range(size)}
     tree = MerkleTree([payout_leaf(address, units) for address, units in owners.items()])
     contract = real.deployment.contract
-    epoch = contract.next_epoch(real.chain)
-    totals = (sum(owners.values()), size, 0)
-    real.as_account(0, contract.settle(epoch=epoch, payout_root=tree.root, usage_root=ZERO_HASH, totals=totals))
+    number, total = contract.next_epoch(real.chain), sum(owners.values())
+    roots = {"payout_root": tree.root, "usage_root": ZERO_HASH}
+    real.as_account(0, contract.settle(epoch=number, **roots, totals=Totals(total, size, 0)))
     real.node.mine()
+    kept = contract.commitment(real.chain, number)
+    epoch = SettledEpoch(number=number, claimable_at=kept.claimable_at, cumulative=total, **roots)
     for address, units in owners.items():
         proof = tree.proof(payout_leaf(address, units))
         call = contract.claim(epoch=epoch, account=address, cumulative=units, proof=proof)
