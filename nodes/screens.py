@@ -16,6 +16,15 @@ from nodes.services import liveness, willingness
 from nodes.states import HOLDS_MEMORY, DeviceState
 
 MOST_LEASES = 50
+DOCKER_OPTIONS = (
+    "-d --name interchain-node --restart unless-stopped",
+    "--network host --pid host --cgroupns host",  # the device's own bridges, processes and counters
+    "--cap-drop ALL --cap-add NET_ADMIN --cap-add NET_RAW --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER",
+    "--security-opt no-new-privileges",
+    "-v /var/run/docker.sock:/var/run/docker.sock -v /var/lib/docker:/var/lib/docker",
+    "-v /sys/fs/cgroup:/sys/fs/cgroup -v /run/lock:/run/lock -v interchain-node:/var/lib/interchain-node",
+)
+"""Kept as docs/agent-protocol.md has it; nodes/agent/tests/test_container.py runs it."""
 FAREWELLS = {
     Goodbye.STOP.value: "Its agent was stopped.",
     Goodbye.UPDATE.value: "Its agent is being updated and is back in a moment.",
@@ -28,6 +37,20 @@ FAREWELLS = {
 def install_command(token: str) -> str:
     """Return the one command that makes a computer this device."""
     return f"curl -fsSL {settings.PORTAL_URL}/install/{token} | sudo sh"
+
+
+def docker_command(token: str) -> str:
+    """Return the command that runs the agent as a container instead; "" where the operator names no image for it."""
+    if not settings.NODE_IMAGE:
+        return ""
+    return " ".join(
+        [
+            "sudo docker run",
+            *DOCKER_OPTIONS,
+            settings.NODE_IMAGE,
+            f"start --portal {settings.PORTAL_URL} --token {token}",
+        ]
+    )
 
 
 def standing(device: Device) -> Standing:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from nodes.agent import config as configuration
-from nodes.agent import counters, firewall, owner, service
+from nodes.agent import counters, firewall, holders, owner, service
 from nodes.agent.config import Config, Home
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, SetupError
@@ -100,7 +100,7 @@ def _image_names(home: Home) -> "set[str]":
 def _remove_images(engine: Engine, names: "set[str]", *, alone: bool) -> None:
     """Images still named by leases; and, when no other agent is here, every one that carries our name."""
     if alone:
-        for item in engine.call("GET", "/images/json", query=filters(reference=[TAG])):
+        for item in engine.call("GET", "/images/json", query=filters(reference=[TAG, holders.REPOSITORY])):
             names |= set(item.get("RepoTags") or [])
     for name in names:
         engine.call("DELETE", f"/images/{name}", ignore=GONE)

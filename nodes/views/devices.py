@@ -51,7 +51,10 @@ def device_detail(request: HttpRequest, device_id: UUID) -> HttpResponse:
     token = request.session.get(f"enrol:{device.pk}")
     if token and device.state != DeviceState.PENDING:
         del request.session[f"enrol:{device.pk}"]
-    context = screens.device(device) | {"command": screens.install_command(token) if token else ""}
+    context = screens.device(device) | {
+        "command": screens.install_command(token) if token else "",
+        "docker_command": screens.docker_command(token) if token else "",
+    }
     return render(request, "nodes/device_detail.html", context)
 
 

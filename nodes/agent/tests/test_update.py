@@ -16,7 +16,6 @@ import pytest
 
 from interchain_site.testing import docker as engine
 from nodes.agent import keys, packaging, protocol, signing, update
-from nodes.agent.firewall import FORWARD_CHAIN
 from nodes.agent.keys import DeviceKey
 from nodes.agent.protocol import Image, Observed
 from nodes.agent.tests.conftest import lease, workload
@@ -118,9 +117,7 @@ def test_from_the_one_command_to_nothing_left(
     time.sleep(4)
     assert os.readlink(base / "current") == "versions/0.9.0"
 
-    # 4. Uninstalled, nothing is left: of this device ever, of all devices if it was the last here.
-    others = engine.docker("network", "ls", "-q", "--filter", "label=io.interchain.device").split()
-    mine = engine.docker("network", "ls", "-q", "--filter", f"label=io.interchain.device={portal.device_id}").split()
+    # 4. Uninstalled, nothing of this device is left (what devices share is test_uninstall.py's).
     refused = subprocess.run(
         [node, "uninstall", "--home", base / "home"], input="no\n", capture_output=True, text=True, check=False
     )
@@ -134,9 +131,6 @@ def test_from_the_one_command_to_nothing_left(
     for listing in (["ps", "-aq"], ["network", "ls", "-q"], ["volume", "ls", "-q"]):
         assert engine.docker(*listing, "--filter", chosen) == ""
     assert not base.exists()
-    if set(others) <= set(mine):
-        rules = subprocess.run(["iptables", "-S"], capture_output=True, text=True, check=True).stdout
-        assert FORWARD_CHAIN not in rules
 
 
 @pytest.mark.parametrize(
