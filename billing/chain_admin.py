@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from billing import money
-from billing.models import ChainAttempt, ChainTransaction, Claim, Epoch, UsageStatement
+from billing.models import ChainAccount, ChainAttempt, ChainEvent, ChainTransaction, Claim, Epoch, UsageStatement
 from billing.services import vetoes
 from interchain_site.core.admin import ReadOnlyAdmin
 from interchain_site.core.errors import DomainError
@@ -107,6 +107,21 @@ class AttemptInline(admin.TabularInline):  # type: ignore[type-arg]
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
+
+
+@admin.register(ChainEvent)
+class ChainEventAdmin(ReadOnlyAdmin):
+    list_display = ("block_number", "contract", "name", "state", "transaction_hash", "block_time", "booked_at", "error")
+    list_filter = ("state", "contract", "name")
+    search_fields = ("transaction_hash", "block_hash")
+    show_full_result_count = False
+
+
+@admin.register(ChainAccount)
+class ChainAccountAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "reference")
+    search_fields = ("reference", "user__email")
+    list_select_related = ("user",)
 
 
 @admin.register(ChainTransaction)

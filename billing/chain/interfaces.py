@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
 from eth_utils.abi import (
     collapse_if_tuple,
     event_abi_to_log_topic,
@@ -22,6 +23,7 @@ from eth_utils.abi import (
 )
 from eth_utils.address import to_checksum_address
 
+from billing.chain.errors import BadAnswer
 from billing.chain.types import Call, Chain, Log
 
 ABI = Path(__file__).parent / "abi"
@@ -61,9 +63,16 @@ class Interface:
         return Call(address, function_abi_to_4byte_selector(part) + encode(get_abi_input_types(part), arguments))
 
     def read(self, chain: Chain, address: str, function: str, *arguments: object, block: int | None = None) -> Any:
-        """Return a view function's answer, at a block or now: one value, or a tuple when it has several."""
+        """Return a view function's answer, at a block or now: one value, or a tuple when it has several.
+
+        Raises:
+            BadAnswer: it cannot be read: a node that lies, or lost the contract's block.
+        """
         answer = chain.read(self.call(address, function, *arguments), block=block)
-        values = decode(get_abi_output_types(self._parts["function", function]), answer)
+        try:
+            values = decode(get_abi_output_types(self._parts["function", function]), answer)
+        except DecodingError as error:
+            raise BadAnswer(f"The Ethereum node answers as though there were no {self.name} at {address}.") from error
         return values[0] if len(values) == 1 else values
 
     def arguments(self, data: bytes) -> tuple[str, tuple[Any, ...]]:

@@ -11,7 +11,7 @@ from billing.chain import keys
 from billing.chain.contracts import Intercoin
 from billing.chain.interfaces import interface
 from billing.chain.keccak import keccak
-from billing.chain.states import ClaimState, EventState
+from billing.chain.states import ClaimState, EpochState, EventState
 from billing.chain.types import Call, Fees
 from billing.models import (
     Account,
@@ -21,6 +21,7 @@ from billing.models import (
     ChainTransaction,
     Claim,
     Entry,
+    Epoch,
     PayoutLeaf,
     Wallet,
 )
@@ -73,12 +74,22 @@ class Storm:
         receipt = self.world.node.ask("eth_getTransactionReceipt", "0x" + keccak(raw).hex())
         return int(receipt["blockNumber"], 16) if receipt else 0
 
-    def calm(self, rounds: int = 12) -> None:
+    def calm(self, rounds: int = 15, *, at_least: int = 2) -> None:
         """Let blocks pass and the worker work until nothing moves any more."""
-        for _ in range(rounds):
+        troubles: list[str] = []
+        for done in range(1, rounds + 1):
             self.world.node.mine(3)
             troubles = self.world.round(later=61)
+            if done >= at_least and not troubles and _at_rest():
+                return
         assert troubles == []
+
+
+def _at_rest() -> bool:
+    under_way = Epoch.objects.exclude(state__in=[EpochState.OPEN, EpochState.FINAL, EpochState.VETOED])
+    claimed = Claim.objects.filter(state__in=[ClaimState.REQUESTED, ClaimState.SENT])
+    waiting = ChainEvent.objects.filter(state__in=[EventState.SEEN, EventState.DOUBTED])
+    return not any(rows.exists() for rows in (under_way, claimed, waiting, ChainTransaction.objects.outstanding()))
 
 
 def adds_up(world: World) -> None:
