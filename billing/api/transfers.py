@@ -56,7 +56,7 @@ class WithdrawalRequestSerializer(serializers.Serializer[Any]):
     )
 
 
-class CodeSerializer(serializers.Serializer[Any]):
+class WithdrawalCodeSerializer(serializers.Serializer[Any]):
     code = serializers.CharField(max_length=20, help_text="From the authenticator, or from our e-mail.")
 
 
@@ -102,10 +102,10 @@ class WithdrawalView(APIView):
 
 
 class WithdrawalConfirmView(APIView):
-    @extend_schema(request=CodeSerializer, responses=WithdrawalSerializer)
+    @extend_schema(request=WithdrawalCodeSerializer, responses=WithdrawalSerializer)
     def post(self, request: Request, withdrawal_id: UUID) -> Response:
         """Confirm it with the code."""
-        asked = CodeSerializer(data=request.data)
+        asked = WithdrawalCodeSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         code = asked.validated_data["code"]
         done = withdrawals.confirm(withdrawal_id=withdrawal_id, code=code, by=person(request), now=timezone.now())

@@ -27,7 +27,7 @@ def used_since(request: HttpRequest, moment: datetime, *, now: datetime) -> bool
         record.get("method") == "mfa"
         and record.get("type") == Authenticator.Type.WEBAUTHN
         and record.get("reauthenticated") is True
-        and float(record.get("at", 0)) >= earliest
+        and record.get("at", 0) >= earliest
         for record in get_authentication_records(request, request.user)
     )
 
