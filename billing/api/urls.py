@@ -1,6 +1,6 @@
 from django.urls import path
 
-from billing.api import money, sale, settlement, transfers, wallets
+from billing.api import cash_outs, money, sale, settlement, transfers, wallets
 
 urlpatterns = [
     path("balance", money.BalanceView.as_view(), name="api_balance"),
@@ -37,4 +37,9 @@ urlpatterns = [
         transfers.WithdrawalCancelView.as_view(),
         name="api_withdrawal_cancel",
     ),
+    path("cash-outs", cash_outs.CashOutsView.as_view(), name="api_cash_outs"),
+    path("cash-outs/bank", cash_outs.BankView.as_view(), name="api_cash_out_bank"),
+    path("cash-outs/<uuid:cash_out_id>", cash_outs.CashOutView.as_view(), name="api_cash_out"),
+    path("cash-outs/<uuid:cash_out_id>/confirm", cash_outs.CashOutConfirmView.as_view(), name="api_cash_out_confirm"),
+    path("cash-outs/<uuid:cash_out_id>/cancel", cash_outs.CashOutCancelView.as_view(), name="api_cash_out_cancel"),
 ]

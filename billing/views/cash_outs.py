@@ -120,7 +120,7 @@ def cash_out_status(request: HttpRequest, cash_out_id: UUID) -> HttpResponse:
 def cash_out_passkey(request: HttpRequest, cash_out_id: UUID) -> HttpResponse:
     """Confirm with a passkey used since the cash-out was asked for; without one, go and use it."""
     found = cash_outs.of_person(cash_out_id=cash_out_id, user=person(request))
-    if not passkeys.used_since(request, found.created_at):
+    if not passkeys.used_since(request, found.created_at, now=timezone.now()):
         return redirect(passkeys.ask_url(request.get_full_path()))
     if found.state == CashOutState.ASKED:
         confirmations.accept(subject=found.subject, user=person(request), by="passkey", now=timezone.now())

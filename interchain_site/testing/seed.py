@@ -52,6 +52,7 @@ def content(cast: Cast, now: datetime) -> dict[str, list[str]]:
         **apps_and_devices(cast, now),
         **settlement(cast, now),
         **token_sale(cast, now),
+        **cash_outs(cast, now),
     }
     proofs(now)
     return {**arguments, **transfers(cast, now)}
@@ -88,6 +89,31 @@ def purchases(cast: Cast, now: datetime) -> dict[str, list[str]]:
     quote = str(desk.quote(user=cast.buyer, cents=2_000, now=now).pk)
     payment = [str(paid.pk)]
     return {"quote_detail": [quote], "payment_detail": payment, "payment_status": payment}
+
+
+def cash_outs(cast: Cast, now: datetime) -> dict[str, list[str]]:
+    """The owner has a bank, one cash-out that is on its way, and one that waits for its code."""
+    import httpx
+    from django.conf import settings
+
+    from billing.models import Confirmation, ConnectAccount
+    from billing.services import accounts, cash_out_steps, cash_outs, connect_accounts, ledger, stripe_books
+    from interchain_site.testing.stripe import StandIn
+
+    stripe = StandIn(settings.STRIPE_API_BASE)
+    httpx.post(f"{stripe.url}/dashboard/top-up/platform", data={"amount": "1000"}, timeout=10)
+    stripe_books.read(now=now)
+    earned = accounts.user_account(cast.owner.pk, "earnings_available")
+    lines = (ledger.Line(accounts.platform_account("escrow"), -500 * NTC), ledger.Line(earned, 500 * NTC))
+    ledger.post(postings=[ledger.Posting("earned", "earnings_released", lines, now)], now=now)
+    stripe.onboard(connect_accounts.start_onboarding(user=cast.owner, country="US", now=now))
+    connect_accounts.sync(account_id=ConnectAccount.objects.get(user=cast.owner).pk, now=now)
+    sent = cash_outs.ask(user=cast.owner, units=120 * NTC, now=now)
+    Confirmation.objects.filter(subject=sent.subject).update(confirmed_at=now)
+    cash_outs.go_on(cash_out_id=sent.pk, user=cast.owner, now=now)
+    cash_out_steps.advance(cash_out_id=sent.pk, now=now)
+    asked = [str(cash_outs.ask(user=cast.owner, units=40 * NTC, now=now).pk)]
+    return {"cash_out_detail": asked, "cash_out_status": asked}
 
 
 def apps_and_devices(cast: Cast, now: datetime) -> dict[str, list[str]]:

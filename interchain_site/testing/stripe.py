@@ -51,8 +51,9 @@ class StandIn:
     def onboard(self, page: str, number: str = GOOD_BANK, **fields: str) -> httpx.Response:
         """Open an onboarding page, type bank details and send them; returns the answer, redirects not followed."""
         opened = httpx.get(page, timeout=10)
-        if opened.status_code != 200:
+        if opened.is_redirect:  # used up
             return opened
+        opened.raise_for_status()
         form = {"country": "US", "name": "An Owner", "born": "1990-01-31", "ssn": "0000", "routing": "110000000"}
         return httpx.post(page, data={**form, "number": number, "answer": "agree", **fields}, timeout=10)
 

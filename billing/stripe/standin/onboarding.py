@@ -34,7 +34,7 @@ class Onboarding:
             Route("/express/{account}/{token}", self.change_bank, methods=["POST"]),
         ]
 
-    def enter(self, request: Request) -> Response:
+    async def enter(self, request: Request) -> Response:  # async: one thread only may write to the store
         """Open the form once; an old or used link goes back to the platform, which makes a new one."""
         link = self._found(request, "account_link")
         if link is None:
@@ -63,7 +63,7 @@ class Onboarding:
             self.store.put({**link, "expires_at": 0})
         return RedirectResponse(link["return_url"], 303)
 
-    def dashboard(self, request: Request) -> Response:
+    async def dashboard(self, request: Request) -> Response:
         """A person's own payouts and bank."""
         login = self._found(request, "login_link")
         return self._express(login, {}) if login else self._page("closed.html", 404, why="There is no such page.")

@@ -19,6 +19,7 @@ OF_ONE = {
     "device_limits": "owner",
     "quote_detail": "buyer",
     "payment_detail": "buyer",
+    "cash_out_detail": "owner",
     "sale_purchase": "buyer",
     "withdrawal_detail": "publisher",
 }
@@ -26,7 +27,7 @@ OF_ONE = {
 OF_EVERYBODY = (
     "account_home", "apps", "app_new", "api_token", "prices", "buy_ntc", "payments", "ledger", "earnings", "devices",
     "device_new", "settlements", "settlement_detail", "wallet",
-    "sale", "sale_purchases", "token", "reserves", "deposit", "withdraw", "wallet_stop",
+    "cash_out", "sale", "sale_purchases", "token", "reserves", "deposit", "withdraw", "wallet_stop",
 )  # fmt: skip
 # Not pages: fragments, orders, files, answers to machines, redirects.
 OTHER = {
@@ -50,6 +51,13 @@ OTHER = {
     "verifier": "file",
     "price_list_document": "file",
     "stripe_webhook": "for Stripe",
+    "cash_out_price": "fragment",
+    "cash_out_status": "fragment",
+    "cash_out_bank": "leads to Stripe",
+    "cash_out_stripe": "leads to Stripe",
+    "cash_out_code": "takes orders",
+    "cash_out_passkey": "takes orders",
+    "cash_out_cancel": "takes orders",
     "wallet_status": "fragment",
     "wallet_connect": "answers the wallet's script",
     "wallet_text": "takes orders",
