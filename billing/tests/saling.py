@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from django.utils import timezone
 
 from billing import queries
@@ -14,7 +16,7 @@ from billing.chain import deployments, following
 from billing.chain.deployments import Deployment
 from billing.chain.fake import FakeChain
 from billing.chain.fake_sale import FakeToken, FakeTokenSale, FakeVault
-from billing.models import Account, SalePurchase, SaleRound
+from billing.models import Account, Entry, SalePurchase, SaleRound
 from billing.services import cashier, chain_events, sale_purchases, sale_rounds, token_facts, topups
 from billing.tests.settling import new_address
 from interchain_site.core.models import User
@@ -134,3 +136,68 @@ def ledger_holds(kind: str) -> int:
     """Return the sum of everybody's accounts of a kind, in base units of NTC."""
     found = Account.objects.filter(kind=kind, currency="NTC").values_list("balance", flat=True)
     return sum(found)
+
+
+def books_balance() -> None:
+    """Every currency sums to zero, and the escrow mirrors what the ledger owes."""
+    by_currency: dict[str, int] = {}
+    for entry in Entry.objects.select_related("account"):
+        by_currency[entry.account.currency] = by_currency.get(entry.account.currency, 0) + entry.amount
+    assert set(by_currency.values()) <= {0}
+
+
+# Where a process may die: between any two numbered steps of `cashier`, and inside them.
+STEPS = {
+    "1 stripe asked again": ("billing.services.cashier.topups.sync_payment", "before"),
+    "2 before the contract is asked": ("billing.services.cashier.transactions.plan", "before"),
+    "2 after the contract was asked": ("billing.services.cashier.transactions.plan", "after"),
+    "3 before it is stored": ("billing.services.cashier.transactions.build", "before"),
+    "3 in the midst of storing": ("billing.services.cashier.transactions.build", "after"),
+    "3 just before the commit": ("billing.services.cashier.move", "after"),
+    "4 before it is sent": ("billing.services.cashier.transactions.send", "before"),
+    "4 after it is sent": ("billing.services.cashier.transactions.send", "after"),
+    "6 before it is delivered": ("billing.services.sale_purchases.move", "before"),
+    "6 in the midst of delivering": ("billing.services.sale_purchases.move", "after"),
+    "6 after the ledger": ("billing.services.sale_purchases.payment_postings.deliver", "after"),
+}
+
+
+class Killed(BaseException):
+    """The process is gone: no `except Exception` may see it."""
+
+
+def kill_once(monkeypatch: pytest.MonkeyPatch, place: str, when: str) -> None:
+    """Have the process die once, before or after the call at this place."""
+    module, name = place.rsplit(".", 1)
+    parts = module.split(".")
+    owner: Any = None
+    for length in range(len(parts), 0, -1):
+        try:
+            owner = importlib.import_module(".".join(parts[:length]))
+        except ImportError:
+            continue
+        for part in parts[length:]:
+            owner = getattr(owner, part)
+        break
+    real, calls = getattr(owner, name), list[str]()
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        if len(calls) > 1:
+            return real(*args, **kwargs)
+        if when == "before":
+            raise Killed
+        real(*args, **kwargs)
+        raise Killed
+
+    monkeypatch.setattr(owner, name, wrapped)
+
+
+BACK = {
+    "A before": ("billing.services.cashier.move", "before"),
+    "A after": ("billing.services.cashier.begin_paying_back", "after"),
+    "B before": ("billing.services.cashier.topups.refund_payment", "before"),
+    "B after": ("billing.services.topups.gateway.refund", "after"),
+    "C before the mail": ("billing.services.cashier.receipts.tell_paid_back", "before"),
+    "C after the mail": ("billing.services.cashier.receipts.tell_paid_back", "after"),
+}

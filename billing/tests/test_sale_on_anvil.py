@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from billing.chain.sale import TokenSale
 from billing.errors import SaleSoldOut
 from billing.models import SalePurchase
 from billing.services import contracts, sale_purchases, sale_rounds, sale_wallets, token_facts, wallets
-from billing.tests.saling import NTC, Shop, dollars, spendable
+from billing.tests.saling import NTC, STEPS, Killed, Shop, books_balance, dollars, kill_once, ledger_holds, spendable
 from interchain_site.core.models import User
 from interchain_site.testing.anvil import Anvil
 
@@ -154,6 +155,53 @@ def test_a_round_that_sells_out_between_payment_and_allocation(shop, cast, ether
     assert not sale.reference_used(shop.chain, purchase.reference)
     with pytest.raises(SaleSoldOut):
         shop.checkout(cast.stranger)
+
+
+def chain_equals_ledger(shop: Shop) -> None:
+    """What the contract holds for us is what the ledger says it holds, to the last unit."""
+    assert shop.deployment.token.balance(shop.chain, shop.deployment.settlement) == -ledger_holds("escrow")
+    books_balance()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_crash_at_every_step_allocates_once(shop, cast, monkeypatch, step):
+    purchase = shop.pay(shop.checkout(cast.buyer, cents=5_000))
+    sold = TokenSale(shop.deployment.sale).round(shop.chain, 1).sold
+    kill_once(monkeypatch, *STEPS[step])
+    with pytest.raises(Killed):
+        shop.turn(4)
+    shop.turn(4)
+    assert shop.again(purchase).state == "delivered"
+    assert spendable(cast.buyer) == purchase.units
+    assert TokenSale(shop.deployment.sale).round(shop.chain, 1).sold == sold + purchase.units
+    chain_equals_ledger(shop)
+
+
+@pytest.mark.parametrize(("depth", "drop"), [(1, True), (1, False), (3, True), (16, False), (64, True)])
+def test_a_reorganisation_of_any_depth_delivers_once(shop, cast, settings, depth, drop):
+    """Delivered, then the chain forgets the block: undone, and mined again from the stored bytes."""
+    shop.turn()
+    node = Anvil(settings.ETHEREUM_RPC_URL)
+    purchase = shop.buy(cast.buyer, cents=5_000)
+    node.mine(depth - 1)
+    shop.turn()
+    again = [] if drop else _transactions_of(node, depth)
+    node.ask("anvil_reorg", depth, again)
+    for _ in range(6):
+        shop.now += timedelta(seconds=70)
+        shop.turn()
+        node.mine()
+    assert shop.again(purchase).state == "delivered"
+    assert spendable(cast.buyer) == purchase.units
+    chain_equals_ledger(shop)
+
+
+def _transactions_of(node: Anvil, depth: int) -> list[Any]:
+    """Return our transactions of the newest blocks, to be put into the first block that replaces them."""
+    head = int(node.ask("eth_blockNumber"), 16)
+    blocks = [node.ask("eth_getBlockByNumber", hex(number), False) for number in range(head - depth + 1, head + 1)]
+    hashes = [hash_ for block in blocks for hash_ in block["transactions"]]
+    return [[node.ask("eth_getRawTransactionByHash", hash_), 0] for hash_ in hashes]
 
 
 def test_staff_close_carry_and_open_the_next(shop, cast):

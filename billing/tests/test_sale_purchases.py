@@ -18,7 +18,7 @@ from billing.chain.fake import unavailable
 from billing.chain.sale import TokenSale
 from billing.chain.types import ZERO_HASH
 from billing.errors import SaleRefused, SaleSoldOut
-from billing.models import ChainTransaction, Entry, SalePurchase, SaleRound
+from billing.models import ChainTransaction, SalePurchase, SaleRound
 from billing.services import (
     accounts,
     cashier,
@@ -32,7 +32,19 @@ from billing.services import (
     wallets,
 )
 from billing.services.ledger import Line, Posting
-from billing.tests.saling import NTC, Shop, dollars, fake_shop, ledger_holds, spendable
+from billing.tests.saling import (
+    BACK,
+    NTC,
+    STEPS,
+    Killed,
+    Shop,
+    books_balance,
+    dollars,
+    fake_shop,
+    kill_once,
+    ledger_holds,
+    spendable,
+)
 from billing.tests.settling import new_address
 from interchain_site.core.errors import Invalid
 from interchain_site.core.models import StaffAlert
@@ -43,14 +55,6 @@ def shop(db, settings, chain_settings, stripe) -> Shop:
     found = fake_shop(settings, stripe)
     found.open()
     return found
-
-
-def books_balance() -> None:
-    """Every currency sums to zero, and the escrow mirrors what the ledger owes."""
-    by_currency: dict[str, int] = {}
-    for entry in Entry.objects.select_related("account"):
-        by_currency[entry.account.currency] = by_currency.get(entry.account.currency, 0) + entry.amount
-    assert set(by_currency.values()) <= {0}
 
 
 def deposited(shop: Shop) -> int:
@@ -238,52 +242,6 @@ def test_a_crash_at_any_call_of_the_node_delivers_once(shop, cast, method):
     assert ChainTransaction.objects.filter(key__startswith="sale:").count() == 1
 
 
-STEPS = {
-    "1 stripe asked again": ("billing.services.cashier.topups.sync_payment", "before"),
-    "2 before the contract is asked": ("billing.services.cashier.transactions.plan", "before"),
-    "2 after the contract was asked": ("billing.services.cashier.transactions.plan", "after"),
-    "3 before it is stored": ("billing.services.cashier.transactions.build", "before"),
-    "3 in the midst of storing": ("billing.services.cashier.transactions.build", "after"),
-    "3 just before the commit": ("billing.services.cashier.move", "after"),
-    "4 before it is sent": ("billing.services.cashier.transactions.send", "before"),
-    "4 after it is sent": ("billing.services.cashier.transactions.send", "after"),
-    "6 before it is delivered": ("billing.services.sale_purchases.move", "before"),
-    "6 in the midst of delivering": ("billing.services.sale_purchases.move", "after"),
-    "6 after the ledger": ("billing.services.sale_purchases.payment_postings.deliver", "after"),
-}
-
-
-class Killed(BaseException):
-    """The process is gone: no `except Exception` may see it."""
-
-
-def kill_once(monkeypatch, place: str, when: str) -> None:
-    module, name = place.rsplit(".", 1)
-    import importlib
-
-    parts = module.split(".")
-    for length in range(len(parts), 0, -1):
-        try:
-            owner = importlib.import_module(".".join(parts[:length]))
-        except ImportError:
-            continue
-        for part in parts[length:]:
-            owner = getattr(owner, part)
-        break
-    real, calls = getattr(owner, name), []
-
-    def wrapped(*args, **kwargs):
-        calls.append(name)
-        if len(calls) > 1:
-            return real(*args, **kwargs)
-        if when == "before":
-            raise Killed
-        real(*args, **kwargs)
-        raise Killed
-
-    monkeypatch.setattr(owner, name, wrapped)
-
-
 @pytest.mark.parametrize("step", STEPS)
 def test_a_crash_at_every_numbered_step_delivers_once(shop, cast, monkeypatch, step):
     purchase = shop.pay(shop.checkout(cast.buyer))
@@ -295,16 +253,6 @@ def test_a_crash_at_every_numbered_step_delivers_once(shop, cast, monkeypatch, s
     assert spendable(cast.buyer) == 100 * NTC == deposited(shop) == -ledger_holds("escrow")
     assert dollars("sale_proceeds_usd") == 1000
     books_balance()
-
-
-BACK = {
-    "A before": ("billing.services.cashier.move", "before"),
-    "A after": ("billing.services.cashier.begin_paying_back", "after"),
-    "B before": ("billing.services.cashier.topups.refund_payment", "before"),
-    "B after": ("billing.services.topups.gateway.refund", "after"),
-    "C before the mail": ("billing.services.cashier.receipts.tell_paid_back", "before"),
-    "C after the mail": ("billing.services.cashier.receipts.tell_paid_back", "after"),
-}
 
 
 @pytest.mark.parametrize("step", BACK)
