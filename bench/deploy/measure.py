@@ -5,7 +5,8 @@ Two ways:
     python bench/deploy/measure.py agent                     the agent alone, against the tests' small portal
     python bench/deploy/measure.py site --run var/run.json   the whole site: REST call → first 200 through the gateway
 
-The two sides take turns, so that whatever else the machine does hits both. Only the ratio of medians matters; the target is ≤ 1.5.
+The two sides take turns, so that whatever else the machine does hits both. The ratio of medians matters, the target is ≤ 1.2;
+and that the slowest of a hundred takes no second.
 Writes bench/results/deploy-<way>.json and prints one line.
 """
 
@@ -30,7 +31,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-TARGET = 1.5
+TARGET = 1.2
+SLOWEST_SECONDS = 1.0  # of 99 in 100
 GIVE_UP_SECONDS = 60
 POLL_SECONDS = 0.02  # often enough; every 5 ms the poller itself took a third of a core from what it measures
 COMMAND = "httpd -f -p 8080 -h /www"
@@ -49,6 +51,7 @@ def main() -> int:
     )
     parser.add_argument("--results", type=Path, default=ROOT / "bench/results")
     arguments = parser.parse_args()
+    began_load = os.getloadavg()[0]
     deploy, image, port = (agent_side if arguments.way == "agent" else site_side)(arguments)
     ours, theirs = [], []
     with deploy as click:
@@ -60,15 +63,16 @@ def main() -> int:
             print(
                 f"{number + 1:3}  deploy {ours[-1] * 1000:6.0f} ms   docker run {theirs[-1] * 1000:6.0f} ms", flush=True
             )
-    return report(arguments, ours, theirs)
+    return report(arguments, ours, theirs, began_load)
 
 
-def report(arguments: argparse.Namespace, ours: list[float], theirs: list[float]) -> int:
+def report(arguments: argparse.Namespace, ours: list[float], theirs: list[float], began_load: float) -> int:
     ratio = statistics.median(ours) / statistics.median(theirs)
     result = {
         "what": f"{arguments.way}: click to first 200 against docker run of the same image, in turns",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.release()}, {os.cpu_count()} cores",
+        "load_average": [round(began_load, 1), round(os.getloadavg()[0], 1)],
         "rounds": len(ours),
         "deploy_ms": spread(ours),
         "docker_run_ms": spread(theirs),
@@ -77,8 +81,11 @@ def report(arguments: argparse.Namespace, ours: list[float], theirs: list[float]
     }
     arguments.results.mkdir(parents=True, exist_ok=True)
     (arguments.results / f"deploy-{arguments.way}.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(f"deploy {arguments.way}: {ratio:.2f} x docker run (target {TARGET} x)")
-    return 0 if ratio <= TARGET else 1
+    p99 = spread(ours)["p99"]
+    print(
+        f"deploy {arguments.way}: {ratio:.2f} x docker run (target {TARGET} x), 99 of 100 within {p99} ms (target 1000)"
+    )
+    return 0 if ratio <= TARGET and p99 <= SLOWEST_SECONDS * 1000 else 1
 
 
 def spread(seconds: list[float]) -> dict[str, int]:
@@ -87,6 +94,7 @@ def spread(seconds: list[float]) -> dict[str, int]:
         "median": round(statistics.median(ordered) * 1000),
         "least": round(ordered[0] * 1000),
         "p90": round(ordered[int(len(ordered) * 0.9)] * 1000),
+        "p99": round(ordered[int(len(ordered) * 0.99)] * 1000),
         "most": round(ordered[-1] * 1000),
     }
 
@@ -185,13 +193,16 @@ class _Agent:
         took = time.monotonic() - began
         self._portal.want()  # stopped again before the other side has its turn
         self._portal.wait(lambda: not self._left(), GIVE_UP_SECONDS, "stopped")
-        time.sleep(0.8)
+        time.sleep(
+            1.5
+        )  # the agent makes its next network ready half a second after a start; a second click would come too soon
         return took
 
     def _left(self) -> str:
         from interchain_site.testing import docker as engine
 
-        return engine.docker("ps", "-aq", "--filter", f"label=io.interchain.device={self._portal.device_id}")
+        mine = ["--filter", f"label=io.interchain.device={self._portal.device_id}"]
+        return engine.docker("ps", "-aq", *mine, "--filter", "label=io.interchain.lease")
 
 
 # --- the whole site --------------------------------------------------------------------------------------------------
@@ -250,8 +261,7 @@ class _Site:
         if not self.image:
             found = self._container(workload_id)
             self.image = inspect(found, "{{.Image}}")
-            ports = inspect(found, "{{range $port, $to := .HostConfig.PortBindings}}{{$port}}{{end}}")
-            self.port = int(ports.split("/")[0])
+            self.port = max(self._call("GET", f"apps/{self._slug}/releases"), key=lambda row: row["number"])["port"]
 
     @staticmethod
     def _container(workload_id: str) -> str:
