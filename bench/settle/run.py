@@ -7,6 +7,7 @@ process of its own, on a real Anvil. `--write` puts the table into `bench/result
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -138,6 +139,7 @@ def settle(asked: argparse.Namespace) -> None:
 
     chain, now = client.connect(), timezone.now()
     connection.ensure_connection()
+    gc.freeze()  # as in every worker (interchain_site/celery.py)
     settings.DEBUG = False  # as in production: with it, Django keeps every query in memory
     found: dict[str, float] = {"base_mb": _peak_mb()}
 
