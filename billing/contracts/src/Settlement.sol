@@ -239,6 +239,7 @@ contract Settlement is ISettlement, AccessControlDefaultAdminRules {
         _makeRoom(epoch);
         uint64 claimableAt;
         unchecked {
+            // Neither a time nor a number reaches 40 bits in 30,000 years.
             claimableAt = uint64(block.timestamp) + claimDelay;
             state.nextEpoch = uint40(epoch + 1);
         }
