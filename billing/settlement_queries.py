@@ -60,8 +60,8 @@ def usage_of(epoch: Epoch) -> tuple[MerkleTree, list[int]]:
 
     Meters are in base units and in the contract's order.
     """
-    before = Epoch.objects.filter(sequence__lt=epoch.sequence).order_by("-sequence").values_list("meters", flat=True)
-    sums = list(before.first() or [0] * METERS)
+    before = Epoch.objects.filter(sequence__lt=epoch.sequence).exclude(state=EpochState.VETOED).order_by("-sequence")
+    sums = list(before.values_list("meters", flat=True).first() or [0] * METERS)
     leaves: list[bytes] = []
     rows = epoch.statements.values_list("sha256", "meters").iterator(chunk_size=CHUNK)
     while chunk := list(islice(rows, CHUNK)):

@@ -230,8 +230,10 @@ def _database(is_postgres: bool) -> Iterator[dict[str, str]]:
         return
     from interchain_site.local import postgres
 
-    with tempfile.TemporaryDirectory() as folder, postgres.cluster(Path(folder) / "pg") as url:
-        yield {"DATABASE_URL": url}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # the server runs as another user when this is root
+        with postgres.cluster(Path(folder) / "pg") as url:
+            yield {"DATABASE_URL": url}
 
 
 def _table(results: list[dict[str, float]], asked: argparse.Namespace) -> str:

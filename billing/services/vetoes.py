@@ -32,6 +32,7 @@ def withdraw(*, epoch_id: int, now: datetime) -> int:
     2. If one stands that is not vetoed, the amounts stay committed through it, and nothing goes back.
     3. Else the leaves end with this epoch, an epoch computed but not posted is computed anew without them, and the
        earnings return from `settled` to `earnings_available`, withdrawals to `withdrawing`.
+    4. In either case its usage statements go into the next epoch.
     """
     epoch = Epoch.objects.select_for_update().get(pk=epoch_id)
     if epoch.state != EpochState.MINED:
@@ -43,11 +44,17 @@ def withdraw(*, epoch_id: int, now: datetime) -> int:
     if in_flight.exists() or epoch.posting is None or epoch.posting.state != TransactionState.FINAL:
         return 0
     carried = later.filter(state__in=[EpochState.MINED, EpochState.FINAL]).exists()
+    transition(epoch, EPOCH_MOVES, EpochState.VETOED, final_at=now)
+    _let_statements_go(epoch, counted=carried)
     if not carried:
         _give_back(epoch, now=now)
-    transition(epoch, EPOCH_MOVES, EpochState.VETOED, final_at=now)
     audit.record("epoch_vetoed", subject=f"epoch:{epoch.sequence}", carried_on_by_a_later_epoch=carried)
     return 1
+
+
+def _let_statements_go(epoch: Epoch, *, counted: bool) -> None:
+    """Let the next epoch commit to its statements: a refused root proves nothing. What a later epoch counted counts no more."""
+    epoch.statements.update(epoch=None, **({"meters": ""} if counted else {}))
 
 
 def _give_back(epoch: Epoch, *, now: datetime) -> None:
