@@ -64,3 +64,14 @@ def test_a_container_is_as_good_a_device(container: str, portal: FakePortal) -> 
     assert portal.device_id == device
     said = engine.docker("exec", container, "python3", "-m", "nodes.agent", "status")
     assert wanted.lease_id in said
+
+    # Removed as the documentation says.
+    engine.docker("stop", container)
+    engine.docker(
+        "run", "--rm", "--volumes-from", container, "--network", "host", "--cap-add", "NET_ADMIN",
+        "--cap-add", "NET_RAW", IMAGE, "uninstall", "--yes",
+    )  # fmt: skip
+    assert portal.left
+    chosen = f"label=io.interchain.device={portal.device_id}"
+    for listing in (["ps", "-aq"], ["network", "ls", "-q"], ["volume", "ls", "-q"]):
+        assert engine.docker(*listing, "--filter", chosen) == ""
