@@ -117,7 +117,7 @@ def test_the_page_shows_what_is_sent_seen_and_credited(fake: World, cast, client
     page = client.get(reverse("deposit")).content.decode()
     assert reference in page
     assert fake.deployment.settlement in page
-    assert "Waiting for confirmations" in page
+    assert "of 1 confirmations" in page
     client.force_login(cast.stranger)
     assert reference not in client.get(reverse("deposit")).content.decode()
 
