@@ -63,7 +63,7 @@ def watch(*, chain: Chain, now: datetime) -> int:
     """
     chain_reading.read(chain=chain, now=now)
     final = finality.final_block(chain)
-    _make_sure(chain, final)
+    _make_sure(chain, final, now)
     gone = ChainEvent.objects.filter(state=EventState.DOUBTED, block_number__lte=final)
     moved = sum(_attempt(event, unbook, now) for event in gone.order_by("-block_number", "-block_index"))
     due = ChainEvent.objects.filter(state=EventState.SEEN, block_number__lte=final)
@@ -127,7 +127,7 @@ def _attempt(event: ChainEvent, do: Callable[[int, datetime], bool], now: dateti
     return int(moved)
 
 
-def _make_sure(chain: Chain, final: int) -> None:
+def _make_sure(chain: Chain, final: int, now: datetime) -> None:
     """See that the blocks of what is about to be booked are what both nodes have.
 
     Raises:
@@ -139,5 +139,6 @@ def _make_sure(chain: Chain, final: int) -> None:
     for number, known in blocks:
         found = chain.block(number)
         if found is None or found.hash != known:
+            chain_reading.forget(chain=chain, above=number - 1, now=now)
             raise BadAnswer(f"The Ethereum node says two things about block {number}. It is read again.")
         finality.make_sure(number=number, hash=known)

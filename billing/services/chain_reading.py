@@ -49,6 +49,8 @@ def read(*, chain: Chain, now: datetime) -> int:
     if _is_behind(chain, head, deployment, now):
         return head.number
     cursor = _cursor(deployment)
+    if cursor.checked_block >= head.number:
+        return head.number  # nothing new since it last added up
     _read_until(head, cursor.next_block, BLOCKS_AT_ONCE, chain, deployment, now)
     missing = chain_sums.difference(chain=chain, deployment=deployment, block=head.number)
     if missing:

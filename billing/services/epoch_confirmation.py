@@ -39,9 +39,11 @@ def confirm(*, chain: Chain, now: datetime) -> int:
             vetoed.append(epoch.pk)
         else:
             moved += _confirm_mined(epoch, kept, chain, now)
+    moved += _take_back_vanished()
     newest = queries.newest_final_epoch()
     if newest is not None:
-        moved += _confirm_final(newest, chain)
+        kept = deployments.load().contract.commitment(chain, newest.sequence)
+        _keep_claimable_at(newest, kept)
     return moved + sum(vetoes.withdraw(epoch_id=pk, now=now) for pk in reversed(vetoed))
 
 
@@ -101,21 +103,23 @@ def _confirm_mined(epoch: Epoch, kept: Commitment | None, chain: Chain, now: dat
     return 1
 
 
-def _confirm_final(epoch: Epoch, chain: Chain) -> int:
-    """Take an epoch back whose block vanished although it was final: it is posted again, and claims wait for it."""
-    row, kept = epoch.posting, deployments.load().contract.commitment(chain, epoch.sequence)
-    if kept is not None:
-        _keep_claimable_at(epoch, kept)
-    if row is None or row.state not in (*NOT_IN_A_BLOCK, *NEVER_DONE):
-        return 0
-    transition(epoch, EPOCH_MOVES, EpochState.POSTED, mined_at=None, final_at=None)
-    audit.record("epoch_vanished", subject=f"epoch:{epoch.sequence}", transaction=row.hash)
-    return 1
+def _take_back_vanished() -> int:
+    """Take epochs back whose block vanished although they were final: they are posted again, and claims wait for them."""
+    vanished = list(Epoch.objects.filter(state=EpochState.FINAL, posting__state__in=(*NOT_IN_A_BLOCK, *NEVER_DONE)))
+    for epoch in vanished:
+        transition(epoch, EPOCH_MOVES, EpochState.POSTED, mined_at=None, final_at=None)
+        audit.record("epoch_vanished", subject=f"epoch:{epoch.sequence}")
+    return len(vanished)
 
 
-def _keep_claimable_at(epoch: Epoch, kept: Commitment) -> None:
+def _keep_claimable_at(epoch: Epoch, kept: Commitment | None) -> None:
     """Mined anew in another block, an epoch is claimable at another time."""
-    if kept.vetoed or epoch.claimable_at is None or int(epoch.claimable_at.timestamp()) == kept.claimable_at:
+    if (
+        kept is None
+        or kept.vetoed
+        or epoch.claimable_at is None
+        or int(epoch.claimable_at.timestamp()) == kept.claimable_at
+    ):
         return
     epoch.claimable_at = datetime.fromtimestamp(kept.claimable_at, UTC)
     Epoch.objects.filter(pk=epoch.pk).update(claimable_at=epoch.claimable_at)

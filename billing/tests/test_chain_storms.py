@@ -83,7 +83,7 @@ def test_reorganisations_of_every_size_one_after_another(storm: Storm, cast):
     """Depths from 1 to 64, drawn with a seed, while people go on depositing, earning and claiming."""
     draw = random.Random(20261122)
     storm.world.node.mine(64)
-    for round_ in range(12):
+    for round_ in range(8):
         live(storm, cast)
         storm.reorganise(draw.randint(1, 64), again=draw.random() < 0.5)
         storm.calm()
