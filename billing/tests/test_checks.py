@@ -23,7 +23,13 @@ from billing.checks import check_stripe
 )
 def test_dangerous_or_half_set_keys_are_named(settings, key, secret, base, debug, ids):
     settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET, settings.STRIPE_API_BASE = key, secret, base
-    settings.DEBUG = debug
+    settings.DEBUG, settings.STRIPE_CONNECT_WEBHOOK_SECRET = debug, "whsec_y"
     found = check_stripe()
     assert [message.id for message in found] == ids
     assert all(message.hint for message in found)
+
+
+def test_live_cash_outs_want_the_endpoint_of_connected_accounts(settings):
+    settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET, settings.STRIPE_API_BASE = "sk_live_x", "whsec_x", ""
+    settings.DEBUG, settings.STRIPE_CONNECT_WEBHOOK_SECRET = False, ""
+    assert [message.id for message in check_stripe()] == ["interchain.W015"]

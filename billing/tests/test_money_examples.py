@@ -11,9 +11,10 @@ import pytest
 
 from billing import money
 from billing.models import Account, Dispute, Entry, Payment, Transaction, UnassignedDeposit
-from billing.services import accounts, chain_accounts, charges, deposits, desk, ledger, topups
+from billing.services import accounts, chain_accounts, charges, deposits, desk, ledger, stripe_books, topups
 from billing.services.charges import UsageCharge
 from billing.services.ledger import Line, Posting
+from billing.tests import cashing_out
 from billing.tests.test_deposits import NOBODYS, event
 from billing.tests.withdrawing import fund, withdraw
 
@@ -139,6 +140,34 @@ def test_disputes(bought, spend, stripe, people, now, button, name):
     stripe.act(button, Dispute.objects.get().pk)
     topups.sync_payment(payment_id=payment.pk, now=now)
     assert last_posting() == expected(name, people)
+
+
+def test_the_fee_of_a_card_payment(bought, stripe, people, now):
+    stripe_books.read(now=now)  # what other tests left in Stripe's books
+    bought(1000)
+    stripe_books.read(now=now)
+    assert last_posting() == expected("stripe-fee", people)
+
+
+@pytest.fixture
+def cash_out(stripe, stocked_desk, cast, now):
+    """Four of the owner's ten free NTC, confirmed for dollars."""
+    cashing_out.earn(cast.owner, 10 * NTC, now)
+    cashing_out.fund(stripe, 10_000, now)
+    cashing_out.link_bank(stripe, cast.owner, now)
+    return cashing_out.confirmed(cast.owner, now, units=4 * NTC)
+
+
+@pytest.mark.parametrize(("button", "tables"), [("arrive", ["paid"]), ("bounce", ["dollars-back", "ntc-back"])])
+def test_cashing_out(cash_out, stripe, people, now, button, tables):
+    assert last_posting() == expected("cash-out-reserved", people)
+    cash_out = cashing_out.advance(cash_out, now)
+    assert last_posting() == expected("cash-out-transferred", people)
+    stripe.act(button, cash_out.payout_id)
+    cashing_out.advance(cash_out, now)
+    made = Transaction.objects.filter(reference=cash_out.subject).order_by("id")[2:]
+    found = [set(Entry.objects.filter(transaction=row).values_list("account_id", "amount")) for row in made]
+    assert found == [expected(f"cash-out-{name}", people) for name in tables]
 
 
 def test_meters_and_the_price_of_a_second_of_cpu():
