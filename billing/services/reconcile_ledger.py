@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.db import connection
@@ -80,9 +81,9 @@ def promises() -> Check:
     return check
 
 
-def money_of(amount: int, currency: str) -> str:
-    """Return an amount in its currency, for people."""
-    return money.format_ntc(amount) if currency == "NTC" else money.format_usd_cents(amount)
+def money_of(amount: int | Decimal, currency: str) -> str:
+    """Return an amount in its currency, for people. PostgreSQL's sums are decimals."""
+    return money.format_ntc(int(amount)) if currency == "NTC" else money.format_usd_cents(int(amount))
 
 
 def _account(pk: int, kind: str, user_id: int | None) -> str:
