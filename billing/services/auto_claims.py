@@ -19,7 +19,7 @@ from billing.chain.contracts import Claimant
 from billing.chain.errors import Reverted
 from billing.chain.states import CLAIM_MOVES, ClaimState, WithdrawalState, transition
 from billing.chain.types import Chain
-from billing.models import AutoClaim, Claim, Epoch, Wallet, Withdrawal
+from billing.models import AutoClaim, ChainTransaction, Claim, Epoch, Wallet, Withdrawal
 from billing.services import claims, payout_planner, reconcile
 from billing.services.withdrawals import PayoutsPaused
 from interchain_site.core import audit
@@ -150,23 +150,33 @@ def _send_together(pks: Sequence[int], chain: Chain, now: datetime) -> bool:
     if epoch is None:
         return False
     rows = _aimed_at(epoch, pks)
+    if not rows:
+        return True
     proofs = [Claimant(row.wallet.address, row.cumulative_units, _proof(epoch, row)) for row in rows]
     call = deployments.load().contract.claim_many(epoch=queries.settled_epoch(epoch), claimants=proofs)
     try:
         plan = transactions.plan(call=call, chain=chain)
     except Reverted:
         return False
-    with transaction.atomic():
-        key = f"claims:{rows[0].pk}-{rows[-1].pk}:{len(rows)}"
-        row_of_all = transactions.build(key=key, plan=plan, now=now)
-        for row in rows:
-            transition(row, CLAIM_MOVES, ClaimState.SENT, sending=row_of_all, transaction_hash=row_of_all.hash)
-        units = sum(row.units for row in rows)
-        audit.record(
-            "claims_sent", subject=f"chain_transaction:{row_of_all.pk}", payees=len(rows), ntc=money.plain_ntc(units)
-        )
-    transactions.send(row=row_of_all, chain=chain, now=now)
+    sending = _stored(rows, plan, now)
+    if sending is not None:
+        transactions.send(row=sending, chain=chain, now=now)
     return True
+
+
+def _stored(rows: Sequence[Claim], plan: transactions.Plan, now: datetime) -> ChainTransaction | None:
+    """Sign and store the transaction together with the claims' move; None when another worker did in the same moment."""
+    key = f"claims:{rows[0].pk}-{rows[-1].pk}:{len(rows)}"
+    try:
+        with transaction.atomic():
+            sending = transactions.build(key=key, plan=plan, now=now)
+            for row in rows:
+                transition(row, CLAIM_MOVES, ClaimState.SENT, sending=sending, transaction_hash=sending.hash)
+            ntc = money.plain_ntc(sum(row.units for row in rows))
+            audit.record("claims_sent", subject=f"chain_transaction:{sending.pk}", payees=len(rows), ntc=ntc)
+    except Conflict:
+        return None
+    return sending
 
 
 def _proof(epoch: Epoch, row: Claim) -> list[bytes]:

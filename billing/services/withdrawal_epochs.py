@@ -16,6 +16,7 @@ from billing.models import Account, Claim, Epoch, PayoutLeaf, Wallet, Withdrawal
 from billing.services import accounts, reconcile, withdrawals
 from billing.services.ledger import Line, Posting
 from interchain_site.core import audit
+from interchain_site.core.errors import Conflict
 
 IN_DEBT = "You owe NTC to Interchain; they were repaid from it."
 
@@ -83,11 +84,18 @@ def follow(*, now: datetime) -> int:
     for row in waiting:
         payment = paid.get((row.wallet_id, row.epoch_id or 0))
         if payment is not None:
-            facts = {"paid_at": payment.final_at or now, "transaction_hash": payment.transaction_hash}
-            transition(row, WITHDRAWAL_MOVES, WithdrawalState.PAID, **facts)
-            audit.record("withdrawal_paid", subject=withdrawals.subject(row), transaction=payment.transaction_hash)
-            moved += 1
+            moved += _paid(row, payment, now)
     return moved
+
+
+def _paid(row: Withdrawal, payment: Claim, now: datetime) -> int:
+    facts = {"paid_at": payment.final_at or now, "transaction_hash": payment.transaction_hash}
+    try:
+        transition(row, WITHDRAWAL_MOVES, WithdrawalState.PAID, **facts)
+    except Conflict:
+        return 0  # another worker saw it in the same moment
+    audit.record("withdrawal_paid", subject=withdrawals.subject(row), transaction=payment.transaction_hash)
+    return 1
 
 
 def unpaid_again(*, wallet: Wallet, paid_units: int) -> int:
