@@ -100,6 +100,8 @@ TEMPLATES = [
 _database = environ.Env.db_url_config(env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}"))
 if _database["ENGINE"].endswith("sqlite3"):
     _database["ENGINE"] = "interchain_site.core.sqlite"
+    # pytest-django knows Django's own engine by its name; to any other it gives a file for each of its processes.
+    _database["TEST"] = {"NAME": ":memory:"}
     # Without IMMEDIATE, two writers that both began by reading fail with "database is locked".
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
@@ -272,7 +274,7 @@ ETHEREUM_CHECK_RPC_URL = env.text(
 )  # another provider's node; what is final must be so there too
 # When a block counts as final: so many blocks deep (confirmations), or when the chain itself says so (finalized).
 ETHEREUM_FINALITY = env.text("ETHEREUM_FINALITY", "confirmations")
-ETHEREUM_CONFIRMATIONS = env.integer("ETHEREUM_CONFIRMATIONS", 1)
+ETHEREUM_CONFIRMATIONS = env.integer("ETHEREUM_CONFIRMATIONS", 1 if DEBUG else 12)
 ETHEREUM_DEPLOYMENTS_FILE = Path(env.text("ETHEREUM_DEPLOYMENTS_FILE", str(DATA_DIR / "deployments.json")))
 # Who signs, per role: an encrypted keystore (Web3 Secret Storage JSON) and the file with its password, or the role's
 # address at an external signer (one URL for all). The operator posts epochs, the cashier allots what was bought by card,

@@ -74,8 +74,9 @@ def book(event_id: int, now: datetime) -> bool:
     """Let the handler write an event down and make it final, both or neither; false when another worker did."""
     with transaction.atomic():
         event = ChainEvent.objects.select_for_update().get(pk=event_id)
-        if event.state != EventState.SEEN:
-            return False
+        before = ChainEvent.objects.filter(transaction_hash=event.transaction_hash, log_index=event.log_index)
+        if event.state != EventState.SEEN or before.filter(state=EventState.DOUBTED).exists():
+            return False  # what the same transaction said before a reorganisation is undone first
         handler = HANDLERS.get((event.contract, event.name))
         if handler is not None:
             handler.book(event, now=now)

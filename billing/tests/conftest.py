@@ -23,6 +23,7 @@ def chain_settings(settings, tmp_path) -> None:
     settings.DEBUG = True  # the embedded default, as `bin/run` sets it
     settings.ETHEREUM_DEPLOYMENTS_FILE = tmp_path / "deployments.json"
     settings.ETHEREUM_CHAIN_ID = 31337
+    settings.ETHEREUM_CONFIRMATIONS = 1
     settings.ADDRESS_HOLD_SECONDS = 0  # waiting has tests of its own
     settings.ETHEREUM_KEYSTORE_FILE = settings.ETHEREUM_KEYSTORE_PASSWORD_FILE = ""
 
