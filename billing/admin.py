@@ -10,7 +10,14 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from billing import cash_out_admin, chain_admin, money, sale_admin, wallet_admin  # noqa: F401  (they register their pages)
+from billing import (  # noqa: F401  (most of them register their pages)
+    cash_out_admin,
+    chain_admin,
+    money,
+    proof_admin,
+    sale_admin,
+    wallet_admin,
+)
 from billing.models import Account, DeskRate, Dispute, Entry, HeldEarning, Payment, Quote, StripeEvent, Transaction
 from billing.services import charges, desk, topups
 from interchain_site.core.admin import ReadOnlyAdmin

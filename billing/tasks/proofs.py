@@ -19,9 +19,14 @@ PATIENCE_SECONDS = 6 * 3_600
 @shared_task
 def take_reserves_if_due() -> None:
     """Take a reserve snapshot when the newest is too old; when the chain cannot be read, the next look tries again."""
+    if reserves.is_due(now=timezone.now()):
+        take_reserves_now()
+
+
+@shared_task
+def take_reserves_now() -> None:
+    """Take a reserve snapshot, whatever the schedule says."""
     now = timezone.now()
-    if not reserves.is_due(now=now):
-        return
     try:
         reserves.take_snapshot(now=now, chain=client.connect())
         clear_alert(code=LATE)
@@ -38,9 +43,14 @@ def take_reserves_if_due() -> None:
 @shared_task
 def reconcile_if_due() -> None:
     """Compare all books when the last comparison is too old."""
+    if reconcile.is_due(now=timezone.now()):
+        reconcile_now()
+
+
+@shared_task
+def reconcile_now() -> None:
+    """Compare all books, whatever the schedule says."""
     now = timezone.now()
-    if not reconcile.is_due(now=now):
-        return
     try:
         chain, unread = client.connect(), ""
     except DomainError as error:
