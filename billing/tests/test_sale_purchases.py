@@ -23,6 +23,7 @@ from billing.services import (
     accounts,
     cashier,
     chain_accounts,
+    chain_events,
     ledger,
     sale_gates,
     sale_payments,
@@ -395,16 +396,31 @@ def test_disputed_while_it_is_on_its_way_is_frozen_on_arrival(shop, cast):
     books_balance()
 
 
-def test_a_reorganisation_with_a_refund_in_between_comes_to_the_same(shop, cast):
-    purchase = shop.buy(cast.buyer)
-    topups.refund_payment(payment_id=purchase.payment_id, cents=300, by=cast.staff, now=shop.now)
-    shop.chain.reorganise(1)
+def test_a_reorganisation_with_a_refund_and_a_dispute_in_between_comes_to_the_same(shop, cast):
+    """The block is gone for long enough to be undone: NTC, refund and frozen NTC with it; then all of it comes again."""
+    first, second = shop.buy(cast.buyer), shop.buy(cast.buyer)
+    topups.refund_payment(payment_id=first.payment_id, cents=300, by=cast.staff, now=shop.now)
+    shop.stripe.act("dispute", shop.charge_of(second))
+    shop.sync(second)
+    before = queries.balances(cast.buyer.pk)
+    assert (before.available, before.frozen) == (70 * NTC, 100 * NTC)
+    shop.chain.reorganise(2, drop=True)
+    shop.chain.mine(4)
+    shop.chain.automine = False
+    chain_events.watch(chain=shop.chain, now=shop.now)
+    assert [shop.again(row).state for row in (first, second)] == ["allocating", "allocating"]
+    assert (queries.balances(cast.buyer.pk), ledger_holds("escrow")) == (queries.Balances(), 0)
+    assert queries.platform_balance("desk_inventory") == 0
+    books_balance()
+    shop.chain.automine = True
     for _ in range(8):
         shop.now += timedelta(seconds=70)
         shop.turn()
         shop.chain.mine()
-    assert (shop.again(purchase).state, spendable(cast.buyer)) == ("delivered", 70 * NTC)
+    assert [shop.again(row).state for row in (first, second)] == ["delivered", "delivered"]
+    assert queries.balances(cast.buyer.pk) == before
     assert queries.platform_balance("desk_inventory") == 30 * NTC
+    assert -ledger_holds("escrow") == deposited(shop)
     books_balance()
 
 
