@@ -7,6 +7,7 @@ from typing import Any
 from django.db import models
 
 from interchain_site.core.errors import Conflict
+from interchain_site.core.states import check_move, compare_and_set
 
 
 class EpochState(models.TextChoices):
@@ -102,10 +103,6 @@ def transition(row: models.Model, table: dict[str, set[str]], to: str, **changes
         Conflict: the table does not allow the move, or somebody else moved the row meanwhile.
     """
     seen = str(row.__dict__["state"])
-    if to not in table[seen]:
-        raise Conflict(f"A move from {seen} to {to} is not allowed.")
-    moved = type(row)._default_manager.filter(pk=row.pk, state=seen).update(state=to, **changes)
-    if not moved:
+    check_move(table, seen, to)
+    if not compare_and_set(row, seen={"state": seen}, changes={"state": to, **changes}):
         raise Conflict
-    for name, value in {"state": to, **changes}.items():
-        setattr(row, name, value)

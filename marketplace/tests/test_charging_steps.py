@@ -29,7 +29,7 @@ def charge_all(totals_seen, rates_seen):
         step = next_step(period, totals, PRICES, rate)
         if step is not None:
             steps.append((step, rate))
-            _move_on(step, now=None)
+            _move_on(step, {}, now=None)
     return period, steps
 
 
