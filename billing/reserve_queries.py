@@ -42,6 +42,6 @@ def reserves_page(*, user_id: int | None) -> ReservesPage:
     )
     shown = [Snapshot(row, epochs.get(row.statement_key)) for row in rows]
     compared = ReconcileRun.objects.exclude(outcome=ReconcileOutcome.INCOMPLETE).first()
-    held = ReserveLeaf.objects.filter(user_id=user_id).order_by("-snapshot_id").select_related("snapshot")
-    leaf = held.first() if user_id else None
+    held = ReserveLeaf.objects.order_by("-snapshot_id").select_related("snapshot")
+    leaf = held.filter(user_id=user_id).first() if user_id else None
     return ReservesPage(shown[0] if shown else None, shown, compared, leaf.snapshot if leaf else None)

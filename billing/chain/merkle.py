@@ -62,7 +62,8 @@ def statement_leaf(sha256: str) -> bytes:
     digest = bytes.fromhex(sha256)
     if len(digest) != WORD_BYTES:
         raise ValueError(f"{sha256} is not a SHA-256.")
-    return keccak_256(keccak_256(digest).digest()).digest()  # `_leaf` written out, for epochs of many statements
+    leaf: bytes = keccak_256(keccak_256(digest).digest()).digest()  # `_leaf` written out, for epochs of many statements
+    return leaf
 
 
 def verify(*, proof: Sequence[bytes], root: str, leaf: bytes) -> bool:

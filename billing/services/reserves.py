@@ -115,10 +115,10 @@ def liabilities() -> Liabilities:
     for user_id, kind, balance in rows.values_list("user_id", "kind", "balance").order_by("id").iterator():
         if balance < 0:
             debts -= balance
-        elif user_id is None:
-            platform[kind] += balance
-        else:
+        elif user_id:
             people.setdefault(user_id, {})[kind] = balance
+        else:
+            platform[kind] += balance
     return Liabilities(people, dict(sorted(platform.items())), debts)
 
 
