@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -120,9 +119,7 @@ class BankView(APIView):
         asked = BankRequestSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         account = connect_accounts.of(person(request))
-        country = asked.validated_data.get("country") or (
-            account.country if account else settings.CASH_OUT_COUNTRIES[0]
-        )
+        country = account.country if account else asked.validated_data.get("country", "")
         url = connect_accounts.start_onboarding(user=person(request), country=country, now=timezone.now())
         return Response({"url": url})
 

@@ -1,6 +1,8 @@
 """Any interleaving of webhooks, lost answers, crashes, refusals and staff: money conserved, never paid twice, never lost.
 
 Stripe is a small one in memory here, so that it can fail between any two lines; `test_cash_outs` holds the same steps to the stand-in.
+
+Longer than 300 lines because a Stripe in memory that can fail between any two lines is part of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Cashing out: what is sold, what is paid, who may, and what happens when a bank or Stripe says no."""
+"""Cashing out: what is sold, what is paid, who may, and what happens when a bank or Stripe says no.
+
+Longer than 300 lines because it follows a cash-out through everything that can happen to it.
+"""
 
 from __future__ import annotations
 
