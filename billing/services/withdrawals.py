@@ -23,6 +23,7 @@ from billing.signals import balance_credited
 from interchain_site.core import audit
 from interchain_site.core.errors import Conflict, DomainError, NotFound
 from interchain_site.core.models import User
+from interchain_site.core.templatetags.ui import duration
 
 CANCELLABLE = (WithdrawalState.ASKED, WithdrawalState.HELD, WithdrawalState.CONFIRMED)
 RESERVED = (WithdrawalState.HELD, WithdrawalState.CONFIRMED)
@@ -230,8 +231,8 @@ def _because(user_id: int, now: datetime) -> str:
     reasons = []
     recent = card_units(user_id=user_id, now=now)
     if recent > 0:
-        days = settings.WITHDRAWAL_CARD_HOLD_SECONDS // 86_400
-        reasons.append(f" NTC bought by card can leave after {days} days ({money.format_ntc(recent)} wait).")
+        wait = duration(settings.WITHDRAWAL_CARD_HOLD_SECONDS)
+        reasons.append(f" NTC bought by card can leave after {wait} ({money.format_ntc(recent)} wait).")
     if _left_today(user_id, now) < settings.WITHDRAWAL_DAILY_NTC * money.NANO:
         limit = money.format_ntc(settings.WITHDRAWAL_DAILY_NTC * money.NANO)
         reasons.append(f" The limit is {limit} in 24 hours.")

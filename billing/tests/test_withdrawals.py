@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from allauth.mfa.models import Authenticator
 
-from billing.models import Claim, PayoutLeaf, ReconcileRun, Withdrawal
-from billing.services import accounts, ledger, settlement, vetoes, wallets, withdrawals
+from billing.models import ChainEvent, Claim, PayoutLeaf, ReconcileRun, Withdrawal
+from billing.services import accounts, claims, ledger, settlement, vetoes, wallets, withdrawals
 from billing.services.confirmations import WrongCode
 from billing.services.withdrawals import PayoutsPaused, WithdrawalRefused
 from billing.signals import balance_credited
@@ -122,7 +122,7 @@ def test_the_least_and_the_most_in_a_day(funded: World, cast, settings):
 
 def test_what_was_bought_by_card_waits(funded: World, cast, bought, settings):
     bought()  # the buyer: 4 NTC
-    with pytest.raises(WithdrawalRefused, match=r"at most 0.00 NTC now. NTC bought by card can leave after 7 days"):
+    with pytest.raises(WithdrawalRefused, match=r"at most 0.00 NTC now. NTC bought by card can leave after 7 d"):
         ask(funded, cast.buyer, 4)
     funded.now += timedelta(days=8)
     assert ask(funded, cast.buyer, 4).state == "asked"
@@ -259,3 +259,16 @@ def test_after_a_veto_it_can_be_cancelled(fake: World, cast):
         fake.round(later=1)
     withdrawals.cancel(withdrawal_id=withdrawal.pk, by=cast.publisher, now=fake.now)
     assert held(cast.publisher) == (100, 0, 0)
+
+
+def test_a_payment_that_vanishes_is_waited_for_again(fake: World, cast):
+    fund(fake, cast.publisher, 100)
+    withdrawal = withdraw(fake, cast.publisher, 40)
+    fake.settle()
+    for _ in range(4):
+        fake.round(later=1)
+    assert state(withdrawal) == "paid"
+    paid = ChainEvent.objects.get(name="Claimed")
+    claims.unbook(paid, now=fake.now)
+    assert (state(withdrawal), withdrawal.transaction_hash, withdrawal.paid_at) == ("claimable", "", None)
+    assert held(cast.publisher) == (60, 0, 40)

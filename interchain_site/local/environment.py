@@ -12,7 +12,13 @@ from interchain_site.local.ports import Ports
 
 GATEWAY_DOMAIN = "apps.localhost"
 # What a person trying it out wants to see within minutes; production's defaults are in settings.py.
-QUICK = {"EPOCH_SECONDS": "60", "EARNINGS_HOLD_SECONDS": "60", "READING_INTERVAL_SECONDS": "10"}
+QUICK = {
+    "EPOCH_SECONDS": "60",
+    "EARNINGS_HOLD_SECONDS": "60",
+    "ADDRESS_HOLD_SECONDS": "60",
+    "WITHDRAWAL_CARD_HOLD_SECONDS": "60",
+    "READING_INTERVAL_SECONDS": "10",
+}
 
 
 def write(path: Path, *, data: Path, ports: Ports, settings: Mapping[str, str]) -> dict[str, str]:
