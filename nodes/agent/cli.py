@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nodes.agent import __version__, owner, protocol
 from nodes.agent import config as configuration
+from nodes.agent.checkup import NOT_TOLD
 from nodes.agent.config import Config, Home
 from nodes.agent.errors import AgentError, SetupError
 
@@ -141,17 +142,19 @@ def examine(parsed: argparse.Namespace) -> int:
     )
     for check in checks:
         _say(doctor.line(check))
-    if settings is not None:
-        _tell(owner.portal_of(settings, home), protocol.CheckReport(tuple(checks)))
+    if settings is not None and not _tell(owner.portal_of(settings, home), protocol.CheckReport(tuple(checks))):
+        return NOT_TOLD
     return 0 if all(check.ok or not check.needed for check in checks) else 1
 
 
-def _tell(portal: "Portal", report: protocol.CheckReport) -> None:
+def _tell(portal: "Portal", report: protocol.CheckReport) -> bool:
     """Let the device's page show what was found; a portal out of reach is among the checks already."""
     try:
         portal.checks(report)
     except AgentError as error:
         logging.getLogger(__name__).info("The portal was not told: %s", error)
+        return False
+    return True
 
 
 def make_parser() -> argparse.ArgumentParser:

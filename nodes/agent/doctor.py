@@ -12,7 +12,6 @@ import shutil
 import socket
 import time
 import urllib.parse
-import zoneinfo
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from nodes.agent.protocol import CLOCK_SKEW_SECONDS, Check
 OLDEST_API = (1, 41)
 LEAST_DISK_BYTES, GOOD_DISK_BYTES = 2 * 10**9, 10 * 10**9
 NETWORK_SECONDS = 5.0
+ZONE_FOLDERS = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")
 REGISTRY = ("registry-1.docker.io", 443)
 
 
@@ -36,7 +36,7 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
         folder: where the agent keeps its files; without it the disk is looked at where Docker keeps its own.
         portal_url: without it the network and the clock are not looked at.
     """
-    checks = [_python()]
+    checks = [_time_zones()]
     try:
         version, info = engine.call("GET", "/version"), engine.call("GET", "/info")
         checks += [_version(version), *_isolation(info), _storage(info)]
@@ -67,10 +67,8 @@ def line(check: Check) -> str:
     return f"{head}  {check.message}" + (f"\n      {check.mend}" if check.mend and not check.ok else "")
 
 
-def _python() -> Check:
-    try:
-        zoneinfo.ZoneInfo("Europe/Berlin")
-    except (zoneinfo.ZoneInfoNotFoundError, OSError):
+def _time_zones() -> Check:
+    if not any((Path(folder) / "Europe/Berlin").exists() for folder in ZONE_FOLDERS):
         message = "This computer has no list of time zones, so hours of the week would keep it closed."
         return Check("time_zones", False, message, "Type: apt-get install tzdata", needed=False)
     return Check("time_zones", True, "Time zones are known.")

@@ -7,10 +7,9 @@ itself and one objection is enough, so the stricter always wins and an owner nee
 from __future__ import annotations
 
 import fnmatch
-import zoneinfo
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone, tzinfo
 
 from nodes.agent.protocol import Hours, Limits, Mode, Profile, Workload
 
@@ -61,8 +60,8 @@ def by_clock(limits: Limits, now: datetime) -> Standing:
     if not limits.hours:
         return Standing()
     try:
-        here = now.astimezone(zoneinfo.ZoneInfo(limits.time_zone))
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        here = now.astimezone(_zone(limits.time_zone))
+    except ValueError:
         return Standing(Mode.CLOSED, f"This device does not know the time zone {limits.time_zone}. Install tzdata.")
     minute = here.weekday() * MINUTES_A_DAY + here.hour * 60 + here.minute
     left = _minutes_open(limits.hours, minute)
@@ -87,8 +86,8 @@ def by_traffic(limits: Limits, used_bytes: int) -> Standing:
 def month(limits: Limits, now: datetime) -> str:
     """Return the month a moment belongs to where the owner is, "2026-11"."""
     try:
-        return f"{now.astimezone(zoneinfo.ZoneInfo(limits.time_zone)):%Y-%m}"
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        return f"{now.astimezone(_zone(limits.time_zone)):%Y-%m}"
+    except ValueError:
         return f"{now:%Y-%m}"
 
 
@@ -107,10 +106,22 @@ def faults(limits: Limits) -> "dict[str, str]":
     if len(limits.blocked_images) > 200 or any(not 1 <= len(item) <= 300 for item in limits.blocked_images):
         found["blocked_images"] = "Give at most 200 names of 1 to 300 characters."
     try:
-        zoneinfo.ZoneInfo(limits.time_zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        _zone(limits.time_zone)
+    except ValueError:
         found["time_zone"] = "Give a time zone as the IANA names it, e.g. America/New_York."
     return found
+
+
+def _zone(name: str) -> tzinfo:
+    """Return the time zone. Raises ValueError: it is not known here."""
+    if name == "UTC":
+        return timezone.utc
+    import zoneinfo  # with what it imports half a megabyte, which an agent without hours can do without
+
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _blocks(pattern: str, workload: Workload) -> bool:

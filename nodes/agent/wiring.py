@@ -27,7 +27,7 @@ from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.perf import Perf
-from nodes.agent.protocol import CheckReport, Goodbye, Image, Report
+from nodes.agent.protocol import Goodbye, Image, Report
 from nodes.agent.rotation import Rotation
 from nodes.agent.server_api import Portal, patiently
 from nodes.agent.steps import Steps
@@ -65,9 +65,7 @@ class Node:
         executor.prepare()
         self._settings, self._key, self._executor = settings, key, executor
         self._wake = threading.Event()
-        self._checkup = Checkup(
-            engine, firewall, folder=home.root, portal_url=settings.portal_url, tell=self._tell_checks
-        )
+        self._checkup = Checkup(home.root)
         board = Board(stored_desired(home), executor)
         watch = Watch(board, meters, wake=self._wake.set)
         self._intake = Intake(home, settings, board, meters, news=lambda: self._courier.changed(), wake=self._wake.set)
@@ -195,9 +193,6 @@ class Node:
             self._rotation.run()
         self._updater.reported()
         self._updater.want(desired.release)
-
-    def _tell_checks(self, report: CheckReport) -> None:
-        _portal(self._settings, self._key).checks(report)
 
     def _events(self) -> None:
         while not self.agent.stopping.is_set():

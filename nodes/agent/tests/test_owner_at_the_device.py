@@ -133,7 +133,7 @@ def test_the_doctor_speaks_before_at_and_after_enrolment(agent: AgentProcess, po
         "perf",
         "firewall",
     } <= names
-    portal.wait(lambda: any(not report.token for report in portal.checks), 20, "the check-up of the running agent")
+    portal.wait(lambda: any(not report.token for report in portal.checks), 40, "the check-up of the running agent")
     before = len(portal.checks)
     shown = said(agent, "doctor")
     assert "ok    Firewall rules keep apps off this device" in shown
@@ -142,6 +142,7 @@ def test_the_doctor_speaks_before_at_and_after_enrolment(agent: AgentProcess, po
 
 def test_every_leaving_says_why(agent: AgentProcess, portal: FakePortal) -> None:
     assert agent.process is not None
+    portal.wait(lambda: any(not report.token for report in portal.checks), 40, "the check-up, which speaks for itself")
     agent.process.send_signal(signal.SIGUSR1)  # the computer is about to sleep
     portal.wait(lambda: not portal.linked, 10, "the goodbye")
     assert portal.goodbyes[-1] == (1001, "sleep")
