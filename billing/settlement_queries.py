@@ -86,13 +86,14 @@ def settled_epoch(epoch: Epoch) -> SettledEpoch:
 
 def payout_proof(epoch: Epoch, *, address: str, cumulative: int) -> list[bytes]:
     """Return the proof the contract wants for a claim in this epoch; the tree is kept, because claims come in bunches."""
-    tree = _kept_tree(epoch.payout_root, partial(payout_tree, epoch.sequence))
+    tree = _kept.get(epoch.payout_root) or _built(epoch.payout_root, partial(payout_tree, epoch.sequence))
     return tree.proof(payout_leaf(address, cumulative))
 
 
 def usage_proof(epoch: Epoch, *, leaf: bytes) -> list[bytes]:
     """Return the path of a statement's leaf to the epoch's usage root; the tree is kept for the next one who asks."""
-    return _kept_tree(epoch.usage_root, partial(usage_tree, epoch)).proof(leaf)
+    tree = _kept.get(epoch.usage_root) or _built(epoch.usage_root, partial(usage_tree, epoch))
+    return tree.proof(leaf)
 
 
 _kept: OrderedDict[str, MerkleTree] = OrderedDict()  # by root
@@ -107,9 +108,7 @@ def keep(tree: MerkleTree) -> MerkleTree:
     return tree
 
 
-def _kept_tree(root: str, build: Callable[[], MerkleTree]) -> MerkleTree:
-    if (tree := _kept.get(root)) is not None:
-        return tree
+def _built(root: str, build: Callable[[], MerkleTree]) -> MerkleTree:
     tree = build()
     if tree.root != root:
         raise ValueError(f"The rows do not give the root that was posted, {root}.")
