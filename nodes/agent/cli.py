@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nodes.agent import __version__, owner, protocol
+from nodes.agent import __version__, installation, owner, protocol
 from nodes.agent import config as configuration
 from nodes.agent.checkup import NOT_TOLD
 from nodes.agent.config import Config, Home
@@ -263,8 +263,8 @@ COMMANDS = (
     ("limits", owner.show_limits, _limits_arguments),
     ("rotate-key", owner.rotate_key, None),
     ("logs", owner.logs, _logs_arguments),
-    ("uninstall", owner.uninstall, _uninstall_arguments),
+    ("uninstall", installation.uninstall, _uninstall_arguments),
     ("start", start, _start_arguments),
-    ("service", owner.install_service, _service_arguments),
-    ("selftest", owner.selftest, None),
+    ("service", installation.install_service, _service_arguments),
+    ("selftest", installation.selftest, None),
 )

@@ -207,58 +207,6 @@ def rotate_key(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def selftest(parsed: argparse.Namespace) -> int:
-    """Say whether this version can work with this device's files; asked before an update takes its place."""
-    from nodes.agent import wiring
-
-    home = Home(Path(parsed.home))
-    configuration.load(home)
-    keys.load(home.key)
-    stored_desired(home)
-    say(f"{wiring.__name__} of {__version__} can start here.")
-    return 0
-
-
-def uninstall(parsed: argparse.Namespace) -> int:
-    """Remove the agent and everything it brought: apps, their data, networks, firewall rules, images, service, files."""
-    from nodes.agent import uninstall as removal
-    from nodes.agent.engine import Engine
-
-    home = Home(Path(parsed.home))
-    settings = configuration.load(home)
-    held = removal.volumes(settings, Engine(settings.engine))
-    if held and not parsed.keep_volumes:
-        say(f"{len(held)} apps keep data here. It is deleted and cannot be had back; --keep-volumes keeps it.")
-    if not parsed.yes and input("Remove everything? Type yes: ").strip().lower() != "yes":
-        say("Nothing was removed.")
-        return 1
-    left = removal.run(home, keep_volumes=parsed.keep_volumes)
-    for item in left:
-        say(f"Still there: {item}")
-    say(
-        "Everything else of Interchain is gone from this computer."
-        if left
-        else "Interchain is gone from this computer."
-    )
-    return 1 if left else 0
-
-
-def install_service(parsed: argparse.Namespace) -> int:
-    """Write the launcher and, where there is systemd, the service; `install.sh` calls it."""
-    from nodes.agent import service
-    from nodes.agent.engine import Engine
-
-    home = Home(Path(parsed.home))
-    settings = configuration.load(home)
-    base = home.root.resolve().parent
-    service.write_launcher(base)
-    if parsed.units:
-        root = Engine(settings.engine).call("GET", "/info").get("DockerRootDir") or "/var/lib/docker"
-        service.link_command(base)
-        service.install(base, portal=settings.portal_url, docker_root=root)
-    return 0
-
-
 def logs(parsed: argparse.Namespace) -> int:
     """Show the agent's log."""
     beside = Path(parsed.home).parent / LOG_NAME
