@@ -166,7 +166,7 @@ def _send_together(pks: Sequence[int], chain: Chain, now: datetime) -> bool:
 
 def _stored(rows: Sequence[Claim], plan: transactions.Plan, now: datetime) -> ChainTransaction | None:
     """Sign and store the transaction together with the claims' move; None when another worker did in the same moment."""
-    key = f"claims:{rows[0].pk}-{rows[-1].pk}:{len(rows)}"
+    key = transactions.next_key(f"claims:{rows[0].pk}-{rows[-1].pk}:{len(rows)}")  # the same claims may be sent anew
     try:
         with transaction.atomic():
             sending = transactions.build(key=key, plan=plan, now=now)

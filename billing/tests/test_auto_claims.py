@@ -120,3 +120,24 @@ def test_the_stranger_asks_for_nothing_of_the_owners(fake: World, cast):
 
 def test_a_full_batch_stays_far_below_what_one_transaction_may_use():
     assert gas.claim_many(2**20, first=auto_claims.BATCH, again=0) < gas.MAX_TRANSACTION * 3 // 4
+
+
+def test_a_batch_that_ethereum_never_took_is_sent_anew(fake: World, cast):
+    """Else the same claims meet the dead transaction under its key in every round, and nobody of them is paid."""
+    people = [cast.owner, cast.buyer]
+    for person in people:
+        fake.link(person)
+        fake.earn(person, 5)
+    fake.settle()
+    for person in people:
+        claims.claim(wallet_id=person.wallets.get().pk, by=person, now=fake.now)
+    fake.automine(False)
+    auto_claims.send_requested(chain=fake.chain, now=fake.now)
+    dead = ChainTransaction.objects.get(key__startswith="claims:")
+    fake.node.forget_pool()
+    ChainTransaction.objects.filter(pk=dead.pk).update(state="displaced")
+    claims.take_back_refused(chain=fake.chain, now=fake.now)
+    auto_claims.send_requested(chain=fake.chain, now=fake.now)
+    sending = set(Claim.objects.values_list("state", "sending__state"))
+    assert sending == {("sent", "sent")}
+    assert ChainTransaction.objects.filter(key__startswith="claims:").count() == 2
