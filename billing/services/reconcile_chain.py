@@ -19,13 +19,13 @@ LOOKS = 3  # a block that comes between two looks is no difference
 def contracts(*, chain: Chain | None, now: datetime, unread: str = "") -> Check:
     """Compare escrow with deposits and payments, booked and on the chain, and with the tokens that are there."""
     check = Check("ledger = contracts")
-    mirrored = -queries.platform_balance("escrow")
     if chain is None:
         check.unread = unread or "The Ethereum node could not be asked."
         return check
     try:
         books = _read(chain, now)
     except NotDeployed as error:
+        mirrored = -queries.platform_balance("escrow")
         if mirrored:
             check.unread = f"The ledger has {money.format_ntc(mirrored)} in escrow. {error.message}"
         else:
@@ -34,7 +34,7 @@ def contracts(*, chain: Chain | None, now: datetime, unread: str = "") -> Check:
     except ChainError as error:
         check.unread = error.message
         return check
-    _compare(check, books, mirrored)
+    _compare(check, books, -queries.platform_balance("escrow"))  # read after the look, which may have booked more
     _explain(check, books)
     return check
 

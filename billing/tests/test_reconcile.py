@@ -117,6 +117,12 @@ def test_a_deposit_that_is_not_deep_enough_is_explained(books, cast, settings):
     assert "7.00 NTC deposited, not deep enough" in reconcile.report(made)
 
 
+def test_a_deposit_that_the_comparison_itself_books_is_no_difference(books, cast):
+    deposit(books, cast.publisher, 7)  # deep enough, and no round has looked yet
+    made = compare(books)
+    assert made.outcome == CLEAN, reconcile.report(made)
+
+
 def test_a_payment_that_is_not_deep_enough_is_explained(books, cast, settings):
     settings.ETHEREUM_CONFIRMATIONS = 5
     wallet = cast.owner.wallets.get()
