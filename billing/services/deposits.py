@@ -103,7 +103,12 @@ def assign(*, deposit_id: int, user: User, by: User, now: datetime) -> Unassigne
 def _credit(account: ChainAccount | None, units: int, escrow: int) -> list[Line]:
     if account is not None and account.user_id is not None:
         return debts.Purse(account.user_id, {escrow}).give(units)
-    return [Line(accounts.platform_account("desk_inventory" if account is not None else UNASSIGNED), units)]
+    if account is None:
+        return [Line(accounts.platform_account(UNASSIGNED), units)]
+    # What the desk had sold of a deposit that vanished is missing until more arrives; else it would be sold twice.
+    desk, missing = accounts.platform_account("desk_inventory"), accounts.platform_account("shortfall")
+    repaid = min(units, max(0, -ledger.lock_accounts({escrow, desk, missing})[missing].balance))
+    return [Line(missing, repaid), Line(desk, units - repaid)]
 
 
 def _debit(user_id: int | None, kind: str, units: int, escrow: int) -> list[Line]:

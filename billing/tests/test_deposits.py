@@ -106,6 +106,19 @@ def test_it_can_be_credited_again_after_it_vanished(fake: World, cast):
     assert balance("available", cast.publisher) == 0
 
 
+def test_what_the_desk_sold_before_its_deposit_vanished_is_not_sold_again(fake: World, cast):
+    seen = event(fake, chain_accounts.desk_reference(), 10)
+    stock = balance("desk_inventory")
+    deposits.book(seen, now=fake.now)
+    fund(fake, cast.publisher, stock // NTC + 4)
+    deposits.unbook(seen, now=fake.now)
+    assert (balance("desk_inventory"), balance("shortfall")) == (0, -4 * NTC)
+    ChainEvent.objects.filter(pk=seen.pk).update(unbooked=1)
+    seen.refresh_from_db()
+    deposits.book(seen, now=fake.now)
+    assert (balance("desk_inventory"), balance("shortfall")) == (6 * NTC, 0)
+
+
 def test_the_page_shows_what_is_sent_seen_and_credited(fake: World, cast, client):
     reference = chain_accounts.reference_of(user=cast.publisher)
     seen = event(fake, reference, 7)
