@@ -90,7 +90,8 @@ SALE_PURCHASE_MOVES: dict[str, set[str]] = {
         SalePurchaseState.PAID,  # the contract refused the transaction: decide again
     },
     SalePurchaseState.REFUNDING: {SalePurchaseState.REFUNDED, SalePurchaseState.DELIVERED},
-    SalePurchaseState.REFUNDED: {SalePurchaseState.PAID},  # the bank sent the refund back, or a lost dispute was overturned
+    # The bank sent the refund back, or a lost dispute was overturned.
+    SalePurchaseState.REFUNDED: {SalePurchaseState.PAID},
     SalePurchaseState.SENT: {SalePurchaseState.DELIVERED, SalePurchaseState.FAILED},
     SalePurchaseState.FAILED: {SalePurchaseState.DELIVERED},  # given up too early; the event has the last word
     # Back: the chain lost a block that was deep enough.
@@ -110,7 +111,8 @@ CASH_OUT_MOVES: dict[str, set[str]] = {
     CashOutState.TRANSFERRED: {CashOutState.ON_THE_WAY, CashOutState.RETURNING},
     CashOutState.ON_THE_WAY: {CashOutState.PAID, CashOutState.RETURNING},
     CashOutState.PAID: {CashOutState.RETURNING},  # a bank may send money back days after it took it
-    CashOutState.RETURNING: {CashOutState.FAILED, CashOutState.ON_THE_WAY},  # a payout thought refused was made after all
+    # A payout thought refused was made after all.
+    CashOutState.RETURNING: {CashOutState.FAILED, CashOutState.ON_THE_WAY},
     CashOutState.FAILED: set(),
     CashOutState.REFUSED: set(),
     CashOutState.CANCELLED: set(),

@@ -2,6 +2,7 @@
 
 `python bench/settle/run.py [--payees N] [--statements N] [--postgres] [--rounds N]` fills a new database, then does the epoch in a
 process of its own, on a real Anvil. `--write` puts the table into `bench/results/settle.md`. See README.md beside this file.
+Longer than 300 lines because it is one story, from an empty database to an epoch on the chain.
 """
 
 from __future__ import annotations

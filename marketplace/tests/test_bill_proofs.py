@@ -1,4 +1,7 @@
-"""A bill proof from real readings, charged for real, checked by interchain-verify; and every change to it is caught."""
+"""A bill proof from real readings, charged for real, checked by interchain-verify; and every change to it is caught.
+
+Longer than 300 lines because one real bill is made once, with much effort, and every test looks at that one.
+"""
 
 from __future__ import annotations
 
