@@ -102,8 +102,6 @@ if _database["ENGINE"].endswith("sqlite3"):
     _database["ENGINE"] = "interchain_site.core.sqlite"
     # pytest-django knows Django's own engine by its name; to any other it gives a file for each of its processes.
     _database["TEST"] = {"NAME": ":memory:"}
-    # pytest-django knows Django's own engine by its name; to any other it gives a file for each of its processes.
-    _database["TEST"] = {"NAME": ":memory:"}
     # Without IMMEDIATE, two writers that both began by reading fail with "database is locked".
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
