@@ -61,26 +61,34 @@ def _give_back(epoch: Epoch, *, now: datetime) -> None:
     waiting = Epoch.objects.filter(sequence__gt=epoch.sequence, state__in=[EpochState.CLOSED, EpochState.OPEN])
     first = waiting.order_by("sequence").first()
     leaves = list(epoch.leaves.select_related("wallet").order_by("id"))
+    withdrawn = withdrawal_epochs.give_back(epoch, now=now)
     epoch.leaves.update(withdrawn_from=first.sequence if first else epoch.sequence + 1)
     if first is not None and first.state == EpochState.CLOSED:
         _recompute(first, {leaf.wallet_id: leaf.added_units for leaf in leaves})
     earned = [leaf for leaf in leaves if leaf.earned_units]
     owners = {leaf.wallet.user_id for leaf in earned}
-    kinds = (accounts.SETTLED, accounts.EARNINGS_AVAILABLE)
+    kinds = (accounts.SETTLED, accounts.EARNINGS_AVAILABLE, accounts.SHORTFALL)
     ids = accounts.user_accounts([(user_id, kind) for user_id in owners for kind in kinds])
-    postings = [_return_of(leaf, epoch, ids, now) for leaf in earned]
-    ledger.post(postings=[*postings, *withdrawal_epochs.give_back(epoch, now=now)], now=now)
+    locked = ledger.lock_accounts(ids.values())
+    owed = {user_id: max(0, -locked[ids[user_id, accounts.SHORTFALL]].balance) for user_id in owners}
+    postings = [_return_of(leaf, epoch, ids, owed[leaf.wallet.user_id], now) for leaf in earned]
+    ledger.post(postings=[*postings, *withdrawn], now=now)
 
 
-def _return_of(leaf: PayoutLeaf, epoch: Epoch, ids: dict[tuple[int, str], int], now: datetime) -> ledger.Posting:
-    user_id = leaf.wallet.user_id
+def _return_of(
+    leaf: PayoutLeaf, epoch: Epoch, ids: dict[tuple[int, str], int], owed: int, now: datetime
+) -> ledger.Posting:
+    """Return an owner's earnings, once per owner; what they owe by now is repaid first."""
+    user_id, repaid = leaf.wallet.user_id, min(owed, leaf.earned_units)
+    lines = (
+        ledger.Line(ids[user_id, accounts.SETTLED], -leaf.earned_units),
+        ledger.Line(ids[user_id, accounts.SHORTFALL], repaid),
+        ledger.Line(ids[user_id, accounts.EARNINGS_AVAILABLE], leaf.earned_units - repaid),
+    )
     return ledger.Posting(
         key=f"epoch:{epoch.sequence}:return:{leaf.wallet_id}",
         kind="earnings_returned",
-        lines=(
-            ledger.Line(ids[user_id, accounts.SETTLED], -leaf.earned_units),
-            ledger.Line(ids[user_id, accounts.EARNINGS_AVAILABLE], leaf.earned_units),
-        ),
+        lines=tuple(line for line in lines if line.amount),
         effective_at=now,
         memo=f"Epoch {epoch.sequence} was vetoed; settled again later",
         reference=f"epoch:{epoch.sequence}",

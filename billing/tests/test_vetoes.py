@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from billing.models import Epoch
-from billing.services import claims, settlement, vetoes
+from billing.services import accounts, claims, ledger, settlement, vetoes
 from billing.services.claims import NothingToClaim
 from billing.tests.settling import NTC, World, balance
 from interchain_site.core.errors import Conflict
@@ -44,6 +44,20 @@ def test_earnings_go_back_and_settle_again_after_a_review(delayed: World, cast):
     delayed.round()
     delayed.claim(wallet)
     assert delayed.paid(wallet) == 5 * NTC
+
+
+def test_who_owes_by_then_repays_from_what_goes_back(delayed: World, cast):
+    delayed.link(cast.owner)
+    delayed.earn(cast.owner, 5)
+    epoch = delayed.settle()
+    lines = (
+        ledger.Line(accounts.user_account(cast.owner.pk, accounts.SHORTFALL), -3 * NTC),
+        ledger.Line(accounts.platform_account("commission"), 3 * NTC),
+    )
+    ledger.post(postings=[ledger.Posting("debt", "test", lines, delayed.now)], now=delayed.now)
+    veto(delayed, epoch)
+    kinds = ("settled", "earnings_available", "shortfall")
+    assert [balance(kind, cast.owner) for kind in kinds] == [0, 2 * NTC, 0]
 
 
 def test_nothing_of_a_vetoed_epoch_can_be_claimed(delayed: World, cast):
