@@ -123,8 +123,7 @@ def _attempt(event: ChainEvent, do: Callable[[int, datetime], bool], now: dateti
             mend="Mend the cause; it is tried again in every round, and nothing is lost meanwhile.",
         )
         return 0
-    if event.error:
-        clear_alert(code="chain_event_waits", subject=subject)
+    clear_alert(code="chain_event_waits", subject=subject)  # `event.error` may have been wiped when it was read again
     return int(moved)
 
 

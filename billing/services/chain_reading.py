@@ -23,6 +23,7 @@ from billing.chain.types import Block, Chain
 from billing.models import ChainBlock, ChainCursor, ChainEvent
 from billing.services import chain_evidence, chain_sums
 from interchain_site.core import audit
+from interchain_site.core.alerts import clear_alert
 
 log = structlog.get_logger(__name__)
 BLOCKS_AT_ONCE = 2_000
@@ -77,7 +78,10 @@ def forget(*, chain: Chain, above: int, now: datetime) -> None:
         ChainCursor.objects.select_for_update().get(pk=cursor.pk)
         lost = seen.filter(block_hash__in=gone)
         doubted = lost.filter(state=EventState.FINAL).update(state=EventState.DOUBTED)
-        vanished = lost.filter(state=EventState.SEEN).update(state=EventState.VANISHED)
+        unbooked = list(lost.filter(state=EventState.SEEN).values_list("pk", flat=True))
+        vanished = ChainEvent.objects.filter(pk__in=unbooked).update(state=EventState.VANISHED)
+        for pk in unbooked:
+            clear_alert(code="chain_event_waits", subject=f"chain_event:{pk}")  # nothing waits for it any more
         ChainBlock.objects.filter(number__gt=above).delete()
         ChainCursor.objects.filter(pk=cursor.pk).update(
             next_block=Least(F("next_block"), above + 1), checked_block=Least(F("checked_block"), above)
