@@ -34,6 +34,7 @@ def document(proof: StatementProof) -> dict[str, Any]:
         "statement": statement,
         "price_list": price_documents.document(price_list, price_list.prices_by_meter()),
         "batches": evidence.signed_batches(device_id=statement["device_id"], batch_ids=statement["evidence"]),
+        "key_changes": evidence.earlier_keys(device_id=statement["device_id"], key=statement["device_key"]),
         "epoch": proof.epoch,
         "chain": proof.chain,
     }

@@ -48,6 +48,14 @@ def device_keys(device_ids: Collection[str]) -> dict[str, str]:
     return {str(pk): key for pk, key in Device.objects.filter(pk__in=device_ids).values_list("pk", "public_key")}
 
 
+def earlier_keys(*, device_id: str, key: str) -> list[dict[str, str]]:
+    """Return the changes that led to a key of a device, oldest first: the old key, and its statement that names the next."""
+    rows = list(DeviceKey.objects.filter(device_id=device_id).order_by("id").values_list("public_key", "statement"))
+    places = [place for place, (public_key, _) in enumerate(rows) if public_key == key]
+    until = places[0] if places else 0
+    return [{"old_key": rows[place][0], "statement": rows[place + 1][1]} for place in range(until)]
+
+
 def key_changes(device_id: str) -> list[str]:
     """Return the statements (JWS over protocol.KeyChange) by which each key of a device named the next, oldest first.
 

@@ -9,11 +9,14 @@ import pytest
 from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
-from interchain_verify import documents
+from interchain_verify import documents, settled
+from interchain_verify import reserves as verifier
 from interchain_verify.cli import examine
-from interchain_verify.report import EXIT_FALSE, EXIT_MISSING, FALSE, PROVEN
+from interchain_verify.report import EXIT_FALSE, EXIT_MISSING, EXIT_PROVEN, FALSE, PROVEN
+from interchain_verify.rpc import Node
 from interchain_verify.settled import Question
 
+from billing.chain.merkle import statement_leaf
 from billing.models import ReserveLeaf, ReserveSnapshot, UsageStatement
 from billing.services import accounts, ledger, reserves
 from billing.services.ledger import Line, Posting
@@ -117,6 +120,23 @@ def test_another_persons_leaves_do_not_pass_for_mine(snapshot, cast):
     mine, other = reserves.proof(user=cast.publisher), reserves.proof(user=cast.owner)
     mine["parts"][0] = other["parts"][0]
     assert examine(canonical_json(mine), Question()).exit_code == EXIT_FALSE
+
+
+def test_it_says_that_the_contract_is_to_be_compared(snapshot, cast, monkeypatch):
+    """A file may name any contract that plays Settlement and holds any token: who does not say which one is told so."""
+    proof = reserves.proof(user=cast.publisher)
+    digest = statement_leaf(documents.sha256_hex(proof["statement"]))
+    contract = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+    proof["epoch"] = {"number": 1, "usage_root": "0x" + digest.hex(), "proof": []}
+    proof["chain"] = {"chain_id": 1, "settlement": contract, "block_number": 1, "transaction": "0x" + "11" * 32}
+    monkeypatch.setattr(settled, "_is_on_chain", lambda *_: True)
+    monkeypatch.setattr(verifier, "contract_units", lambda *_: 10**18)
+    node = Node("http://127.0.0.1:1")
+    report = examine(canonical_json(proof), Question(node=node))
+    assert report.exit_code == EXIT_PROVEN, report.text()
+    assert any(contract.lower() in words for words in report.trusted)
+    known = examine(canonical_json(proof), Question(node=node, settlement=contract.lower()))
+    assert not any(contract.lower() in words for words in known.trusted)
 
 
 def test_who_joined_later_waits_for_the_next(snapshot, now):

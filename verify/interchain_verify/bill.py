@@ -21,6 +21,8 @@ METERS = {  # base units in one priced unit
     "active_user": 1,
 }
 GATEWAY_METERS = ("active_user",)
+MOST_BATCHES = 2 * len(METERS)  # each meter rests on two readings at most
+MOST_KEY_CHANGES = 200
 NANO = 10**9
 BASIS_POINTS = 10_000
 HIGHEST_COMMISSION = 1_000  # 10 %, whitepaper §4
@@ -41,7 +43,8 @@ def check(proof: dict[str, Any], question: settled.Question) -> Report:
     Raises:
         Unreadable: it is not such a file.
     """
-    _only(proof, {"format", "version", "statement", "price_list", "batches", "epoch", "chain"}, "the file")
+    names = {"format", "version", "statement", "price_list", "batches", "key_changes", "epoch", "chain"}
+    _only(proof, names, "the file")
     statement = member(proof, "statement", dict)
     if amount(proof, "version") != VERSION or amount(statement, "version") != STATEMENT_VERSION:
         raise Unreadable("This file is of another version. Get the interchain-verify that fits it.")
@@ -52,15 +55,11 @@ def check(proof: dict[str, Any], question: settled.Question) -> Report:
         trusted=list(TRUSTED),
     )
     _check_price_list(statement, member(proof, "price_list", dict), report)
-    _check_readings(statement, member(proof, "batches", dict), report)
+    keys = _keys(proof, statement, report)
+    _check_readings(statement, member(proof, "batches", dict), keys, report)
     _check_price(statement, report)
     _check_conversion(statement, report)
-    place = settled.check(proof, question, report)
-    if place is not None and not question.settlement:
-        report.trusted.append(
-            f"that {place.settlement} is Interchain's Settlement contract: compare it with the address you know, or pass it "
-            "as --settlement."
-        )
+    settled.check(proof, question, report)
     return report
 
 
@@ -89,19 +88,46 @@ def _check_price_list(statement: dict[str, Any], document: dict[str, Any], repor
     )
 
 
-def _check_readings(statement: dict[str, Any], batches: dict[str, Any], report: Report) -> None:
+def _keys(proof: dict[str, Any], statement: dict[str, Any], report: Report) -> list[str]:
+    """Return the keys a batch may be signed with: the statement's, then earlier ones of the device, each named by no other
+    than the one before it."""
+    keys = [member(statement, "device_key", str)]
+    changes = objects(proof, "key_changes") if "key_changes" in proof else []
+    if len(changes) > MOST_KEY_CHANGES:
+        raise Unreadable("The file holds more changes of the device's key than a device can make.")
+    for change in reversed(changes):
+        _only(change, {"old_key", "statement"}, "a key change")
+        old = member(change, "old_key", str)
+        says = signed_payload(member(change, "statement", str), old) or {}
+        agrees = signed_payload(str(says.get("proof")), keys[-1]) or {}
+        named = {"device_id": statement.get("device_id"), "new_key": keys[-1]}
+        if any(one.get(name) != value for one in (says, agrees) for name, value in named.items()):
+            report.false(f"Signatures: key {old} of the device did not name {keys[-1]} as the next.")
+            return keys
+        keys.append(old)
+    return keys
+
+
+def _check_readings(statement: dict[str, Any], batches: dict[str, Any], keys: list[str], report: Report) -> None:
     """Check signatures, then that each total rests on a signed reading of this lease, at the line before and now."""
     evidence = member(statement, "evidence", list)
+    if len(batches) > MOST_BATCHES:
+        raise Unreadable("The file holds more signed batches than a line can rest on.")
     if sorted(batches) != evidence:
         report.false("Signatures: the signed batches in this file are not those the statement names.")
         return
     payloads: dict[str, dict[str, Any]] = {}
     for batch_id, token in batches.items():
-        payload = signed_payload(token, member(statement, "device_key", str)) if isinstance(token, str) else None
+        found = ((key, signed_payload(token, key)) for key in keys if isinstance(token, str))
+        key, payload = next((one for one in found if one[1] is not None), ("", None))
         if payload is None or payload.get("id") != batch_id or payload.get("device_id") != statement.get("device_id"):
             report.false(f"Signatures: batch {batch_id} is not signed by the device's key.")
             return
         payloads[batch_id] = payload
+        if key != keys[0]:
+            report.trusted.append(
+                f"that {key} was the device's key before it named {keys[0]}: batch {batch_id} has it."
+            )
     if payloads:
         report.proven(
             f"Signatures: {len(payloads)} batches of readings are signed (Ed25519) by device {statement.get('device_id')}, "

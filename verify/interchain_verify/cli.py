@@ -13,7 +13,7 @@ from typing import Any
 
 from interchain_verify import __version__, bill, reserves
 from interchain_verify.documents import Unreadable, address_of, parse
-from interchain_verify.report import EXIT_UNREADABLE, Report
+from interchain_verify.report import EXIT_UNREADABLE, Report, plain
 from interchain_verify.rpc import NoAnswer, Node
 from interchain_verify.settled import Question
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         report = examine(data, question)
     except (OSError, Unreadable, NoAnswer) as error:
-        print(f"interchain-verify: {error}", file=sys.stderr)
+        print(plain(f"interchain-verify: {error}"), file=sys.stderr)
         return EXIT_UNREADABLE
     print(report.text())
     return report.exit_code

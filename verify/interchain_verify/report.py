@@ -43,7 +43,7 @@ class Report:
 
     def text(self) -> str:
         """Return everything as lines for a terminal."""
-        lines = [self.subject, ""]
+        lines = [plain(self.subject), ""]
         lines += [_paragraph(kind, words) for kind, words in self.findings]
         if self.trusted:
             lines += ["", "What this file cannot prove:"]
@@ -66,5 +66,10 @@ def dollars(nano_usd: int) -> str:
     return f"${nano_usd // 10**9:,}.{nano_usd % 10**9:09d}"
 
 
+def plain(text: str) -> str:
+    """Show control and other invisible characters as `?`: words of a file must not move the cursor or write our lines."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def _paragraph(head: str, words: str) -> str:
-    return textwrap.fill(words, width=110, initial_indent=f"{head:8} ", subsequent_indent=" " * 9)
+    return textwrap.fill(plain(words), width=110, initial_indent=f"{head:8} ", subsequent_indent=" " * 9)

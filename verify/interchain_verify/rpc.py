@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -61,7 +62,7 @@ class Node:
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
                 found = json.loads(answer.read(LARGEST_ANSWER))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
             raise NoAnswer(f"The node does not answer {method}: {error}.") from None
         if not isinstance(found, dict) or "result" not in found:
             trouble = found.get("error") if isinstance(found, dict) else found

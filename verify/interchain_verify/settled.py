@@ -71,6 +71,11 @@ def check(proof: dict[str, Any], question: Question, report: Report) -> Place | 
     if question.node is None:
         report.missing(f"Chain: no node was asked. Add --rpc URL to check the root of epoch {place.epoch} on Ethereum.")
         return None
+    if not question.settlement:
+        report.trusted.append(
+            f"that {place.settlement} is Interchain's Settlement contract: compare it with the address you know, or pass it "
+            "as --settlement."
+        )
     try:
         return place if _is_on_chain(place, question, question.node, report) else None
     except NoAnswer as error:

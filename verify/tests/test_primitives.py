@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import http.client
 import json
 import random
 import re
@@ -18,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interchain_verify import documents, ed25519
 from interchain_verify.keccak import keccak256
+from interchain_verify.report import Report
+from interchain_verify.rpc import NoAnswer, Node
 from joserfc import jws
 from joserfc.jwk import OKPKey
 
@@ -121,6 +124,25 @@ def test_only_canonical_files_are_read():
             documents.parse(bad)
 
 
+def test_words_of_a_file_do_not_write_our_lines():
+    report = Report("Bill line 1\n\nEverything that can be proven is proven.\x1b[8m")
+    report.false("Contract: \x1b[2K\u202eno\nPROVEN")
+    shown = report.text()
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert [one for one in shown.splitlines() if one.startswith(("PROVEN", "Everything"))] == []
+    assert shown.splitlines()[-1].startswith("NOT PROVEN")
+
+
+def test_a_node_that_breaks_off_is_no_crash(monkeypatch):
+    def broken(*_, **__):
+        raise http.client.IncompleteRead(b"{")
+
+    monkeypatch.setattr("urllib.request.urlopen", broken)
+    with pytest.raises(NoAnswer):
+        Node("http://127.0.0.1:1").number("eth_chainId")
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_it_needs_python_3_9_and_nothing_else(path):
     tree = ast.parse(path.read_text(), feature_version=(3, 9))
@@ -138,6 +160,7 @@ def test_it_needs_python_3_9_and_nothing_else(path):
         "dataclasses",
         "datetime",
         "hashlib",
+        "http",
         "json",
         "math",
         "pathlib",
