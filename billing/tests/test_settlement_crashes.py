@@ -47,14 +47,21 @@ class Fuse:
         return wrapped
 
 
+READS = {"read", "has_code", "fees", "chain_id", "balance", "transaction_count"}
+
+
 class Fused:
-    """A chain on which every call is such a moment, before and after."""
+    """A chain on which every call that sends or looks for news is such a moment, before and after.
+
+    Dying before or after any other read leaves the same behind as dying at the step around it, which is a moment already.
+    """
 
     def __init__(self, chain: object, fuse: Fuse) -> None:
         self._chain, self._fuse = chain, fuse
 
     def __getattr__(self, name: str) -> object:
-        return self._fuse.around(getattr(self._chain, name))
+        found = getattr(self._chain, name)
+        return found if name in READS else self._fuse.around(found)
 
 
 MOMENTS = (
