@@ -91,7 +91,8 @@ SALE_PURCHASE_MOVES: dict[str, set[str]] = {
     },
     SalePurchaseState.REFUNDING: {SalePurchaseState.REFUNDED, SalePurchaseState.DELIVERED},
     # The bank sent the refund back, or a lost dispute was overturned.
-    SalePurchaseState.REFUNDED: {SalePurchaseState.PAID},
+    # Delivered: a transaction given up was mined all the same; its NTC are taken back on arrival.
+    SalePurchaseState.REFUNDED: {SalePurchaseState.PAID, SalePurchaseState.DELIVERED},
     SalePurchaseState.SENT: {SalePurchaseState.DELIVERED, SalePurchaseState.FAILED},
     SalePurchaseState.FAILED: {SalePurchaseState.DELIVERED},  # given up too early; the event has the last word
     # Back: the chain lost a block that was deep enough.

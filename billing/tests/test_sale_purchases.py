@@ -332,6 +332,19 @@ def test_refunded_before_it_was_allocated_is_never_allocated(shop, cast):
     assert (dollars("sale_proceeds_usd"), dollars("stripe_clearing")) == (0, 0)
 
 
+def test_refunded_and_allocated_all_the_same_is_taken_on_arrival(shop, cast):
+    """A transaction given up may be mined after all; else the buyer keeps both the money and the NTC."""
+    purchase = shop.pay(shop.checkout(cast.buyer))
+    topups.refund_payment(payment_id=purchase.payment_id, cents=None, by=cast.staff, now=shop.now)
+    assert shop.again(purchase).state == "refunded"
+    account = chain_accounts.reference_of(user=cast.buyer)
+    call = TokenSale(shop.deployment.sale).allocate(account=account, units=purchase.units, reference=purchase.reference)
+    shop.chain.call_directly(call)
+    shop.turn(3)
+    assert shop.again(purchase).state == "delivered"
+    assert (spendable(cast.buyer), ledger_holds("desk_inventory")) == (0, purchase.units)
+
+
 @pytest.mark.parametrize("cents", [250, 1000])
 def test_refunded_while_it_is_on_its_way_is_taken_on_arrival(shop, cast, cents):
     shop.chain.automine = False
