@@ -110,9 +110,12 @@ class RpcChain:
         with _translated():
             return len(self._eth.get_code(to_checksum_address(address))) > 0
 
-    def read(self, call: Call, *, block: int | None = None) -> bytes:
+    def read(self, call: Call, *, block: int | None = None, gas: int | None = None) -> bytes:
+        params = _params(call)
+        if gas is not None:
+            params["gas"] = gas
         with _translated():
-            return bytes(self._eth.call(_params(call), _at(block)))
+            return bytes(self._eth.call(params, _at(block)))
 
     def estimate_gas(self, call: Call, *, sender: str) -> int:
         params = _params(call)

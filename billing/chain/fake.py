@@ -114,7 +114,7 @@ class FakeChain:
     def has_code(self, address: str) -> bool:
         return address in self._state.contracts
 
-    def read(self, call: Call, *, block: int | None = None) -> bytes:
+    def read(self, call: Call, *, block: int | None = None, gas: int | None = None) -> bytes:
         self._maybe_break("read")
         contract = self._at(block).contracts.get(str(call.to))
         if contract is None:

@@ -107,8 +107,12 @@ class Chain(Protocol):
         """Return whether a contract lives at the address."""
         ...
 
-    def read(self, call: Call, *, block: int | None = None) -> bytes:
-        """Return what a view function answers (at `block`), still encoded. Raises `Reverted`."""
+    def read(self, call: Call, *, block: int | None = None, gas: int | None = None) -> bytes:
+        """Return what a view function answers (at `block`), still encoded. Raises `Reverted`.
+
+        Args:
+            gas: the most it may use; without it as much as the node allows, which only a contract of ours should have.
+        """
         ...
 
     def estimate_gas(self, call: Call, *, sender: str) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import requests
 from eth_abi.abi import decode
 from eth_account import Account as Key
 from eth_account.messages import encode_defunct
 
-from billing.chain.errors import ChainUnavailable
+from billing.chain import signatures
+from billing.chain.errors import ChainRefused, ChainUnavailable
 from billing.chain.signatures import WalletNotDeployed
 from billing.models import Wallet
 from billing.services import wallets
@@ -191,7 +193,8 @@ class ContractWallet:
     def has_code(self, address: str) -> bool:
         return True
 
-    def read(self, call) -> bytes:
+    def read(self, call, *, gas) -> bytes:
+        assert gas == signatures.MOST_GAS  # whose contract it is, nobody knows: it may loop for ever
         _, signature = decode(["bytes32", "bytes"], call.data[4:])
         return (bytes.fromhex("1626ba7e") if signature == self.right else b"\xff" * 4) + bytes(28)
 
@@ -208,6 +211,18 @@ def test_a_contracts_wallet_is_asked_itself(fake: World, cast):
     with pytest.raises(WrongSignature):
         linked(b"by one owner of three")
     assert linked(node.right).address == address
+
+
+@pytest.mark.anvil
+def test_a_contract_that_loops_for_ever_costs_a_moment(real: World):
+    address = new_address()
+    loop = "0x5b600056"  # JUMPDEST, PUSH1 0, JUMP
+    requests.post(
+        real.node.url, json={"jsonrpc": "2.0", "id": 1, "method": "anvil_setCode", "params": [address, loop]}, timeout=5
+    )
+    asked = {"address": address, "message": "hello", "signature": "0x" + "11" * 70}
+    with pytest.raises(ChainRefused, match=r"(?i)gas"):
+        signatures.is_signed_by(**asked, connect=lambda: real.chain)
 
 
 def test_a_contract_that_is_not_there_yet_is_told_what_to_do(fake: World, cast):
