@@ -132,9 +132,9 @@ def _upsert(totals: list[Total], batch: ReadingBatch | None) -> None:
 def _parse(device: Device, payload: bytes) -> BatchMessage:
     try:
         batch = from_json(BatchMessage, payload)
-        UUID(batch.id)
-        for reading in batch.readings:
-            UUID(reading.lease_id)
+        for text in (batch.id, *(reading.lease_id for reading in batch.readings)):
+            if str(UUID(text)) != text:  # whoever checks a bill compares what was signed letter by letter
+                raise ValueError(f"{text[:60]!r} is not a UUID in its usual spelling.")
     except (ProtocolError, ValueError) as error:
         raise Malformed(str(error)) from None
     if batch.device_id != str(device.pk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from interchain_site.core.models import AuditEvent
 from interchain_site.testing.devices import BENCHMARK, make_workload
 from nodes import queries
 from nodes.agent.protocol import Action, Meter, Observed
+from nodes.errors import Malformed
 from nodes.models import Lease, MeterTotal, ReadingBatch
 from nodes.services import leases, metering, placement, plausibility
 
@@ -185,3 +187,13 @@ def test_the_evidence_of_a_total_is_the_batch_that_raised_it(box, lease):
     first, second = ReadingBatch.objects.order_by("id")
     assert queries.evidence_for(lease.pk) == {Meter.UPTIME: second.pk, Meter.TRANSFER: first.pk}
     assert queries.evidence_for(lease.pk, Meter.TRANSFER) == {Meter.TRANSFER: first.pk}
+
+
+def test_ids_in_another_spelling_are_refused(box, lease):
+    """They would be taken for the same ids here and for others by `interchain-verify`, which would call the bill false."""
+    reading = box.reading(lease, Meter.TRANSFER, 1000)
+    spelt = dataclasses.replace(reading, lease_id=str(lease.pk).upper().replace("-", ""))
+    for batch in (box.batch(reading, id=uuid.uuid4().urn), box.batch(spelt)):
+        with pytest.raises(Malformed, match="usual spelling"):
+            metering.ingest(device=box.device, jws=batch)
+    assert not ReadingBatch.objects.exists()
