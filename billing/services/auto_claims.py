@@ -185,11 +185,13 @@ def _proof(epoch: Epoch, row: Claim) -> list[bytes]:
 
 @transaction.atomic
 def _aimed_at(epoch: Epoch, pks: Sequence[int]) -> list[Claim]:
-    """Return the claims, changed so that all of them ask for what the newest final epoch holds."""
+    """Return the claims it holds something for, changed so that all of them ask for what the newest final epoch holds."""
     found = Claim.objects.select_for_update(of=("self",)).select_related("wallet")
     rows = list(found.filter(pk__in=pks, state=ClaimState.REQUESTED).order_by("pk"))
     ids = [row.wallet_id for row in rows]
     totals, paid = queries.cumulative_by_wallet(epoch.sequence, wallet_ids=ids), queries.paid_by_wallet(ids)
+    # After a deep reorganisation the newest final epoch may be older than a claim, which then waits for its own again.
+    rows = [row for row in rows if totals.get(row.wallet_id, 0) > paid.get(row.wallet_id, 0)]
     for row in rows:
         if row.epoch_id != epoch.pk:
             row.epoch, row.cumulative_units = epoch, totals[row.wallet_id]

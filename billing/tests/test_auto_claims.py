@@ -141,3 +141,18 @@ def test_a_batch_that_ethereum_never_took_is_sent_anew(fake: World, cast):
     sending = set(Claim.objects.values_list("state", "sending__state"))
     assert sending == {("sent", "sent")}
     assert ChainTransaction.objects.filter(key__startswith="claims:").count() == 2
+
+
+def test_a_claim_whose_epoch_is_not_final_any_more_holds_up_nobody(fake: World, cast):
+    for person in (cast.owner, cast.buyer):
+        fake.link(person)
+    fake.earn(cast.owner, 5)
+    fake.settle()
+    fake.earn(cast.buyer, 5)
+    newest = fake.settle()
+    for person in (cast.owner, cast.buyer):
+        claims.claim(wallet_id=person.wallets.get().pk, by=person, now=fake.now)
+    type(newest).objects.filter(pk=newest.pk).update(state="posted")  # its block vanished
+    auto_claims.send_requested(chain=fake.chain, now=fake.now)
+    states = dict(Claim.objects.values_list("wallet__user", "state"))
+    assert (states[cast.owner.pk], states[cast.buyer.pk]) == ("sent", "requested")
