@@ -14,7 +14,7 @@ from billing.errors import SaleRefused, SaleSoldOut
 from billing.models import Payment, Quote, SaleAsset, SalePurchase, SaleRound
 from billing.services import sale_gates
 from billing.states import SALE_PURCHASE_MOVES, DisputeState, PaymentState, SalePurchaseState, check_move
-from interchain_site.core import audit
+from interchain_site.core import alerts, audit
 
 PROMISED = (SalePurchaseState.AWAITING, SalePurchaseState.PAID, SalePurchaseState.ALLOCATING)
 ON_THE_CHAIN = (SalePurchaseState.ALLOCATING, SalePurchaseState.DELIVERED)
@@ -96,6 +96,8 @@ def move(purchase: SalePurchase, state: str, *, now: datetime, actor: str = "sys
         to=state,
         note=purchase.note,
     )
+    if state in (SalePurchaseState.DELIVERED, SalePurchaseState.REFUNDED):
+        alerts.clear_alert(code="sale_allocation_waits", subject=str(purchase.pk))
     if state in (SalePurchaseState.PAID, SalePurchaseState.REFUNDING):
         from billing.tasks.money import start
         from billing.tasks.settlement import run_round

@@ -210,6 +210,15 @@ def test_a_paused_sale_waits_and_goes_on(shop, cast):
     assert not StaffAlert.objects.standing().filter(code="sale_allocation_waits").exists()
 
 
+def test_staff_who_refund_what_waits_are_not_told_of_it_any_more(shop, cast):
+    shop.contract.is_paused = True
+    purchase = shop.pay(shop.checkout(cast.buyer))
+    shop.turn(3)
+    assert StaffAlert.objects.standing().filter(code="sale_allocation_waits").exists()
+    topups.refund_payment(payment_id=purchase.payment_id, cents=None, by=cast.staff, now=shop.now)
+    assert not StaffAlert.objects.standing().filter(code="sale_allocation_waits").exists()
+
+
 def test_the_cashiers_daily_limit_makes_it_wait(shop, cast):
     shop.contract.daily_limit = 50 * NTC
     purchase = shop.pay(shop.checkout(cast.buyer))
