@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from billing.chain.interfaces import interface
-from billing.chain.types import Chain
+from billing.chain.types import Call, Chain
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class FounderVault:
 
     def beneficiary(self, chain: Chain) -> str:
         return str(self._read(chain, "beneficiary"))
+
+    def observe(self) -> Call:
+        """Note the feed's price; anybody may send it."""
+        return interface("FounderVault").call(self.address, "observe")
 
     def _number(self, chain: Chain, function: str) -> int:
         return int(self._read(chain, function))

@@ -27,6 +27,7 @@ from billing.services import (
     sale_rounds,
     settlement,
     token_facts,
+    vault_keeper,
     withdrawal_epochs,
 )
 from interchain_site.core.errors import DomainError
@@ -106,6 +107,7 @@ def _sale(steps: _Steps, node: Chain, now: datetime) -> None:
     attempt("cashier", partial(cashier.run, chain=node, now=now))
     attempt("purchases sent by wallets", partial(sale_purchases.check_sent, chain=node, now=now))
     attempt("read the sale", partial(sale_rounds.refresh, chain=node, now=now))
+    attempt("observe the price", partial(vault_keeper.observe, chain=node, now=now))
     attempt("read the token", partial(token_facts.refresh, chain=node, now=now))
 
 
