@@ -110,8 +110,19 @@ def _check(cash_out: CashOut, now: datetime) -> None:
         raise QuoteExpired
     cash_out_rules.check_open()
     cash_out_rules.check_person(cash_out.user, cash_out.account)
+    _check_bank(cash_out)
     cash_out_postings.Counter(cash_out)  # the locks: nobody else looks at the desk's dollars now
     cash_out_rules.check_amount(user=cash_out.user, units=cash_out.units, cents=cash_out.cents, now=now)
+
+
+def _check_bank(cash_out: CashOut) -> None:
+    """The e-mail with the code named a bank; who holds only the session must not swap it before the dollars leave.
+
+    Raises:
+        CashOutRefused: it is another one now.
+    """
+    if cash_out.account.bank != cash_out.bank:
+        raise CashOutRefused("Your bank account changed after you asked for this. Look at it, then ask again.")
 
 
 def _reserve(cash_out: CashOut, now: datetime) -> bool:
@@ -175,6 +186,7 @@ def _no_longer(cash_out: CashOut) -> str:
     """Return why dollars not sent yet must not be sent any more, e.g. a dispute since."""
     try:
         cash_out_rules.check_person(cash_out.user, cash_out.account)
+        _check_bank(cash_out)
     except BankMissing:
         return "Stripe does not pay your bank account at the moment. Look at it there, then try again."
     except CashOutRefused as error:

@@ -93,6 +93,19 @@ def test_the_price_is_locked_though_the_rate_moves(ready, owner, cast, now):
     assert (done.state, done.cents) == ("reserved", 1000)
 
 
+def test_a_bank_swapped_after_the_code_was_asked_for_gets_nothing(ready, owner, now):
+    """The e-mail named the bank: who holds only the session must not put another in its place."""
+    first = confirmed(owner, now, cents=1000)
+    asked = cash_outs.ask(user=owner, now=now, cents=1000)
+    change_bank(ready, "000987654321")
+    connect_accounts.sync(account_id=ready.pk, now=now)
+    done = cash_outs.confirm(cash_out_id=asked.pk, user=owner, code=mailed_code(), now=now)
+    assert done.state == CashOutState.REFUSED
+    assert "changed after you asked" in done.reason
+    assert advance(first, now).state == CashOutState.FAILED
+    assert money_of(owner) == Money(10, 0, 0, 1000, 0, 0, 10_000)
+
+
 def test_a_lock_ends(ready, owner, now, settings):
     asked = cash_outs.ask(user=owner, now=now, cents=1000)
     late = now + timedelta(seconds=settings.QUOTE_LOCK_SECONDS)
