@@ -89,7 +89,7 @@ WITHDRAWAL_MOVES: dict[str, set[str]] = {
     WithdrawalState.CONFIRMED: {WithdrawalState.COMMITTED, WithdrawalState.CANCELLED},
     # Back to confirmed: a guardian vetoed its epoch.
     WithdrawalState.COMMITTED: {WithdrawalState.CLAIMABLE, WithdrawalState.CONFIRMED},
-    WithdrawalState.CLAIMABLE: {WithdrawalState.PAID},
+    WithdrawalState.CLAIMABLE: {WithdrawalState.PAID, WithdrawalState.CONFIRMED},
     # Back to claimable: the block of its payment vanished.
     WithdrawalState.PAID: {WithdrawalState.CLAIMABLE},
     WithdrawalState.CANCELLED: set(),

@@ -32,12 +32,15 @@ def withdrawals_blocked() -> str:
 
 
 def is_due(*, now: datetime) -> bool:
-    """Return whether the last run is older than `RECONCILE_SECONDS`; one that could not read everything is repeated sooner."""
+    """Return whether the last run is older than `RECONCILE_SECONDS`; one that was not clean is repeated sooner.
+
+    What people buy while books are compared can look like a difference, and a difference holds up everybody's payouts.
+    """
     last = ReconcileRun.objects.first()
     if last is None:
         return True
-    incomplete = last.outcome == ReconcileOutcome.INCOMPLETE
-    wait = min(AGAIN_SECONDS, settings.RECONCILE_SECONDS) if incomplete else settings.RECONCILE_SECONDS
+    clean = last.outcome == ReconcileOutcome.CLEAN
+    wait = settings.RECONCILE_SECONDS if clean else min(AGAIN_SECONDS, settings.RECONCILE_SECONDS)
     return now - last.started_at >= timedelta(seconds=wait)
 
 

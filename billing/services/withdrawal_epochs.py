@@ -19,6 +19,7 @@ from interchain_site.core import audit
 from interchain_site.core.errors import Conflict
 
 IN_DEBT = "You owe NTC to Interchain; they were repaid from it."
+STOPPED = "You stopped this address."
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,13 @@ class TakenUp:
 def take_up(epoch: Epoch, *, now: datetime) -> TakenUp:
     """Return the confirmed withdrawals for an epoch that is being closed, locked; `committed` writes the rows.
 
-    While payouts are paused none is taken, and they wait. Who owes NTC meanwhile gets them back, and repays with them.
+    While payouts are paused none is taken, and they wait. Who owes NTC meanwhile gets them back, and repays with them; what
+    a veto returned goes back to its owner if its address was stopped meanwhile.
     """
     if reconcile.withdrawals_blocked():
         return TakenUp({}, [], [])
     withdrawals.sweep(now=now)
-    _cancel_of_debtors(now)
+    _cancel_what_cannot_leave(now)
     found = Withdrawal.objects.select_for_update(of=("self",)).select_related("wallet")
     rows = list(found.filter(state=WithdrawalState.CONFIRMED, wallet__stopped_at=None).order_by("pk"))
     units: dict[Wallet, int] = defaultdict(int)
@@ -58,7 +60,9 @@ def committed(taken: TakenUp, epoch: Epoch) -> None:
 def give_back(epoch: Epoch, *, now: datetime) -> list[Posting]:
     """Return the postings that undo an epoch's withdrawals after its veto; they go into a later epoch, or are cancelled."""
     found = Withdrawal.objects.select_for_update(of=("self",)).select_related("wallet")
-    rows = list(found.filter(epoch=epoch, state=WithdrawalState.COMMITTED).order_by("pk"))
+    # Claimable, if the epoch was final before a deep reorganisation gave the guardian another chance.
+    states = (WithdrawalState.COMMITTED, WithdrawalState.CLAIMABLE)
+    rows = list(found.filter(epoch=epoch, state__in=states).order_by("pk"))
     postings = _postings(rows, epoch, now, back=True)
     for row in rows:
         changes = {"epoch": None, "returned": row.returned + 1}
@@ -126,11 +130,13 @@ def _payments(rows: Sequence[Withdrawal]) -> dict[tuple[int, int], Claim]:
     return found
 
 
-def _cancel_of_debtors(now: datetime) -> None:
+def _cancel_what_cannot_leave(now: datetime) -> None:
     owing = Account.objects.filter(kind=accounts.SHORTFALL, balance__lt=0, user__isnull=False).values("user_id")
-    rows = Withdrawal.objects.filter(state=WithdrawalState.CONFIRMED, user_id__in=owing)
-    for pk in list(rows.order_by("pk").values_list("pk", flat=True)):
-        withdrawals.cancel_because(withdrawal_id=pk, reason=IN_DEBT, now=now)
+    confirmed = Withdrawal.objects.filter(state=WithdrawalState.CONFIRMED).order_by("pk")
+    stopped, of_debtors = confirmed.exclude(wallet__stopped_at=None), confirmed.filter(user_id__in=owing)
+    for rows, reason in ((stopped, STOPPED), (of_debtors, IN_DEBT)):
+        for pk in list(rows.values_list("pk", flat=True)):
+            withdrawals.cancel_because(withdrawal_id=pk, reason=reason, now=now)
 
 
 def _postings(rows: Sequence[Withdrawal], epoch: Epoch, now: datetime, *, back: bool) -> list[Posting]:

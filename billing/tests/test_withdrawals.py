@@ -8,7 +8,7 @@ import pytest
 from allauth.mfa.models import Authenticator
 
 from billing.models import ChainEvent, Claim, PayoutLeaf, ReconcileRun, Withdrawal
-from billing.services import accounts, claims, ledger, settlement, vetoes, wallets, withdrawals
+from billing.services import accounts, claims, ledger, reconcile, settlement, vetoes, wallets, withdrawals
 from billing.services.confirmations import WrongCode
 from billing.services.withdrawals import PayoutsPaused, WithdrawalRefused
 from billing.signals import balance_credited
@@ -259,6 +259,32 @@ def test_after_a_veto_it_can_be_cancelled(fake: World, cast):
         fake.round(later=1)
     withdrawals.cancel(withdrawal_id=withdrawal.pk, by=cast.publisher, now=fake.now)
     assert held(cast.publisher) == (100, 0, 0)
+
+
+@pytest.mark.parametrize("was", ["committed", "claimable"])  # claimable: final before a deep reorganisation
+def test_what_a_veto_returns_goes_back_if_the_address_was_stopped(fake: World, cast, was):
+    fake.node.settlement.claim_delay = 60
+    fund(fake, cast.publisher, 100)
+    withdrawal = withdraw(fake, cast.publisher, 40)
+    epoch = settlement.close_epoch(now=fake.now)
+    for _ in range(3):
+        fake.round(later=1)
+    Withdrawal.objects.update(state=was)
+    wallets.stop(token=wallets.stop_token(withdrawal.wallet), now=fake.now)
+    fake.node.call_directly(fake.deployment.contract.veto(epoch=epoch.sequence))
+    for _ in range(3):
+        fake.round(later=1)
+    assert (state(withdrawal), held(cast.publisher)) == ("confirmed", (60, 40, 0))
+    epoch.refresh_from_db()
+    vetoes.resume(epoch_id=epoch.pk, by=cast.staff, now=fake.now)
+    assert settlement.close_epoch(now=fake.now) is None
+    assert (state(withdrawal), held(cast.publisher)) == ("cancelled", (100, 0, 0))
+
+
+def test_a_block_on_payouts_is_looked_at_again_within_the_hour(fake: World):
+    ReconcileRun.objects.create(started_at=fake.now, finished_at=fake.now, outcome="difference", checks=[])
+    assert not reconcile.is_due(now=fake.now + timedelta(minutes=59))
+    assert reconcile.is_due(now=fake.now + timedelta(hours=1))
 
 
 def test_a_payment_that_vanishes_is_waited_for_again(fake: World, cast):
