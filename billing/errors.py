@@ -53,6 +53,11 @@ class QuoteExpired(DomainError):
     message = "This price was locked for a while and the time is over. Ask for a new quote."
 
 
+class CheckoutRefused(Conflict):
+    code = "checkout_refused"
+    message = "Several payments of yours are not finished. Finish one, or wait until their prices are no longer locked."
+
+
 class PaymentRefused(DomainError):
     code, status = "payment_refused", 409
     message = "This payment cannot be changed like that."

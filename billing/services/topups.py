@@ -20,7 +20,7 @@ from django.db import transaction
 from django.urls import reverse
 
 from billing import money
-from billing.errors import DeskOut, InsufficientFunds, PaymentRefused, QuoteExpired
+from billing.errors import CheckoutRefused, DeskOut, InsufficientFunds, PaymentRefused, QuoteExpired
 from billing.models import Dispute, Payment, Quote
 from billing.services import accounts, desk, ledger, payment_postings, sale_payments
 from billing.signals import balance_credited
@@ -32,6 +32,8 @@ from interchain_site.core.errors import Conflict, NotFound
 from interchain_site.core.models import User
 
 log = structlog.get_logger()
+UNPAID_AT_MOST = 3
+"""Checkouts a person may have open: each keeps NTC from everybody else while its price is locked, and costs nothing to open."""
 
 
 def start_checkout(*, quote_id: UUID, user: User, now: datetime) -> Payment:
@@ -41,6 +43,7 @@ def start_checkout(*, quote_id: UUID, user: User, now: datetime) -> Payment:
         NotFound: not this person's quote.
         QuoteExpired: the lock is over.
         DeskOut, SaleRefused: others bought it meanwhile, or the sale's rules say no.
+        CheckoutRefused: too many of theirs are open.
         StripeUnavailable, StripeNotSetUp: nothing was charged; the same call may be repeated.
     """
     payment = _reserve(quote_id=quote_id, user=user, now=now)
@@ -134,6 +137,9 @@ def _reserve(*, quote_id: UUID, user: User, now: datetime) -> Payment:
             return earlier
         if earlier is not None or now >= quote.expires_at:
             raise QuoteExpired
+        unpaid = Payment.objects.filter(user=user, state__in=(PaymentState.CREATED, PaymentState.OPEN))
+        if unpaid.filter(expires_at__gt=now).count() >= UNPAID_AT_MOST:
+            raise CheckoutRefused
         if quote.sale_round_id is not None:
             sale_payments.check_room(quote, now=now)
         elif quote.units > desk.stock_units():

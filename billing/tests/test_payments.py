@@ -13,7 +13,7 @@ from django.core import mail
 from django.urls import reverse
 
 from billing import queries
-from billing.errors import DeskOut, PaymentRefused, QuoteExpired
+from billing.errors import CheckoutRefused, DeskOut, PaymentRefused, QuoteExpired
 from billing.models import Dispute, Entry, Payment, Transaction
 from billing.services import accounts, desk, ledger, payment_postings, receipts, sweeps, topups
 from billing.services.ledger import Line, Posting
@@ -70,6 +70,16 @@ def test_an_unpaid_checkout_credits_nothing(checkout, stripe, cast, now):
     assert stripe.pay(payment.session_url, "4000000000000002").status_code == 402
     assert sync(payment, now).state == PaymentState.OPEN
     assert money(cast.buyer) == (0, 0, 0)
+
+
+def test_one_person_cannot_keep_the_stock_from_the_others(checkout, stripe, cast, now):
+    opened = [checkout(1000) for _ in range(topups.UNPAID_AT_MOST)]
+    with pytest.raises(CheckoutRefused):
+        checkout(1000)
+    assert topups.start_checkout(quote_id=opened[0].quote_id, user=cast.buyer, now=now) == opened[0]
+    stripe.pay(opened[0].session_url)
+    sync(opened[0], now)
+    assert checkout(1000).state == PaymentState.OPEN
 
 
 def test_the_same_quote_opens_one_checkout(checkout, stripe, cast, now):
