@@ -226,11 +226,9 @@ def test_it_is_paid_on_the_chain_without_being_asked_again(world: World, cast):
     assert world.paid(withdrawal.wallet) == 40 * NTC
 
 
-def test_a_veto_returns_it_and_a_later_epoch_takes_it_up(world: World, cast):
-    if not world.real:
-        world.node.settlement.claim_delay = 60
-    else:
-        pytest.skip("the guardian's delay of the contracts in these tests is nought")
+def test_a_veto_returns_it_and_a_later_epoch_takes_it_up(fake: World, cast):
+    world = fake
+    world.node.settlement.claim_delay = 60  # the real contracts in these tests have none
     fund(world, cast.publisher, 100)
     withdrawal = withdraw(world, cast.publisher, 40)
     epoch = settlement.close_epoch(now=world.now)

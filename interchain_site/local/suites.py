@@ -55,7 +55,7 @@ def suites() -> dict[str, Suite]:
         Suite("fast", "unit without its slow tests: under two minutes; `all` leaves it out", (), fast),
         Suite("postgres", "the same on PostgreSQL, with the tests of concurrency", system.POSTGRES, on_postgres),
         Suite("anvil", "a real local Ethereum node", (), anvil, packages=True),
-        Suite("docker", "a real Docker Engine, and killing each process of a site", containers, docker, True, True),
+        Suite("docker", "a real Docker Engine, and killing each process of a site", (*containers, *system.UNITS), docker, True, True),
         Suite("browser", "headless Chromium", (*system.BROWSER, *containers), browser, True, True),
         Suite("contracts", "Solidity, by Forge", (), contracts, packages=True),
         Suite("smoke", "bin/run --smoke", system.DOCKER, smoke, True, True),

@@ -38,6 +38,7 @@ ENGINE = "docker" if sys.platform == "darwin" else "dockerd"
 DOCKER = (Package("docker.io", (ENGINE,)), Package("iptables", ("iptables",)))
 IMAGES = (Package("debootstrap", ("debootstrap",)),)
 TEST_IMAGES = (Package("busybox-static", ("busybox",)),)  # interchain_site/testing/docker.py
+UNITS = (Package("systemd", ("systemd-analyze",)),)  # checks the agent's service
 BROWSER = (
     Package("chromium-headless-shell", ("chromium-headless-shell",)),
     Package("libatomic1", files=("/usr/lib/*/libatomic.so.1", "/lib/*/libatomic.so.1", "/usr/lib64/libatomic.so.1")),

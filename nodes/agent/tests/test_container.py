@@ -1,6 +1,7 @@
 """The agent as a container, run with the very options of the device's page, serves an app, meters it and keeps its limits.
 
-Building the image needs packages from outside; `INTERCHAIN_NODE_IMAGE` names one that was built (nodes/agent/Dockerfile).
+A door of its own, not part of `bin/test`: build the image first (nodes/agent/Dockerfile), then
+`INTERCHAIN_NODE_IMAGE=… bin/test nodes/agent/tests/test_container.py`. Building it inside a test would fetch packages each time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from nodes.agent.tests.portal import FakePortal
 from nodes.agent.tests.test_life_of_a_lease import SERVE, get
 
 IMAGE = os.environ.get("INTERCHAIN_NODE_IMAGE", "")
-pytestmark = [pytest.mark.docker, pytest.mark.skipif(not IMAGE, reason="set INTERCHAIN_NODE_IMAGE to a built image")]
+pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
