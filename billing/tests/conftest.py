@@ -13,9 +13,16 @@ from interchain_site.testing.anvil import Anvil, anvil
 
 
 @pytest.fixture(scope="session")
-def _anvil() -> Iterator[Anvil]:
+def _running_anvil() -> Iterator[Anvil]:
     with anvil() as node:
         yield node
+
+
+@pytest.fixture
+def _anvil(_running_anvil: Anvil) -> Anvil:
+    """A chain without a past: what an earlier test left waiting, dropped or reorganised is nobody's business any more."""
+    _running_anvil.reset()
+    return _running_anvil
 
 
 @pytest.fixture

@@ -186,6 +186,7 @@ def test_a_block_that_vanishes_is_made_again_by_the_same_bytes(real: World, cast
     real.claim(wallet)
     hashes = set(ChainAttempt.objects.values_list("hash", flat=True))
     real.node.restore(before)
+    real.node.pass_time(5)
     assert real.times_settled() == []
     for _ in range(6):
         assert real.round(later=1) == []

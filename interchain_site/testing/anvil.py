@@ -60,6 +60,11 @@ class Anvil:
         self.ask("evm_increaseTime", seconds)
         self.mine()
 
+    def reset(self) -> None:
+        """Begin anew at block 0: no contracts, nothing waiting, the clock at now."""
+        self.ask("anvil_reset")
+        self.automine(True)
+
     def snapshot(self) -> str:
         return str(self.ask("evm_snapshot"))
 
