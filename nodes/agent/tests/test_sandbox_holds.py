@@ -18,7 +18,7 @@ from interchain_site.testing import docker as engine
 from nodes.agent import config as configuration
 from nodes.agent.config import Home
 from nodes.agent.firewall import Firewall
-from nodes.agent.protocol import Image, Observed, Profile, Status
+from nodes.agent.protocol import Image, Observed, Profile, Reason, Status
 from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
 
@@ -196,8 +196,11 @@ def test_outbound_is_off_unless_asked_and_allowed(
 ) -> None:
     public, lan, port = far_away
     allow_outbound(agent, False)
-    container, _ = run(portal, outbound=True)
-    assert not reaches(container, public, port), "the release asks, but the owner has not allowed it"
+    asking = lease(workload(image=Image(reference=engine.image(SERVE)), outbound=True))
+    portal.want(asking)
+    status = portal.wait_for(asking.lease_id, Observed.FAILED)
+    assert status.reason is Reason.DECLINED, "the release asks, but the owner has not allowed it: it never starts here"
+    assert not engine.docker("ps", "-aq", "--filter", f"label=io.interchain.lease={asking.lease_id}")
     portal.want()
     allow_outbound(agent, True)
     container, _ = run(portal, outbound=False)
