@@ -10,6 +10,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from rest_framework.authtoken.models import TokenProxy
 
+from interchain_site.core import audit
+from interchain_site.core.alerts import clear_alert
 from interchain_site.core.models import AuditEvent, StaffAlert, User
 
 admin.site.site_header = "Interchain administration"
@@ -72,3 +74,15 @@ class StaffAlertAdmin(ReadOnlyAdmin):
     list_display = ("opened_at", "code", "subject", "message", "mend", "seen_at", "cleared_at")
     list_filter = (StandingFilter, "code")
     search_fields = ("code", "subject", "message")
+    actions = ("close",)
+
+    @admin.action(description="Close: this was dealt with", permissions=["close"])
+    def close(self, request: HttpRequest, queryset: QuerySet[StaffAlert]) -> None:
+        """Most alerts go by themselves; those about something that happened once stand until a person has looked."""
+        for alert in queryset.filter(cleared_at=None):
+            clear_alert(code=alert.code, subject=alert.subject)
+            by = request.user if isinstance(request.user, User) else None
+            audit.record("alert_closed", subject=f"staff_alert:{alert.pk}", by=by, code=alert.code)
+
+    def has_close_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("core.change_staffalert")

@@ -7,7 +7,7 @@ from django.core import mail
 from django.urls import reverse
 
 from interchain_site.core.alerts import clear_alert, raise_alert
-from interchain_site.core.models import StaffAlert
+from interchain_site.core.models import AuditEvent, StaffAlert
 
 pytestmark = pytest.mark.django_db
 
@@ -72,3 +72,13 @@ def test_the_admins_first_page_says_so(client, cast):
     assert "Send 0.05 ETH." in page
     listed = client.get(reverse("admin:core_staffalert_changelist") + "?over=no").text
     assert "0.001 ETH left." in listed
+
+
+def test_staff_close_what_happened_once_and_it_is_written_down(admin_client, admin_user):
+    alert = low(code="deposit_vanished", subject="0x12")
+    url = reverse("admin:core_staffalert_changelist")
+    assert admin_client.post(url, {"action": "close", "_selected_action": [alert.pk]}).status_code == 302
+    alert.refresh_from_db()
+    assert alert.cleared_at is not None
+    closed = AuditEvent.objects.get(action="alert_closed")
+    assert (closed.by, closed.subject) == (admin_user, f"staff_alert:{alert.pk}")
