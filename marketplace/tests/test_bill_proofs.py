@@ -25,7 +25,7 @@ from billing.chain.merkle import MerkleTree, statement_leaf
 from billing.models import DeskRate, Entry, UsageStatement
 from billing.services import bill_proofs as billing_proofs
 from billing.services.bill_proofs import NoStatement
-from billing.tests.conftest import _anvil, chain_settings, real  # noqa: F401  (fixtures)
+from billing.tests.conftest import _anvil, _running_anvil, chain_settings, real  # noqa: F401  (fixtures)
 from interchain_site.core.canonical import canonical_json, sha256_hex
 from interchain_site.core.errors import NotFound
 from marketplace import bill_proofs
