@@ -135,7 +135,8 @@ def link_wallet(page: Page) -> None:
 def find_settlement(page: Page) -> str:
     """Wait for the first final epoch in which somebody earned; returns its transaction's hash from its own page."""
     page.goto("/settlements/")
-    final = page.get_by_role("row").filter(has_text="Final").filter(has_not_text=re.compile(r"\s0\.00 NTC"))
+    earned = page.locator("td[data-label='Earned']", has_not_text=re.compile(r"\b0\.00 NTC"))
+    final = page.get_by_role("row").filter(has_text="Final").filter(has=earned)
     until("A final settlement", lambda: page.reload() and final.count(), every=1, seconds=90)
     look(page, "10-settlements")
     final.last.get_by_role("link").first.click()
