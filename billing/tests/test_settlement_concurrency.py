@@ -9,6 +9,7 @@ import pytest
 from django.db import connection, connections
 
 from billing.chain import transactions
+from billing.chain.contracts import Totals
 from billing.models import ChainTransaction, Claim
 from billing.services import claims, rounds, settlement
 from billing.tests.settling import NTC, World, balance, fake_world
@@ -100,7 +101,7 @@ def test_a_claim_is_made_once(world: World):
 
 def test_a_key_gets_one_nonce(world: World):
     call = world.deployment.contract.settle(
-        epoch=1, payout_root="0x" + "0" * 64, usage_root="0x" + "0" * 64, totals=(0, 0, 0)
+        epoch=1, payout_root="0x" + "0" * 64, usage_root="0x" + "0" * 64, totals=Totals(0, 0, 0)
     )
     plan = transactions.plan(call=call, chain=world.chain)
     raised = at_once(lambda: transactions.build(key="one", plan=plan, now=world.now))
