@@ -6,13 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
+from django.db import OperationalError
 
 from interchain_site.testing.cast import Cast
 from interchain_site.testing.devices import FakeDevice, make_device
@@ -25,12 +26,16 @@ def box(cast: Cast) -> FakeDevice:
 
 
 def eventually(ask: Callable[[], object], seconds: float = 10) -> object:
-    """Return the first true answer; fails when none comes in time."""
+    """Return the first true answer; fails when none comes in time.
+
+    SQLite's database in memory does not wait for another thread that writes, as files do: it answers "table is locked".
+    """
     give_up_at = time.monotonic() + seconds
     while time.monotonic() < give_up_at:
-        answer = ask()
-        if answer:
-            return answer
+        with suppress(OperationalError):
+            answer = ask()
+            if answer:
+                return answer
         time.sleep(0.02)
     raise AssertionError(f"Still {ask()!r} after {seconds:g} s.")
 
