@@ -63,12 +63,6 @@ def leases_by_id(lease_ids: Sequence[UUID]) -> dict[UUID, LeaseSummary]:
     return {lease.pk: _summary(lease) for lease in Lease.objects.filter(pk__in=lease_ids).select_related("device")}
 
 
-def lease_ids_of(workload_id: str | UUID) -> list[UUID]:
-    """Return every lease a workload ever had, oldest first."""
-    leases = Lease.objects.filter(workload_id=workload_id).order_by("generation")
-    return list(leases.values_list("pk", flat=True))
-
-
 def usage_totals(*, lease_ids: Sequence[UUID]) -> dict[UUID, dict[Meter, int]]:
     """Return the cumulative totals in base units, active users included; a meter never read is absent."""
     totals: dict[UUID, dict[Meter, int]] = {lease_id: {} for lease_id in lease_ids}
