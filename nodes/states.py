@@ -1,4 +1,4 @@
-"""The states of a device and of a lease, the moves allowed between them, and the one function that makes a move.
+"""The states of a device, a lease and a spot check, the moves allowed between them, and the one function that makes a move.
 
 A move is a compare-and-set: the row changes only if it is still in the state (and generation) the caller saw, so two
 processes that both noticed something never both act on it.
@@ -15,7 +15,7 @@ from interchain_site.core.states import compare_and_set
 from nodes.errors import IllegalMove, MovedMeanwhile
 
 if TYPE_CHECKING:
-    from nodes.models import Device, Lease
+    from nodes.models import Device, Lease, SpotCheck
 
 
 class DeviceState(models.TextChoices):
@@ -38,7 +38,16 @@ class LeaseState(models.TextChoices):
     LOST = "lost", "lost"
 
 
-D, L = DeviceState, LeaseState
+class SpotCheckState(models.TextChoices):
+    ISSUED = "issued", "issued"
+    ANSWERED = "answered", "answered"
+    PASSED = "passed", "passed"
+    FAILED = "failed", "failed"
+    MISSED = "missed", "not answered"
+    DROPPED = "dropped", "called off"
+
+
+D, L, C = DeviceState, LeaseState, SpotCheckState
 
 DEVICE_MOVES: dict[DeviceState, frozenset[DeviceState]] = {
     D.PENDING: frozenset({D.ONLINE, D.REVOKED}),
@@ -59,6 +68,16 @@ LEASE_MOVES: dict[LeaseState, frozenset[LeaseState]] = {
     # A device that comes back before its place was given away goes on with what it was doing.
     L.LOST: frozenset({L.PREPARING, L.RUNNING, L.UNHEALTHY, L.DRAINING, L.STOPPED}),
     L.WIPED: frozenset(),
+}
+
+SPOT_CHECK_MOVES: dict[SpotCheckState, frozenset[SpotCheckState]] = {
+    # Called off: the device went away before it could have answered.
+    C.ISSUED: frozenset({C.ANSWERED, C.MISSED, C.DROPPED}),
+    C.ANSWERED: frozenset({C.PASSED, C.FAILED}),
+    C.PASSED: frozenset(),
+    C.FAILED: frozenset(),
+    C.MISSED: frozenset(),
+    C.DROPPED: frozenset(),
 }
 
 ALIVE = frozenset({L.OFFERED, L.PREPARING, L.RUNNING, L.UNHEALTHY})
@@ -84,11 +103,17 @@ def transition_device(device: Device, to: DeviceState, **changes: Any) -> None:
     _move(device, {"state": device.state}, changes | {"state": to})
 
 
+def transition_spot_check(check: SpotCheck, to: SpotCheckState, **changes: Any) -> None:
+    """Move a spot check by compare-and-set on its state; raises as `transition` does."""
+    _check(check.state, to, SPOT_CHECK_MOVES[SpotCheckState(check.state)], f"spot check {check.pk}")
+    _move(check, {"state": check.state}, changes | {"state": to})
+
+
 def _check(state: str, to: str, allowed: frozenset[Any], subject: str) -> None:
     if to not in allowed:
         raise IllegalMove(f"A {subject} that is {state} cannot become {to}.")
 
 
-def _move(row: Device | Lease, seen: dict[str, Any], changes: dict[str, Any]) -> None:
+def _move(row: Device | Lease | SpotCheck, seen: dict[str, Any], changes: dict[str, Any]) -> None:
     if not compare_and_set(row, seen=seen, changes=changes):
         raise MovedMeanwhile

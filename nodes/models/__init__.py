@@ -4,10 +4,12 @@ from nodes.models.device import Device, DeviceKey, EnrolmentToken
 from nodes.models.lease import Lease
 from nodes.models.reading import GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
 from nodes.models.release import AgentRelease, ReleaseKey
+from nodes.models.trust import DeviceHistory, SpotCheck
 
 __all__ = [
     "AgentRelease",
     "Device",
+    "DeviceHistory",
     "DeviceKey",
     "EnrolmentToken",
     "GatewayCount",
@@ -16,5 +18,6 @@ __all__ = [
     "ReadingBatch",
     "ReadingSequence",
     "ReleaseKey",
+    "SpotCheck",
     "WipeReceipt",
 ]

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from nodes import reliability
 from nodes.agent import protocol
 from nodes.agent.protocol import Mode
 from nodes.regions import Region
@@ -55,6 +56,9 @@ class Device(models.Model):
     new_key_wanted = models.BooleanField(default=False, help_text="The owner asked for a fresh key.")
     can_update = models.BooleanField(default=False, help_text="The agent can replace itself.")
     update_failure = models.CharField(max_length=200, blank=True, help_text="Which version did not come up there.")
+    reliability = models.PositiveSmallIntegerField(
+        default=reliability.NEWCOMER, help_text="In thousandths, from what was seen of it (nodes/reliability.py)."
+    )
     created_at = models.DateTimeField()
     enrolled_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True, help_text="Saved now and then; Redis is fresher.")
@@ -85,6 +89,7 @@ class Device(models.Model):
                 condition=Q(local_mode__in=[mode.value for mode in Mode]), name="device_local_mode_known"
             ),
             models.CheckConstraint(condition=Q(transfer_bytes__gte=0), name="device_transfer_not_negative"),
+            models.CheckConstraint(condition=Q(reliability__lte=1000), name="device_reliability_in_thousandths"),
             models.CheckConstraint(
                 condition=Q(previous_key="") | Q(previous_key_until__isnull=False), name="device_previous_key_ends"
             ),

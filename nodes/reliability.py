@@ -1,0 +1,56 @@
+"""How far a device can be relied on: a pure figure from what was seen of it, in thousandths. No database.
+
+Weights and reasons are written out in docs/trust.md; a test holds the page to the numbers here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WEIGHTS = {"uptime": 500, "starts": 200, "claims": 150, "checks": 150}
+"""In thousandths of the whole. Being there counts most: an app on a device that is away has to move."""
+
+UPTIME_PRIOR_SECONDS = 86_400
+UPTIME_PRIOR_PERMILLE = 900
+"""What a newcomer is taken for: one day in which it was there nine tenths of the time."""
+STARTS_PRIOR, STARTS_PRIOR_GOOD = 10, 9
+CAPPED_COUNTS_AS = 50
+"""One claim above what was possible weighs as fifty honest ones: honest clocks and counters make none."""
+CHECKS_PRIOR, CHECKS_PRIOR_GOOD = 10, 9
+FAILED_CHECK_COUNTS_AS = 3
+
+
+@dataclass(frozen=True)
+class History:
+    """What was seen of a device, older things counting less (nodes/services/trust.py halves them every 30 days)."""
+
+    online_seconds: int = 0
+    away_seconds: int = 0
+    starts: int = 0
+    failed_starts: int = 0
+    readings: int = 0
+    capped_readings: int = 0
+    checks_passed: int = 0
+    checks_failed: int = 0
+
+
+def parts(seen: History) -> dict[str, int]:
+    """Return each part of the figure, in thousandths."""
+    prior = UPTIME_PRIOR_SECONDS
+    there = seen.online_seconds * 1000 + prior * UPTIME_PRIOR_PERMILLE
+    checked = seen.checks_passed + seen.checks_failed * FAILED_CHECK_COUNTS_AS
+    return {
+        "uptime": there // (seen.online_seconds + seen.away_seconds + prior),
+        "starts": 1000 * (seen.starts + STARTS_PRIOR_GOOD) // (seen.starts + seen.failed_starts + STARTS_PRIOR),
+        "claims": 1000 - min(1000, 1000 * seen.capped_readings * CAPPED_COUNTS_AS // max(1, seen.readings)),
+        "checks": 1000 * (seen.checks_passed + CHECKS_PRIOR_GOOD) // (checked + CHECKS_PRIOR),
+    }
+
+
+def reliability(seen: History) -> int:
+    """Return the weighted sum of the parts, 0 to 1000."""
+    return sum(WEIGHTS[name] * part for name, part in parts(seen).items()) // 1000
+
+
+NEWCOMER = reliability(History())
+"""The figure of a device nobody has seen anything of."""
