@@ -1,6 +1,6 @@
 """The device link: one WebSocket per device, in front of Django, because Django would hold a thread for each.
 
-The agent's first message is a JWT. From then on the portal only says `{"type": "look"}`: desired state and results go over
+The agent's first message is a JWT. From then on the portal only says `{"type": "look"}`, and `ping` when somebody could not reach the device: desired state and results go over
 plain HTTPS, so a lost message costs nothing. A device counts as heard while its link is open; the server's WebSocket pings
 end a link whose other side is gone, and a device that leaves says why in its close frame (run uvicorn with `--ws-ping-interval 5 --ws-ping-timeout 10`).
 
@@ -27,13 +27,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from interchain_site.core import redis
 from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import Goodbye
-from nodes.services import identity, liveness
+from nodes.services import identity, liveness, pings
 from nodes.services.wake import CHANNEL
 
 FIRST_MESSAGE_SECONDS = 10
 HEARD_EVERY_SECONDS = 5
 SEND_SECONDS = 5
 AGAIN_AFTER_SECONDS = 0.5
+MOST_TEXT = 200
 
 CLOSE_UNAUTHENTICATED = 4401
 CLOSE_REMOVED = 4403
@@ -72,7 +73,7 @@ class Hub:
                     await pubsub.subscribe(CHANNEL)
                     # Wake-ups may have been missed while nobody listened.
                     for device_id in list(self._links):
-                        self._tell(device_id, "look")
+                        self._tell(device_id, {"type": "look"})
                     async for message in pubsub.listen():
                         if message["type"] == "message":
                             self._pass_on(message["data"])
@@ -93,14 +94,14 @@ class Hub:
     def _pass_on(self, data: str) -> None:
         try:
             message = json.loads(data)
-            self._tell(UUID(message["device"]), message["type"])
+            self._tell(UUID(message.pop("device")), message)
         except (ValueError, KeyError, TypeError):
             log.warning("link_odd_message", data=str(data)[:200])
 
-    def _tell(self, device_id: UUID, kind: str) -> None:
+    def _tell(self, device_id: UUID, message: dict[str, str]) -> None:
         # Each send is a task of its own: a device that reads slowly must not hold up the others.
         for socket in self._links.get(device_id, ()):
-            self._start(socket.close(CLOSE_REMOVED) if kind == "close" else socket.send_json({"type": kind}))
+            self._start(socket.close(CLOSE_REMOVED) if message["type"] == "close" else socket.send_json(message))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         async def bounded() -> None:
@@ -132,12 +133,27 @@ async def link(socket: WebSocket) -> None:
     reason = ""
     try:
         while (message := await socket.receive())["type"] != "websocket.disconnect":
-            pass
+            if ping := _ping_answered(message.get("text") or ""):
+                await asyncio.to_thread(_note_answer, ping)
         reason = str(message.get("reason") or "") if message.get("code") == CLOSE_GOING_AWAY else ""
     finally:
         hub.remove(device_id, socket)
     if reason in FAREWELLS and not hub.holds(device_id):
         await sync_to_async(_leave, thread_sensitive=False)(device_id, Goodbye(reason))
+
+
+def _ping_answered(text: str) -> str:
+    """Return the id of the ping that a device's message answers; "" for any other message."""
+    try:
+        message = json.loads(text[:MOST_TEXT])
+        return UUID(message["id"]).hex if message["type"] == "pong" else ""
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ""
+
+
+def _note_answer(ping: str) -> None:
+    with suppress(RedisError):
+        pings.answered(ping)
 
 
 def _leave(device_id: UUID, reason: Goodbye) -> None:

@@ -63,8 +63,11 @@ class Link(threading.Thread):
                 return
             socket.send(self._token())
             self._look()
-            for message in socket:
-                if json.loads(message).get("type") == "look":
+            for text in socket:
+                message = json.loads(text)
+                if message.get("type") == "ping":
+                    socket.send(json.dumps({"type": "pong", "id": message.get("id")}))
+                elif message.get("type") == "look":
                     self._look()
 
     def rest(self, reason: Goodbye) -> None:

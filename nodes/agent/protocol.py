@@ -32,7 +32,9 @@ LEAVE_PATH = "/api/node/v1/leave"  # POST nothing → 204: the owner, at the dev
 RELEASE_PATH = "/api/node/v1/release"  # GET → ReleaseOffer, the version this device should run
 RELEASE_FILE_PATH = "/api/node/v1/releases/"  # GET + sha256 → that version's wheel
 ARCHIVE_PATH = "/api/node/v1/archives/"  # GET + sha256 → the image archive of a workload leased to this device
-LINK_PATH = "/link/"  # WebSocket; first message from the agent is the JWT; the portal sends {"type": "look"}
+# WebSocket; first message from the agent is the JWT; the portal sends {"type": "look"}, and {"type": "ping", "id"} to be
+# answered at once by {"type": "pong", "id"}.
+LINK_PATH = "/link/"
 
 SIGNATURE_ALGORITHM = "Ed25519"
 JWT_LIFETIME_SECONDS = 60

@@ -129,7 +129,7 @@ def goodbye(device_id: UUID, reason: Goodbye) -> None:
             Device.objects.filter(pk=device_id).update(**changes)
         audit.record("device_goodbye", subject=f"device:{device_id}", actor=f"device:{device_id}", reason=reason.value)
     if reason not in AGENT_ONLY:
-        _lose(device)
+        lose(device)
 
 
 def sweep() -> None:
@@ -152,7 +152,7 @@ def sweep() -> None:
     returning = Q(goodbye__in=AGENT_ONLY, last_seen_at__gt=recent)
     for device in known.exclude(enrolled_at__gt=recent).exclude(returning).iterator():
         if device.pk not in present:
-            _lose(device)
+            lose(device)
 
 
 def _settle_removed() -> None:
@@ -165,6 +165,16 @@ def _settle_removed() -> None:
         leases.settle_removed(lease_id)
 
 
+def was_listening() -> bool:
+    """Return whether the portal listened all through the last LINK_TIMEOUT_SECONDS, so that silence in it means something.
+
+    Raises:
+        RedisError: nobody knows.
+    """
+    now = time.time()
+    return _listened_since(now - settings.LINK_TIMEOUT_SECONDS, now)
+
+
 def _listened_since(before: float, now: float) -> bool:
     client = redis.connection()
     if not client.exists(LISTENING_KEY):
@@ -174,7 +184,8 @@ def _listened_since(before: float, now: float) -> bool:
     return float(client.get(SINCE_KEY) or now) <= before
 
 
-def _lose(device: Device) -> None:
+def lose(device: Device) -> None:
+    """Take a silent device for gone: offline, and what runs on it lost until it comes back. Idempotent."""
     if device.state == DeviceState.ONLINE:
         try:
             with transaction.atomic():

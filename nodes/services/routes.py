@@ -19,6 +19,7 @@ from redis import RedisError
 
 from interchain_site.core import redis
 from nodes.models import Lease
+from nodes.services import succession
 from nodes.states import LeaseState
 
 ROUTES_KEY = "gateway:routes"
@@ -70,14 +71,12 @@ def document_of(lease: Lease) -> dict[str, Any]:
     status = _STATUS[LeaseState(lease.state)]
     if status == "live" and not lease.host_port:
         status = "starting"
-    host = lease.device.endpoint_host
-    address = f"[{host}]" if ":" in host else host
     return {
         "name": lease.name,
         "workload_id": str(lease.workload_id),
         "generation": lease.generation,
         "status": status,
-        "upstreams": [f"{address}:{lease.host_port}"] if status == "live" else [],
+        "upstreams": [succession.endpoint_of(lease)] if status == "live" else [],
         # Milliseconds, because Lua's numbers are exact to 2^53 only.
         "order": [int(lease.opened_at.timestamp() * 1000), lease.revision],
     }
