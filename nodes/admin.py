@@ -11,6 +11,7 @@ from interchain_site.core.admin import ReadOnlyAdmin
 from interchain_site.core.models import User
 from nodes.models import (
     AgentRelease,
+    CappedClaim,
     Device,
     DeviceKey,
     GatewayCount,
@@ -94,6 +95,14 @@ class ReadingBatchAdmin(ReadOnlyAdmin):
     list_select_related = ("device",)
     search_fields = ("batch_id", "device__name")
     show_full_result_count = False
+
+
+@admin.register(CappedClaim)
+class CappedClaimAdmin(ReadOnlyAdmin):
+    list_display = ("device", "day", "meter", "claims", "claimed", "allowed", "last_at")
+    list_filter = ("meter",)
+    list_select_related = ("device",)
+    search_fields = ("device__name", "device__id")
 
 
 @admin.register(WipeReceipt)

@@ -28,7 +28,20 @@ def measure(
         architecture=ARCHITECTURES.get(machine, machine),
         cgroup_version=Counters().cgroup_version,
         perf_counters=perf_counters,
+        link_bytes_per_second=link_bytes_per_second(),
     )
+
+
+def link_bytes_per_second(proc: Path = Path("/proc/net/route"), net: Path = Path("/sys/class/net")) -> int:
+    """Return what the interface towards the internet is rated for, one way; 0 where the kernel does not know (Wi-Fi, most
+    virtual machines)."""
+    try:
+        routes = [line.split() for line in proc.read_text().splitlines()[1:]]
+        interfaces = [route[0] for route in routes if route[1] == "00000000"]
+        speeds = [int((net / name / "speed").read_text()) for name in interfaces]
+    except (OSError, ValueError, IndexError):
+        return 0
+    return max((speed for speed in speeds if speed > 0), default=0) * 10**6 // 8
 
 
 class Load:

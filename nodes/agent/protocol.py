@@ -297,6 +297,7 @@ class Capacity:
     runtimes: tuple[str, ...] = ("runc",)
     profiles: tuple[str, ...] = ("restricted", "baseline")
     perf_counters: bool = False
+    link_bytes_per_second: int = 0  # what its network interface is rated for, one way; 0: it does not say
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from nodes.models.device import Device, DeviceKey, EnrolmentToken
 from nodes.models.lease import Lease
-from nodes.models.reading import GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
+from nodes.models.reading import CappedClaim, GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
 from nodes.models.release import AgentRelease, ReleaseKey
 from nodes.models.trust import DeviceHistory, SpotCheck
 
 __all__ = [
     "AgentRelease",
+    "CappedClaim",
     "Device",
     "DeviceHistory",
     "DeviceKey",

@@ -125,6 +125,10 @@ class Device(models.Model):
         """The benchmarked rate of one core; 0 while not enrolled."""
         return int(self.benchmark.get("instructions_per_second", 0))
 
+    def had(self, amount: str) -> int:
+        """Return an amount of protocol.Capacity as the device had it when it enrolled; 0 when it did not say."""
+        return int(self.capacity.get(amount, 0))
+
 
 class EnrolmentToken(models.Model):
     """Lets one computer become this device, once. Only the token's hash is kept."""

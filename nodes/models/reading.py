@@ -52,6 +52,35 @@ class MeterTotal(models.Model):
         return f"{self.meter}: {self.total}"
 
 
+class CappedClaim(models.Model):
+    """That a device claimed more of a meter than was possible, on one day of the portal's clock: how often, and the worst.
+
+    Written by nodes/services/metering.py in the transaction that stores the batch, so a resend counts once; read by whoever
+    judges how far a device can be trusted.
+    """
+
+    device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="capped_claims")
+    day = models.DateField(help_text="UTC, when the portal received it.")
+    meter = models.CharField(max_length=12, choices=[(meter.value, meter.value) for meter in protocol.Meter])
+    claims = models.PositiveIntegerField(help_text="Readings that were capped.")
+    claimed = models.BigIntegerField(
+        help_text="Total that the reading furthest above its bound claimed, in base units."
+    )
+    allowed = models.BigIntegerField(help_text="What that reading was capped to.")
+    last_at = models.DateTimeField(help_text="When the last of them came.")
+
+    class Meta:
+        ordering = ("-day", "device", "meter")
+        constraints = (
+            models.UniqueConstraint(fields=["device", "day", "meter"], name="capped_claim_once"),
+            models.CheckConstraint(condition=Q(claims__gte=1), name="capped_claim_counted"),
+            models.CheckConstraint(condition=Q(claimed__gt=F("allowed"), allowed__gte=0), name="capped_claim_above"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.meter} of {self.device_id} on {self.day}"
+
+
 class ReadingSequence(models.Model):
     """One row: the last number given to a change of a total. Its lock makes numbers commit in the order they are given."""
 

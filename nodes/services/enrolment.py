@@ -19,15 +19,15 @@ from nodes.models import Device, EnrolmentToken
 from nodes.policies import check_can_manage
 from nodes.regions import Region
 from nodes.services import device_keys, endpoints, texts
+from nodes.services.plausibility import MOST_INSTRUCTIONS_PER_SECOND
 from nodes.states import DeviceState, transition_device
 
 TOKEN_LIFETIME = timedelta(hours=24)
 TOKEN_PREFIX = "enrol_"  # noqa: S105
-MOST_INSTRUCTIONS_PER_SECOND = 30_000_000_000
-"""More than any core of today: 6 GHz at five instructions a cycle."""
-
 MOST_CAPACITY = {"cpu_millis": 1_024_000, "memory_bytes": 2**46, "disk_bytes": 2**52}
 """1,024 cores, 64 TiB and 4 PiB: a claim above is made up, and would lift every later bound on readings."""
+MOST_LINK_BYTES_PER_SECOND = 12_500_000_000
+"""100 Gbit/s."""
 
 
 def create_device(*, owner: User, name: str, region: str) -> tuple[Device, str]:
@@ -133,6 +133,8 @@ def _check(enrolment: protocol.Enrolment) -> None:
     for name in ("cpu_millis", "memory_bytes", "disk_bytes"):
         if not 0 < getattr(capacity, name) <= MOST_CAPACITY[name]:
             fields[f"capacity.{name}"] = "Must be more than nothing, and no more than one computer has."
+    if not 0 <= capacity.link_bytes_per_second <= MOST_LINK_BYTES_PER_SECOND:
+        fields["capacity.link_bytes_per_second"] = "Not what a network interface is rated for."
     if not 0 < benchmark.instructions_per_second <= MOST_INSTRUCTIONS_PER_SECOND:
         fields["benchmark.instructions_per_second"] = "Not a rate a processor core can have. Run the benchmark again."
     if limits.faults(enrolment.limits):

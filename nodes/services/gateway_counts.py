@@ -20,7 +20,7 @@ from interchain_site.core import redis
 from nodes.agent.protocol import Meter, Method
 from nodes.gateway.access_log import DIRTY_KEY, bytes_key, users_key
 from nodes.models import GatewayCount, Lease, MeterTotal
-from nodes.services import metering
+from nodes.services import totals
 
 log = structlog.get_logger()
 
@@ -80,13 +80,12 @@ def _credit(row: GatewayCount) -> None:
     if lease is None or new == 0:
         return
     known = MeterTotal.objects.filter(lease=lease, meter=Meter.ACTIVE_USER.value).first()
-    total = metering.Total(
+    total = totals.Total(
         lease_id=lease.pk,
         meter=Meter.ACTIVE_USER,
         total=(known.total if known else 0) + new,
         method=Method.GATEWAY.value,
         at=timezone.now(),
-        capped=False,
     )
-    metering.raise_totals([total], batch=None, device=None)
+    totals.raise_totals([total])
     GatewayCount.objects.filter(pk=row.pk).update(users_credited=row.users)

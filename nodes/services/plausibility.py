@@ -1,14 +1,20 @@
-"""What a device can possibly have used since a lease began. A claim above is capped, noted, and paid only up to here.
+"""What a device can possibly have used. A claim above is capped, noted (`CappedClaim`), and paid only up to here.
 
-The bounds use the portal's clock and the lease as it was opened, never what the device says of itself later.
+Two bounds hold for each meter. The lease's: its share of the device, from when it was opened until it ended. The device's: what
+the leases opened since some moment used together, the whole device must have been able to do since that moment.
+Both go by the portal's clock, by the lease as it was opened and the device as it was enrolled: not by what the device says later, nor
+by what its owner lends today, for a limit lowered now must not undo what was used before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from nodes.agent.protocol import CLOCK_SKEW_SECONDS, Meter, Method, Reading
-from nodes.models import Device, Lease
+from nodes.agent.protocol import CLOCK_SKEW_SECONDS, Meter, Method
+from nodes.models import Device
 
 METHODS: dict[Meter, frozenset[Method]] = {
     Meter.TRANSFER: frozenset({Method.INTERFACE}),
@@ -22,33 +28,100 @@ SKEW = timedelta(seconds=CLOCK_SKEW_SECONDS)
 DRAIN = timedelta(seconds=60)
 """How long after it was closed a lease may go on counting: what a device needs to hear of it and stop cleanly."""
 
-PERF_MARGIN = 4
+PERF_MARGIN_PERCENT = 400
 """A tight loop may execute several times the instructions per second of the benchmark's mix."""
 CALIBRATED_MARGIN_PERCENT = 110
 """CPU time × rate, with room for a quota that is enforced per 100 ms."""
-MOST_BYTES_PER_SECOND = 1_250_000_000
-"""10 Gbit/s: more than one container's interface on a lent device moves for long."""
+MOST_INSTRUCTIONS_PER_SECOND = 30_000_000_000
+"""More than any core of today: 6 GHz at five instructions a cycle."""
+USUAL_LINK_BYTES_PER_SECOND = 125_000_000
+"""1 Gbit/s, for a device that does not know how fast its network interface is (Wi-Fi, most virtual ones)."""
+DIRECTIONS = 2
+"""Bytes in and bytes out are both counted, and a link carries both at once."""
 
 
-def most_possible(reading: Reading, *, lease: Lease, device: Device, now: datetime) -> int:
-    """Return the highest total, in the meter's base unit, that this lease can have reached by `now`."""
-    if reading.meter is Meter.STORAGE:
-        # Data is held, and costs, until it is wiped, though the lease is stopped.
-        return lease.disk_bytes * _milliseconds(lease.opened_at, lease.wiped_at or now) // 1000
-    ends = [
-        now,
-        *([lease.stopped_at] if lease.stopped_at else []),
-        *([lease.closed_at + DRAIN] if lease.closed_at else []),
-    ]
-    milliseconds = _milliseconds(lease.opened_at, min(ends))
-    if reading.meter is Meter.UPTIME:
+@dataclass(frozen=True)
+class Counted:
+    """One lease of a device, as far as bounds need it, and its totals so far."""
+
+    lease_id: UUID
+    generation: int
+    cpu_millis: int
+    disk_bytes: int
+    has_volume: bool
+    opened_at: datetime
+    closed_at: datetime | None
+    stopped_at: datetime | None
+    wiped_at: datetime | None
+    totals: dict[Meter, int]
+    read_at: dict[Meter, datetime]
+
+    def milliseconds(self, meter: Meter, now: datetime) -> int:
+        """Return for how long it can have counted. Data is held, and costs, until it is wiped, though the lease is stopped."""
+        if meter is Meter.STORAGE:
+            return _milliseconds(self.opened_at, self.wiped_at or now)
+        ends = (now, self.stopped_at, self.closed_at + DRAIN if self.closed_at else None)
+        return _milliseconds(self.opened_at, min(end for end in ends if end is not None))
+
+
+class Bounds:
+    """What one device's leases can have reached by `now`; keeps account of what it has granted."""
+
+    def __init__(self, device: Device, leases: Iterable[Counted], now: datetime) -> None:
+        self._device, self._now = device, now
+        self._leases = sorted(leases, key=lambda lease: (lease.opened_at, str(lease.lease_id)))
+        self._place = {lease.lease_id: place for place, lease in enumerate(self._leases)}
+        self._granted: dict[Meter, list[int]] = {}
+
+    def grant(self, lease_id: UUID, meter: Meter, method: Method, claim: int) -> int:
+        """Return how much of this claimed total, in the meter's base unit, is possible; never less than stands already."""
+        place = self._place[lease_id]
+        lease = self._leases[place]
+        granted = self._granted.setdefault(meter, [lease.totals.get(meter, 0) for lease in self._leases])
+        if claim <= granted[place]:
+            return claim
+        most = most_of_lease(lease, self._device, meter, method, self._now)
+        if meter is not Meter.UPTIME:
+            most = min(most, granted[place] + self._room(place, meter, method, granted))
+        granted[place] = max(granted[place], min(claim, most))
+        return granted[place]
+
+    def _room(self, place: int, meter: Meter, method: Method, granted: list[int]) -> int:
+        """Return how much more the device can have done, in the tightest of the stretches of time this lease is part of."""
+        rate = rate_of_device(self._device, meter, method)
+        used, room = sum(granted[place + 1 :]), 2**63
+        for earlier in range(place, -1, -1):
+            used += granted[earlier]
+            since = _milliseconds(self._leases[earlier].opened_at, self._now)
+            room = min(room, rate * since // 1000 - used)
+        return max(0, room)
+
+
+def most_of_lease(lease: Counted, device: Device, meter: Meter, method: Method, now: datetime) -> int:
+    """Return the highest total, in the meter's base unit, that this lease by itself can have reached by `now`."""
+    milliseconds = lease.milliseconds(meter, now)
+    if meter is Meter.UPTIME:
         return milliseconds
-    if reading.meter is Meter.TRANSFER:
-        return MOST_BYTES_PER_SECOND * milliseconds // 1000
-    full_speed = device.instructions_per_second * lease.cpu_millis * milliseconds // 1_000_000
-    if reading.method is Method.PERF:
-        return full_speed * PERF_MARGIN
-    return full_speed * CALIBRATED_MARGIN_PERCENT // 100
+    if meter is Meter.TRANSFER:
+        return rate_of_device(device, meter, method) * milliseconds // 1000
+    if meter is Meter.STORAGE:
+        return lease.disk_bytes * milliseconds // 1000 if lease.has_volume else 0
+    return instructions_per_core(device, method) * lease.cpu_millis * milliseconds // 1_000_000
+
+
+def rate_of_device(device: Device, meter: Meter, method: Method) -> int:
+    """Return how much of a meter the whole device can do in a second, in base units; what it has counts, not what is lent."""
+    if meter is Meter.TRANSFER:
+        return DIRECTIONS * (device.had("link_bytes_per_second") or USUAL_LINK_BYTES_PER_SECOND)
+    if meter is Meter.STORAGE:
+        return device.had("disk_bytes")
+    return instructions_per_core(device, method) * device.had("cpu_millis") // 1000
+
+
+def instructions_per_core(device: Device, method: Method) -> int:
+    """Return how many instructions a second one core of the device can execute, as this method would count them."""
+    margin = PERF_MARGIN_PERCENT if method is Method.PERF else CALIBRATED_MARGIN_PERCENT
+    return min(device.instructions_per_second * margin // 100, MOST_INSTRUCTIONS_PER_SECOND)
 
 
 def _milliseconds(start: datetime, end: datetime) -> int:

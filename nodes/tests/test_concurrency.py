@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from django.db import connection, transaction
@@ -15,7 +16,7 @@ from interchain_site.testing.devices import make_device, make_workload
 from nodes import queries
 from nodes.agent.protocol import Meter, Observed
 from nodes.models import Device, Lease, MeterTotal
-from nodes.services import leases, metering, placement, sequence
+from nodes.services import leases, metering, placement, totals
 
 pytestmark = [
     pytest.mark.postgres,
@@ -93,25 +94,29 @@ def test_a_reader_beside_the_writers_never_passes_a_change_by(cast):
     assert seen == {lease_id: {Meter.TRANSFER: 15} for lease_id in placed}
 
 
-def test_no_number_is_given_while_a_smaller_one_is_not_committed(db):
-    given, events = threading.Event(), []
+def test_no_place_is_given_while_a_smaller_one_is_not_committed(cast):
+    box = make_device(cast.owner)
+    first, second = (placement.open_lease(workload=make_workload(f"app{n}"), by=None) for n in range(2))
+    given, committed = threading.Event(), threading.Event()
+
+    def one(lease: Lease) -> list[totals.Total]:
+        return [totals.Total(lease.pk, Meter.UPTIME, 1, "clock", datetime.now(UTC))]
 
     def slow() -> None:
         with transaction.atomic():
-            events.append(("slow took", sequence.allocate(1)))
+            totals.raise_totals(one(first))
             given.set()
             time.sleep(0.5)
-            events.append(("slow commits", 0))
+            committed.set()
 
     def quick() -> None:
         given.wait()
-        with transaction.atomic():
-            events.append(("quick took", sequence.allocate(1)))
+        totals.raise_totals(one(second))
+        assert committed.is_set(), "it had a higher place while the smaller one could not be seen yet"
 
-    with transaction.atomic():
-        first = sequence.allocate(1)
     assert all_at_once([slow, quick]) == []
-    assert events == [("slow took", first + 1), ("slow commits", 0), ("quick took", first + 2)]
+    places = queries.leases_with_new_readings(after=0, limit=9)
+    assert [lease_id for lease_id, _ in places] == [first.pk, second.pk]
 
 
 def test_reports_closes_and_replacements_at_once_leave_a_sound_state(cast):

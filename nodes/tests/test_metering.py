@@ -16,7 +16,7 @@ from nodes import queries
 from nodes.agent.protocol import Action, Meter, Observed
 from nodes.errors import Malformed
 from nodes.models import Lease, MeterTotal, ReadingBatch
-from nodes.services import leases, metering, placement, plausibility
+from nodes.services import leases, metering, placement, plausibility, totals
 
 HOUR = timedelta(hours=1)
 
@@ -100,8 +100,8 @@ def test_the_same_meter_twice_in_one_batch_counts_the_higher(box, lease):
 def test_the_database_itself_keeps_the_higher_total(box, lease):
     box.measures(lease, uptime=5_000)
     now = datetime.now(UTC)
-    lower = metering.Total(lease_id=lease.pk, meter=Meter.UPTIME, total=4_000, method="clock", at=now, capped=False)
-    metering._upsert([lower], None)  # as a second process would, that looked before the first had written
+    lower = totals.Total(lease.pk, Meter.UPTIME, 4_000, "clock", now)
+    totals.raise_totals([lower])  # as a second process would, that looked before the first had written
     assert MeterTotal.objects.get().total == 5_000
 
 
@@ -122,7 +122,7 @@ def most(meter: Meter, lease: Lease, elapsed: timedelta) -> int:
         Meter.UPTIME: milliseconds,
         Meter.STORAGE: lease.disk_bytes * milliseconds // 1000,
         Meter.COMPUTE: rate * milliseconds // 1000 * plausibility.CALIBRATED_MARGIN_PERCENT // 100,
-        Meter.TRANSFER: plausibility.MOST_BYTES_PER_SECOND * milliseconds // 1000,
+        Meter.TRANSFER: 2 * plausibility.USUAL_LINK_BYTES_PER_SECOND * milliseconds // 1000,
     }[meter]
 
 
