@@ -62,7 +62,7 @@ def _leases(device: Device, claimed: set[UUID], *, now: datetime) -> dict[UUID, 
     rows = Lease.objects.filter(counting, device=device).order_by()
     known: dict[UUID, Counted] = {}
     for row in rows.values_list(*columns, *times, "totals__meter", "totals__total", "totals__at"):
-        lease = known.get(row[0]) or known.setdefault(row[0], Counted(*row[:9], totals={}, read_at={}))
+        lease = known.get(row[0]) or known.setdefault(row[0], Counted(*row[:9]))
         if row[9] is not None:
             lease.totals[Meter(row[9])] = row[10]
             lease.read_at[Meter(row[9])] = row[11]

@@ -9,7 +9,7 @@ by what its owner lends today, for a limit lowered now must not undo what was us
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -53,8 +53,8 @@ class Counted:
     closed_at: datetime | None
     stopped_at: datetime | None
     wiped_at: datetime | None
-    totals: dict[Meter, int]
-    read_at: dict[Meter, datetime]
+    totals: dict[Meter, int] = field(default_factory=dict)
+    read_at: dict[Meter, datetime] = field(default_factory=dict)
 
     def milliseconds(self, meter: Meter, now: datetime) -> int:
         """Return for how long it can have counted. Data is held, and costs, until it is wiped, though the lease is stopped."""

@@ -114,17 +114,10 @@ def _store_at_once(batch: Batch, rows: Sequence[Total]) -> bool:
         f" raised AS ({_upsert(f'{found} FROM stored, taken, {given} AS given {names} ORDER BY lease_id, meter')})"
         " SELECT id FROM stored"
     )
-    parameters = [
-        batch.device_id,
-        batch.batch_id,
-        batch.jws,
-        batch.created_at,
-        batch.received_at,
-        len(places),
-        len(places),
-    ]
+    in_batch = (batch.device_id, batch.batch_id, batch.jws, batch.created_at, batch.received_at)
+    parameters: list[Any] = [*in_batch, len(places), len(places), *columns, [places[row.lease_id] for row in rows]]
     with connection.cursor() as cursor:
-        cursor.execute(statement, [*parameters, *columns, [places[row.lease_id] for row in rows]])
+        cursor.execute(statement, parameters)
         return cursor.fetchone() is not None
 
 
@@ -174,6 +167,7 @@ def _adapted(model: type[models.Model], columns: str, values: Sequence[Any]) -> 
     return [field.get_db_prep_save(value, connection) for field, value in zip(fields, values, strict=True)]
 
 
+_WRITTEN: tuple[type[models.Model], ...] = (ReadingBatch, MeterTotal)
 _FIELDS: dict[tuple[type[models.Model], str], Any] = {
-    (model, field.column): field for model in (ReadingBatch, MeterTotal) for field in model._meta.concrete_fields
+    (model, str(field.column)): field for model in _WRITTEN for field in model._meta.concrete_fields
 }

@@ -95,7 +95,7 @@ def test_a_reader_beside_the_writers_never_passes_a_change_by(cast):
 
 
 def test_no_place_is_given_while_a_smaller_one_is_not_committed(cast):
-    box = make_device(cast.owner)
+    make_device(cast.owner)
     first, second = (placement.open_lease(workload=make_workload(f"app{n}"), by=None) for n in range(2))
     given, committed = threading.Event(), threading.Event()
 
