@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from nodes.agent import seccomp
 from nodes.agent.protocol import Profile, Workload
 
 LABEL = "io.interchain."
@@ -169,8 +170,9 @@ def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]
         "CapDrop": ["ALL"],  # Docker's default set can forge packets and make device nodes
         "CapAdd": [] if restricted else list(BASELINE_CAPABILITIES),
         "SecurityOpt": [
-            "no-new-privileges"
-        ],  # set-uid programs in the image gain nothing; seccomp stays at the default
+            "no-new-privileges",  # set-uid programs in the image gain nothing
+            f"seccomp={seccomp.profile()}",  # Docker's default of before version 25 leaves io_uring open
+        ],
         "Privileged": False,
         "Init": at.init,  # the app is not process 1, so SIGTERM ends it at once and its orphans are reaped
         "ReadonlyRootfs": restricted,  # nothing written outlives the process, nothing of the image is changed

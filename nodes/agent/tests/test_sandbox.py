@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from nodes.agent import sandbox
+from nodes.agent import sandbox, seccomp
 from nodes.agent.protocol import Profile
 from nodes.agent.sandbox import Placement, container_arguments
 from nodes.agent.tests.conftest import workload
@@ -36,7 +37,7 @@ BASELINE = {
         "PublishAllPorts": False,
         "CapDrop": ["ALL"],
         "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID"],
-        "SecurityOpt": ["no-new-privileges"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp.profile()}"],
         "Privileged": False,
         "Init": False,
         "ReadonlyRootfs": False,
@@ -163,3 +164,15 @@ def test_a_bridge_is_named_by_its_policy_and_fits_the_kernel() -> None:
     assert found["Options"]["com.docker.network.bridge.name"] == found["Name"]
     assert len(found["Name"]) <= 15
     assert found["Options"]["com.docker.network.bridge.enable_icc"] == "false"
+
+
+def test_calls_are_refused_unless_listed_and_some_never_are() -> None:
+    profile = json.loads(seccomp.profile())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    allowed = {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    never = (
+        "io_uring_setup io_uring_enter io_uring_register bpf mount setns unshare keyctl add_key userfaultfd init_module"
+    )
+    assert not allowed & set(never.split())
+    (socket,) = [rule for rule in profile["syscalls"] if "socket" in rule["names"]]
+    assert socket["args"] == [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}], "no sockets to the hypervisor"
