@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from joserfc import jws
-from joserfc.jwk import OKPKey
+from nacl.signing import SigningKey
 
-from nodes.agent import files
+from nodes.agent import files, jws
 from nodes.agent.errors import SetupError
-from nodes.agent.protocol import JWT_LIFETIME_SECONDS, SIGNATURE_ALGORITHM
+from nodes.agent.protocol import JWT_LIFETIME_SECONDS
+
+# An Ed25519 private key in PKCS #8 is these bytes, then its 32 (RFC 8410 §7); around it the usual PEM.
+_PKCS8 = bytes.fromhex("302e020100300506032b657004220420")
+_BEGIN, _END = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
 
 
 class DeviceKey:
     """Signs as this device."""
 
-    def __init__(self, key: OKPKey) -> None:
+    def __init__(self, key: SigningKey) -> None:
         self._key = key
 
     def adopt(self, other: DeviceKey) -> None:
@@ -29,7 +31,7 @@ class DeviceKey:
     @property
     def public_x(self) -> str:
         """The public key as the JWK member `x` (base64url)."""
-        return str(self._key.as_dict(private=False)["x"])
+        return jws.encode(bytes(self._key.verify_key))
 
     def token(self, *, device_id: str, audience: str, now: float) -> str:
         """Return a JWT for one request.
@@ -49,17 +51,14 @@ class DeviceKey:
 
     def sign(self, payload: bytes) -> str:
         """Return a compact JWS over the payload, kept by the portal as evidence."""
-        header = {"alg": SIGNATURE_ALGORITHM}
-        return str(jws.serialize_compact(header, payload, self._key, algorithms=[SIGNATURE_ALGORITHM]))
+        return jws.sign(payload, self._key)
 
 
 def create(path: Path) -> DeviceKey:
     """Make a key if the file does not exist, and return it."""
     if not path.exists():
-        private = Ed25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        files.write_atomic(path, private)
+        text = base64.b64encode(_PKCS8 + bytes(SigningKey.generate())).decode()
+        files.write_atomic(path, f"{_BEGIN}\n{text}\n{_END}\n".encode())
     return load(path)
 
 
@@ -72,8 +71,19 @@ def load(path: Path) -> DeviceKey:
     try:
         if path.stat().st_mode & 0o077:
             raise SetupError(f"Others may read {path}. Type: chmod 600 {path}")
-        return DeviceKey(OKPKey.import_key(path.read_bytes()))
+        return DeviceKey(_from_pem(path.read_text()))
     except FileNotFoundError:
         raise SetupError(f"{path} is missing. Enrol this device again with the command from its page.") from None
     except ValueError as error:
         raise SetupError(f"{path} is damaged. Enrol this device again with the command from its page.") from error
+
+
+def _from_pem(text: str) -> SigningKey:
+    """Raises: ValueError: it is not an Ed25519 private key."""
+    lines = text.split()
+    if " ".join([*lines[:3], *lines[-3:]]) != f"{_BEGIN} {_END}":
+        raise ValueError("not a private key in PEM")
+    data = base64.b64decode("".join(lines[3:-3]), validate=True)
+    if data[: len(_PKCS8)] != _PKCS8 or len(data) != len(_PKCS8) + 32:
+        raise ValueError("not an Ed25519 key")
+    return SigningKey(data[len(_PKCS8) :])

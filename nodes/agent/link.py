@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from nodes.agent.protocol import Goodbye
+from nodes.agent.server_api import tls_context
 
 log = logging.getLogger(__name__)
 PING_SECONDS = 15.0
@@ -50,6 +51,7 @@ class Link(threading.Thread):
 
         with connect(
             self._url,
+            ssl=tls_context() if self._url.startswith("wss:") else None,
             open_timeout=OPEN_SECONDS,
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS,

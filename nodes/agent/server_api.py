@@ -6,10 +6,12 @@ Raises `PortalUnreachable` (try again later) or `PortalRefused` (look at `perman
 from __future__ import annotations
 
 import email.utils
+import functools
 import http.client
 import json
 import logging
 import random
+import ssl
 import threading
 import time
 import urllib.parse
@@ -168,9 +170,7 @@ class Portal:
     def _connect(self, *, timeout: float) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "https":
-            import ssl
-
-            return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
+            return http.client.HTTPSConnection(host, port, timeout=timeout, context=tls_context())
         return http.client.HTTPConnection(host, port, timeout=timeout)
 
     def _drop(self) -> None:
@@ -195,6 +195,12 @@ class Portal:
         log.warning("This device's clock is %.0f seconds off the portal's; going by the portal's.", -offset)
         self._clock_offset = offset
         return True
+
+
+@functools.lru_cache(maxsize=1)
+def tls_context() -> ssl.SSLContext:
+    """Return the one context of this process: where a system keeps its authorities in one file, each context holds all of them."""
+    return ssl.create_default_context()
 
 
 class _Answer:

@@ -20,15 +20,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
-
-from nodes.agent import __version__, files
+from nodes.agent import __version__, files, jws
 from nodes.agent import config as configuration
 from nodes.agent.config import Home
 from nodes.agent.errors import AgentError
-from nodes.agent.protocol import SIGNATURE_ALGORITHM, Manifest, ProtocolError, ReleaseKeyChange, ReleaseOffer, from_json
+from nodes.agent.protocol import Manifest, ProtocolError, ReleaseKeyChange, ReleaseOffer, from_json
 from nodes.agent.server_api import Portal, patiently
 
 log = logging.getLogger(__name__)
@@ -173,8 +169,8 @@ def trusted(offer: ReleaseOffer, key: str) -> "tuple[str, Manifest]":
         change = _change(statement, key)
         key = change.new_key if change is not None else key
     try:
-        manifest = from_json(Manifest, verified(offer.manifest, key))
-    except (JoseError, ProtocolError, ValueError) as error:
+        manifest = from_json(Manifest, jws.verified(offer.manifest, key))
+    except (ProtocolError, ValueError) as error:
         raise UpdateRefused(f"The offered version is not signed by the release key ({error}).") from error
     if manifest.kind != Manifest.kind:
         raise UpdateRefused("What is offered is signed, but is no version of the agent.")
@@ -184,16 +180,10 @@ def trusted(offer: ReleaseOffer, key: str) -> "tuple[str, Manifest]":
 def _change(statement: str, key: str) -> "ReleaseKeyChange | None":
     """Return the change if this key signed it; one of an earlier key is passed over."""
     try:
-        change = from_json(ReleaseKeyChange, verified(statement, key))
-    except (JoseError, ProtocolError, ValueError):
+        change = from_json(ReleaseKeyChange, jws.verified(statement, key))
+    except (ProtocolError, ValueError):
         return None
     return change if change.kind == ReleaseKeyChange.kind and change.old_key == key else None
-
-
-def verified(compact: str, x: str) -> bytes:
-    """Return what a compact JWS says, proven to be of this Ed25519 key (JWK `x`). Raises JoseError or ValueError."""
-    key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": x})
-    return bytes(jws.deserialize_compact(compact, key, algorithms=[SIGNATURE_ALGORITHM]).payload or b"")
 
 
 def newer(version: str, than: str) -> bool:

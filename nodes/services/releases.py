@@ -8,11 +8,10 @@ from pathlib import Path
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from joserfc.errors import JoseError
 
 from interchain_site.core import audit
 from interchain_site.core.models import User
-from nodes.agent import update
+from nodes.agent import jws, update
 from nodes.agent.protocol import Manifest, ProtocolError, ReleaseKeyChange, ReleaseOffer, from_json
 from nodes.errors import BadSignature, Conflict, Invalid, NotFound
 from nodes.models import AgentRelease, Device, ReleaseKey
@@ -54,8 +53,8 @@ def change_key(*, statement: str) -> ReleaseKey:
         try:
             if current is None:
                 raise ValueError
-            change = from_json(ReleaseKeyChange, update.verified(statement, current.public_key))
-        except (JoseError, ProtocolError, ValueError):
+            change = from_json(ReleaseKeyChange, jws.verified(statement, current.public_key))
+        except (ProtocolError, ValueError):
             raise BadSignature("The release key in force did not sign this.") from None
         if change.kind != ReleaseKeyChange.kind or change.old_key != current.public_key or not is_key(change.new_key):
             raise Invalid("This statement names no new release key.")
@@ -168,8 +167,8 @@ def wheel_path(sha256: str) -> Path:
 
 def _manifest(compact: str, key: str) -> Manifest:
     try:
-        found = from_json(Manifest, update.verified(compact, key))
-    except (JoseError, ProtocolError, ValueError):
+        found = from_json(Manifest, jws.verified(compact, key))
+    except (ProtocolError, ValueError):
         raise BadSignature("The release key in force did not sign this manifest.") from None
     if found.kind != Manifest.kind:
         raise BadSignature("This is no manifest of a version.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import ssl
 import threading
 import time
 import uuid
@@ -29,7 +30,9 @@ from nodes.agent.protocol import Desired, Enrolled, Enrolment, Meter, Reading, R
 class FakePortal:
     """One device's portal. Use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        """Args: tls: speak HTTPS and WSS with this certificate, as every portal but a test's does."""
+        self._tls = tls
         self.device_id = str(uuid.uuid4())
         self.public_x = ""
         self.enrolment: Enrolment | None = None
@@ -60,7 +63,11 @@ class FakePortal:
     def __enter__(self) -> FakePortal:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
-        self._ws = serve(self._link, "127.0.0.1", 0)
+        if self._tls is not None:
+            self._http.socket = self._tls.wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._ws = serve(self._link, "127.0.0.1", 0, ssl=self._tls)
         for server in (self._http, self._ws):
             threading.Thread(target=server.serve_forever, daemon=True).start()
         return self
@@ -72,11 +79,11 @@ class FakePortal:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._http.server_address[1]}"
 
     @property
     def link_url(self) -> str:
-        return f"ws://127.0.0.1:{self._ws.socket.getsockname()[1]}{protocol.LINK_PATH}"
+        return f"ws{'s' if self._tls else ''}://127.0.0.1:{self._ws.socket.getsockname()[1]}{protocol.LINK_PATH}"
 
     # --- what a test does ---------------------------------------------------------------------------------------------
 
