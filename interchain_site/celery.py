@@ -36,6 +36,9 @@ def schedule() -> dict[str, dict[str, object]]:
         ("billing.tasks.proofs.reconcile_if_due", min(60, settings.RECONCILE_SECONDS)),
         ("nodes.tasks.sweep_liveness", 5),
         ("nodes.tasks.sweep_owner_limits", 30),
+        ("nodes.tasks.sweep_spot_checks", 30),
+        ("nodes.tasks.observe_devices", 60),
+        ("nodes.tasks.rate_devices", 300),
         ("nodes.tasks.republish_routes", 10),
         ("nodes.tasks.save_gateway_counts", settings.READING_INTERVAL_SECONDS),
     ]

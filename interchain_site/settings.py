@@ -331,6 +331,7 @@ GATEWAY_LISTEN = env.text("GATEWAY_LISTEN", ":8080")
 GATEWAY_ACCESS_LOG = Path(env.text("GATEWAY_ACCESS_LOG", str(DATA_DIR / "gateway" / "access.log")))
 LINK_TIMEOUT_SECONDS = env.integer("LINK_TIMEOUT_SECONDS", 30)
 PING_ANSWER_SECONDS = env.integer("PING_ANSWER_SECONDS", 1)
+SPOT_CHECK_SECONDS = env.integer("SPOT_CHECK_SECONDS", 6 * 3600)
 READING_INTERVAL_SECONDS = env.integer("READING_INTERVAL_SECONDS", 30)
 NODE_IMAGE = env.text("NODE_IMAGE", "")  # the agent as a container image (nodes/agent/Dockerfile); empty: not offered
 # Whether a device may be reached at a private address: on for a portal on this machine, off for one that serves strangers.

@@ -15,7 +15,7 @@ from interchain_site.core.models import User
 from nodes.agent.protocol import Action, Desired, DesiredLease, Meter, Mode
 from nodes.errors import NotFound
 from nodes.models import Device, Lease, MeterTotal
-from nodes.services import releases
+from nodes.services import releases, spot_checks
 from nodes.services.routes import url_of
 from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState
 
@@ -111,6 +111,8 @@ def desired_of(device: Device) -> Desired:
         mode=_MODES.get(DeviceState(device.state), Mode.OPEN),
         new_key=device.new_key_wanted,
         release=release.version if (release := releases.wanted_by(device)) else "",
+        spot_check=spot_checks.handed_out(device),
+        instructions_per_second=int(device.benchmark.get("proven_rate", 0)),
     )
 
 

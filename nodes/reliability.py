@@ -14,8 +14,8 @@ UPTIME_PRIOR_SECONDS = 86_400
 UPTIME_PRIOR_PERMILLE = 900
 """What a newcomer is taken for: one day in which it was there nine tenths of the time."""
 STARTS_PRIOR, STARTS_PRIOR_GOOD = 10, 9
-CAPPED_COUNTS_AS = 50
-"""One claim above what was possible weighs as fifty honest ones: honest clocks and counters make none."""
+CAPPED_DAY_COSTS = 100
+"""Of the claims' thousand, for each of the last 30 days with a claim above what was possible: honest counters make none."""
 CHECKS_PRIOR, CHECKS_PRIOR_GOOD = 10, 9
 FAILED_CHECK_COUNTS_AS = 3
 
@@ -28,10 +28,9 @@ class History:
     away_seconds: int = 0
     starts: int = 0
     failed_starts: int = 0
-    readings: int = 0
-    capped_readings: int = 0
     checks_passed: int = 0
     checks_failed: int = 0
+    capped_days: int = 0
 
 
 def parts(seen: History) -> dict[str, int]:
@@ -42,7 +41,7 @@ def parts(seen: History) -> dict[str, int]:
     return {
         "uptime": there // (seen.online_seconds + seen.away_seconds + prior),
         "starts": 1000 * (seen.starts + STARTS_PRIOR_GOOD) // (seen.starts + seen.failed_starts + STARTS_PRIOR),
-        "claims": 1000 - min(1000, 1000 * seen.capped_readings * CAPPED_COUNTS_AS // max(1, seen.readings)),
+        "claims": max(0, 1000 - CAPPED_DAY_COSTS * seen.capped_days),
         "checks": 1000 * (seen.checks_passed + CHECKS_PRIOR_GOOD) // (checked + CHECKS_PRIOR),
     }
 

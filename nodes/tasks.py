@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from nodes.services import gateway_counts, liveness, owner_limits, routes, suspicion
+from nodes.services import gateway_counts, liveness, owner_limits, routes, spot_checks, suspicion, trust
 
 
 @shared_task
@@ -33,3 +33,23 @@ def save_gateway_counts() -> None:
 @shared_task
 def sweep_owner_limits() -> None:
     owner_limits.sweep()
+
+
+@shared_task
+def judge_spot_check(check_id: str) -> None:
+    spot_checks.judge(UUID(check_id))
+
+
+@shared_task
+def sweep_spot_checks() -> None:
+    spot_checks.sweep()
+
+
+@shared_task
+def observe_devices() -> None:
+    trust.observe()
+
+
+@shared_task
+def rate_devices() -> None:
+    trust.rate()

@@ -147,6 +147,17 @@ def examine(parsed: argparse.Namespace) -> int:
     return 0 if all(check.ok or not check.needed for check in checks) else 1
 
 
+def spot_check(parsed: argparse.Namespace) -> int:
+    """Do the work of a spot check; the agent calls it."""
+    import json
+
+    from nodes.agent import benchmark
+
+    digests, seconds = benchmark.chain(parsed.seed, parsed.rounds)
+    _say(json.dumps({"digests": digests, "milliseconds": int(seconds * 1000)}))
+    return 0
+
+
 def _tell(portal: "Portal", report: protocol.CheckReport) -> bool:
     """Let the device's page show what was found; a portal out of reach is among the checks already."""
     try:
@@ -246,6 +257,11 @@ def _start_arguments(sub: argparse.ArgumentParser) -> None:
             action.required, action.default = False, ""
 
 
+def _spot_check_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("seed")
+    sub.add_argument("rounds", type=int)
+
+
 def _logs_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-n", "--lines", type=int, default=100)
     sub.add_argument("-f", "--follow", action="store_true")
@@ -267,4 +283,5 @@ COMMANDS = (
     ("start", start, _start_arguments),
     ("service", installation.install_service, _service_arguments),
     ("selftest", installation.selftest, None),
+    ("spot-check", spot_check, _spot_check_arguments),
 )

@@ -53,6 +53,11 @@ class Meters:
         }
         self._saved = self._numbers()
 
+    def calibrate(self, instructions_per_second: int) -> None:
+        """Turn processor time into instructions at another rate from now on; what was counted stays."""
+        with self._lock:
+            self._rate = instructions_per_second
+
     def cpu(self, lease_id: str, raw: Raw, instructions: "Raw | None" = None) -> None:
         """Take processor time in nanoseconds, and what the hardware counted in the same time where it did.
 

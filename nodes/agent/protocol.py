@@ -28,6 +28,7 @@ INSTALL_CHECKS_PATH = (
     "/api/node/v1/install-checks"  # the same before there is a key: the token in it speaks for the device
 )
 KEY_PATH = "/api/node/v1/key"  # POST a JWS over KeyChange, signed with the old key → 204
+SPOT_CHECK_PATH = "/api/node/v1/spot-check"  # POST a JWS over SpotCheckAnswer → 204
 LEAVE_PATH = "/api/node/v1/leave"  # POST nothing → 204: the owner, at the device, removes it
 RELEASE_PATH = "/api/node/v1/release"  # GET → ReleaseOffer, the version this device should run
 RELEASE_FILE_PATH = "/api/node/v1/releases/"  # GET + sha256 → that version's wheel
@@ -202,6 +203,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class SpotCheck:
+    """Work given without notice, whose answer the portal can check: `benchmark.chain` from the seed, so many rounds."""
+
+    id: str = ""  # UUID; empty: none
+    seed: str = ""  # hex, 32 bytes
+    rounds: int = 0
+
+
+@dataclass(frozen=True)
 class Desired:
     """All the portal wants of one device. A lease that is not listed is none of the portal's: stop it, keep its volume."""
 
@@ -213,6 +223,8 @@ class Desired:
     mode: Mode = Mode.OPEN  # what the owner chose on the device's page, so that `interchain-node status` can say it
     new_key: bool = False  # the owner asks for a fresh key
     release: str = ""  # the agent version this device should run; empty: the one it has
+    spot_check: SpotCheck = field(default_factory=SpotCheck)
+    instructions_per_second: int = 0  # the rate spot checks have proven; 0: as measured at enrolment
 
 
 @dataclass(frozen=True)
@@ -351,6 +363,16 @@ class ModeWish:
     """The owner, at the device, wants the portal's own switch like this too."""
 
     mode: Mode
+
+
+@dataclass(frozen=True)
+class SpotCheckAnswer:
+    """Signed, because it speaks for or against the device."""
+
+    id: str
+    device_id: str
+    digests: tuple[str, ...]  # of each round's work, in order; hex
+    processor_milliseconds: int
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,9 @@ class Portal:
     def receipt(self, jws: str) -> None:
         self._call("POST", protocol.RECEIPTS_PATH, jws.encode(), kind="application/jose")
 
+    def spot_check(self, jws: str) -> None:
+        self._call("POST", protocol.SPOT_CHECK_PATH, jws.encode(), kind="application/jose")
+
     def download(self, sha256: str, to: Path, *, most: int, cancelled: threading.Event) -> None:
         """Write an image archive to a file. The caller checks what it is.
 

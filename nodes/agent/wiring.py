@@ -27,9 +27,10 @@ from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.perf import Perf
-from nodes.agent.protocol import Goodbye, Image, Report
+from nodes.agent.protocol import Desired, Goodbye, Image, Report
 from nodes.agent.rotation import Rotation
 from nodes.agent.server_api import Portal, patiently
+from nodes.agent.spot_checks import SpotChecks
 from nodes.agent.steps import Steps
 from nodes.agent.update import Updater
 from nodes.agent.watch import Watch
@@ -105,12 +106,14 @@ class Node:
         )
         self._rotation = Rotation(home, key, device_id=settings.device_id, portal=self._portal)
         self._updater = Updater(home, portal=lambda: _portal(settings, key), restart=lambda: self.stop(Goodbye.UPDATE))
+        self._meters = meters
+        self._spot_checks = SpotChecks(device_id=settings.device_id, sign=key.sign, send=self._send_spot_check)
         self._courier = Courier(
             self._portal,
             outbox=outbox,
             receipts=receipts,
             report=self._report,
-            desired=agent.want,
+            desired=self._want,
             revoked=agent.revoked,
             refused=self._rotation.refused,
             upkeep=self._upkeep,
@@ -172,6 +175,19 @@ class Node:
         self._courier.stop(seconds=GOODBYE_SECONDS)
         self._link.stop(self._reason)
         log.info("Stopped (%s). Apps keep running; the next start takes over where this left.", self._reason.value)
+
+    def _want(self, desired: Desired) -> None:
+        """Take what the portal wants, in the courier's thread."""
+        self._meters.calibrate(desired.instructions_per_second or self._settings.instructions_per_second)
+        self.agent.want(desired)
+        self._spot_checks.want(desired.spot_check)
+
+    def _send_spot_check(self, jws: str) -> None:
+        portal = _portal(self._settings, self._key)
+        try:
+            patiently(lambda: portal.spot_check(jws))
+        finally:
+            portal.close()
 
     def _report(self) -> Report:
         """Return what the loop sees of the leases, and what the device is to its owner."""

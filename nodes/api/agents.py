@@ -35,6 +35,7 @@ from nodes.services import (
     receipts,
     refusals,
     releases,
+    spot_checks,
 )
 
 T = TypeVar("T")
@@ -185,6 +186,14 @@ class Receipts(AgentView):
 
     def post(self, request: Request) -> HttpResponse:
         receipts.take(device=self.device(request), jws=self.jws(request))
+        return HttpResponse(status=204)
+
+
+class SpotCheck(AgentView):
+    """POST a JWS over SpotCheckAnswer → 204."""
+
+    def post(self, request: Request) -> HttpResponse:
+        spot_checks.take_answer(device=self.device(request), jws=self.jws(request))
         return HttpResponse(status=204)
 
 

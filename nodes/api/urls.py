@@ -15,6 +15,7 @@ urlpatterns = [
     path("leave", agents.Leave.as_view(), name="node_leave"),
     path("readings", agents.Readings.as_view(), name="node_readings"),
     path("receipts", agents.Receipts.as_view(), name="node_receipts"),
+    path("spot-check", agents.SpotCheck.as_view(), name="node_spot_check"),
     path("release", agents.Release.as_view(), name="node_release"),
     path("releases/<str:sha256>", agents.ReleaseFile.as_view(), name="node_release_file"),
     path("archives/<str:sha256>", agents.Archive.as_view(), name="node_archive"),

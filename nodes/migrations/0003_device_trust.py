@@ -23,8 +23,6 @@ class Migration(migrations.Migration):
                 ('away_seconds', models.BigIntegerField(default=0, help_text='Away though its owner had not paused or drained it.')),
                 ('starts', models.BigIntegerField(default=0, help_text='Leases that came to run.')),
                 ('failed_starts', models.BigIntegerField(default=0, help_text="Leases that did not, through the device's own fault.")),
-                ('readings', models.BigIntegerField(default=0)),
-                ('capped_readings', models.BigIntegerField(default=0, help_text='Claims above what was possible.')),
                 ('checks_passed', models.BigIntegerField(default=0)),
                 ('checks_failed', models.BigIntegerField(default=0)),
                 ('passed_in_a_row', models.PositiveIntegerField(default=0, help_text='Spot checks since the last one it failed.')),
@@ -67,7 +65,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='devicehistory',
-            constraint=models.CheckConstraint(condition=models.Q(('away_seconds__gte', 0), ('capped_readings__gte', 0), ('checks_failed__gte', 0), ('checks_passed__gte', 0), ('failed_starts__gte', 0), ('online_seconds__gte', 0), ('readings__gte', 0), ('starts__gte', 0)), name='history_not_negative'),
+            constraint=models.CheckConstraint(condition=models.Q(('away_seconds__gte', 0), ('checks_failed__gte', 0), ('checks_passed__gte', 0), ('failed_starts__gte', 0), ('online_seconds__gte', 0), ('starts__gte', 0)), name='history_not_negative'),
         ),
         migrations.AddField(
             model_name='spotcheck',

@@ -122,8 +122,8 @@ class Device(models.Model):
 
     @property
     def instructions_per_second(self) -> int:
-        """The benchmarked rate of one core; 0 while not enrolled."""
-        return int(self.benchmark.get("instructions_per_second", 0))
+        """The rate of one core: as spot checks have proven it, else as measured at enrolment; 0 while not enrolled."""
+        return int(self.benchmark.get("proven_rate") or self.benchmark.get("instructions_per_second", 0))
 
     def had(self, amount: str) -> int:
         """Return an amount of protocol.Capacity as the device had it when it enrolled; 0 when it did not say."""
