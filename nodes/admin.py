@@ -13,24 +13,43 @@ from nodes.models import (
     AgentRelease,
     CappedClaim,
     Device,
+    DeviceHistory,
     DeviceKey,
     GatewayCount,
     Lease,
     MeterTotal,
     ReadingBatch,
     ReleaseKey,
+    SpotCheck,
     WipeReceipt,
 )
-from nodes.services import releases
+from nodes.services import releases, trust
 from nodes.states import DeviceState
 
 
 @admin.register(Device)
 class DeviceAdmin(ReadOnlyAdmin):
-    list_display = ("name", "owner", "region", "state", "agent_version", "last_seen_at", "created_at")
+    list_display = (
+        "name", "owner", "region", "state", "reliability", "agent_version", "last_seen_at", "created_at",
+    )  # fmt: skip
     list_filter = ("state", "region")
     list_select_related = ("owner",)
     search_fields = ("name", "owner__email", "id")
+
+
+@admin.register(SpotCheck)
+class SpotCheckAdmin(ReadOnlyAdmin):
+    list_display = ("device", "state", "issued_at", "decided_at", "proven_rate", "note")
+    list_filter = ("state",)
+    list_select_related = ("device",)
+    search_fields = ("device__id", "device__name")
+
+
+@admin.register(DeviceHistory)
+class DeviceHistoryAdmin(ReadOnlyAdmin):
+    list_display = ("device", *trust.SUMS, "passed_in_a_row", "observed_at")
+    list_select_related = ("device",)
+    search_fields = ("device__id", "device__name")
 
 
 @admin.register(AgentRelease)

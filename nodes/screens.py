@@ -8,12 +8,14 @@ from django.conf import settings
 from django.db.models import Sum
 
 from interchain_site.core.templatetags.ui import bytes_
+from nodes import reliability
 from nodes.agent.limits import DAYS, Standing, least
 from nodes.agent.protocol import Goodbye, Hours, Meter
 from nodes.meters import readable
-from nodes.models import Device, Lease, MeterTotal
-from nodes.services import liveness, willingness
-from nodes.states import HOLDS_MEMORY, DeviceState
+from nodes.models import Device, DeviceHistory, Lease, MeterTotal, SpotCheck
+from nodes.reliability import History
+from nodes.services import liveness, trust, willingness
+from nodes.states import HOLDS_MEMORY, DeviceState, SpotCheckState
 
 MOST_LEASES = 50
 DOCKER_OPTIONS = (
@@ -93,6 +95,24 @@ def checks(device: Device) -> dict[str, Any]:
     return {"open": shown, "fine": [check for check in device.checks if check["ok"]], "all": len(device.checks)}
 
 
+def trusted(device: Device) -> dict[str, Any]:
+    """Return the device's reliability in percent, the parts it comes from, and its last spot check (docs/trust.md)."""
+    history = DeviceHistory.objects.filter(device=device).first()
+    found = reliability.parts(trust.seen_of(history, trust.capped_days(device)[device.pk]) if history else History())
+    last = SpotCheck.objects.filter(device=device, decided_at__isnull=False).exclude(state=SpotCheckState.DROPPED)
+    names = {
+        "uptime": "there when it should be",
+        "starts": "apps started",
+        "claims": "honest readings",
+        "checks": "spot checks passed",
+    }
+    return {
+        "percent": f"{device.reliability / 10:.0f}",
+        "parts": [(words, f"{found[name] / 10:.0f}") for name, words in names.items()],
+        "last_check": last.order_by("-decided_at").first(),
+    }
+
+
 def hours_in_words(openings: tuple[Hours, ...]) -> str:
     """Return "Monday–Friday 09:00–17:00, Saturday 10:00–14:00": days that follow each other with the same hours as one."""
     runs: list[tuple[int, int, str]] = []
@@ -119,6 +139,7 @@ def device(device: Device) -> dict[str, Any]:
         "standing": standing(device),
         "lent": lent(device),
         "checks": checks(device),
+        "trusted": trusted(device),
         "farewell": FAREWELLS.get(device.goodbye, ""),
         "last_heard_at": liveness.last_heard(device),
         "load": liveness.load_of(device),

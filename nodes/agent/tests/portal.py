@@ -53,6 +53,7 @@ class FakePortal:
         self.goodbyes: list[tuple[int | None, str | None]] = []
         self.wishes: list[protocol.Mode] = []
         self.checks: list[protocol.CheckReport] = []
+        self.spot_checks: list[protocol.SpotCheckAnswer] = []
         self.rejected: list[str] = []
         self.fail_with: int | None = None
         self.clock_offset = 0.0
@@ -176,6 +177,7 @@ class FakePortal:
             ("POST", protocol.KEY_PATH): self._change_key,
             ("POST", protocol.MODE_PATH): self._wish,
             ("POST", protocol.CHECKS_PATH): self._check,
+            ("POST", protocol.SPOT_CHECK_PATH): self._spot_check,
         }[(method, path)](headers, body)
 
     def _enrol(self, enrolment: Enrolment) -> tuple[int, bytes, dict[str, str]]:
@@ -229,6 +231,10 @@ class FakePortal:
 
     def _check(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         self.checks.append(protocol.from_json(protocol.CheckReport, body))
+        return 204, b"", {}
+
+    def _spot_check(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        self.spot_checks.append(protocol.from_json(protocol.SpotCheckAnswer, self._verified(body.decode())))
         return 204, b"", {}
 
     def _refuse(self, token: str) -> str:

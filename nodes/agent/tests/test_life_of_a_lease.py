@@ -12,8 +12,9 @@ from dataclasses import replace
 import pytest
 
 from interchain_site.testing import docker as engine
+from nodes.agent import benchmark
 from nodes.agent.counters import Counters
-from nodes.agent.protocol import Action, Image, Meter, Observed, Reason
+from nodes.agent.protocol import Action, Image, Meter, Observed, Reason, SpotCheck
 from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
 
@@ -243,3 +244,11 @@ def test_two_agents_on_one_engine_leave_each_other_alone(agent: AgentProcess, po
         finally:
             other.kill()
             engine.remove_labelled(f"io.interchain.device={other_portal.device_id}")
+
+
+def test_a_spot_check_is_answered_beside_the_apps(agent: AgentProcess, portal: FakePortal) -> None:
+    check = SpotCheck("3a3b8f6e-0000-4000-8000-000000000001", "ab" * 32, 3)
+    portal.want(spot_check=check)
+    answer = portal.wait(lambda: portal.spot_checks, what="an answer")[0]
+    assert answer.digests == benchmark.chain(check.seed, check.rounds)[0]
+    assert answer.processor_milliseconds > 0
