@@ -34,47 +34,51 @@ class Counters:
     def cgroup_version(self) -> int:
         return 2 if (self._cgroup / "cgroup.controllers").exists() else 1
 
-    def cpu_nanoseconds(self, lease_id: str, pid: int) -> "Raw | None":
-        """Return the processor time of a lease, children and dead processes included, or None if nothing counts it."""
-        for folder in (*self._lease_cgroups(lease_id), *self._process_cgroups(pid)):
-            value = _cpu(folder)
-            if value is not None:
-                return Raw(f"{self.boot_id}:{folder}:{folder.stat().st_ino}", value)
+    def cpu_nanoseconds(self, lease_id: str, pid: int, container_id: str = "") -> "Raw | None":
+        """Return the processor time of a lease, children and dead processes included, or None if nothing counts it.
+
+        Args:
+            container_id: must be in the name of the cgroup of `pid`: a dead container's number may be another process's by now.
+        """
+        # One or the other and never both: they count the same time, and a change of source counts it from zero again.
+        own = [folder for folder in self._lease_cgroups(lease_id) if folder.is_dir()]
+        for folder in own or self._process_cgroups(pid, container_id):
+            found = self._cpu_of(folder)
+            if found is not None:
+                return found
         return None
 
-    def interface_bytes(self, bridge: str, pid: int) -> "Raw | None":
-        """Return bytes in + out of the lease's bridge, or of the container's own interface where the bridge is not visible."""
-        link = self._sys / "class/net" / bridge if bridge else None
-        if link is not None and link.exists():
-            both = sum(int(_text(link / "statistics" / name)) for name in ("rx_bytes", "tx_bytes"))
-            return Raw(f"{self.boot_id}:{bridge}:{_text(link / 'ifindex')}", both)
-        return self._process_interface(pid)
-
-    def _process_interface(self, pid: int) -> "Raw | None":
+    def _cpu_of(self, folder: Path) -> "Raw | None":
         try:
-            lines = (self._proc / str(pid) / "net/dev").read_text().splitlines()[2:]
-            started = _text(self._proc / str(pid) / "stat").rpartition(")")[2].split()[19]
-        except (OSError, IndexError):
+            number = folder.stat().st_ino
+            value = _cpu(folder)
+            if value is None or folder.stat().st_ino != number:  # made anew while we looked
+                return None
+        except OSError:
             return None
-        total = 0
-        for line in lines:
-            name, _, numbers = line.partition(":")
-            if name.strip() != "lo":
-                columns = numbers.split()
-                total += int(columns[0]) + int(columns[8])
-        return Raw(f"{self.boot_id}:{pid}:{started}", total)
+        return Raw(f"{self.boot_id}:{folder}:{number}", value)
+
+    def interface_bytes(self, bridge: str) -> "Raw | None":
+        """Return bytes in + out of the lease's own bridge, or None while there is none."""
+        link = self._sys / "class/net" / bridge
+        number = _text(link / "ifindex") if bridge else ""
+        received, sent = (_text(link / "statistics" / name) for name in ("rx_bytes", "tx_bytes"))
+        if not (number and received and sent) or _text(link / "ifindex") != number:
+            return None
+        return Raw(f"{self.boot_id}:{bridge}:{number}", int(received) + int(sent))
 
     def _lease_cgroups(self, lease_id: str) -> "list[Path]":
         return [root / CGROUP_HOME / lease_id for root in self._cpu_roots()]
 
-    def _process_cgroups(self, pid: int) -> "list[Path]":
+    def _process_cgroups(self, pid: int, container_id: str) -> "list[Path]":
         """Return where the container's first process is counted, for Engines that use systemd's own tree."""
-        if not pid:
+        if not pid or not container_id:
             return []
         found = []
         for line in _text(self._proc / str(pid) / "cgroup").splitlines():
             _, controllers, path = line.split(":", 2)
-            if self.cgroup_version == 2 or "cpuacct" in controllers.split(","):
+            counts = self.cgroup_version == 2 or "cpuacct" in controllers.split(",")
+            if counts and container_id in path:
                 found += [root / path.lstrip("/") for root in self._cpu_roots()]
         return found
 

@@ -116,7 +116,11 @@ class DockerExecutor:
         stopping.wait(1.0)
 
     def _run(self, lease: DesiredLease, cancelled: threading.Event) -> None:
-        """Create and start a container from nothing. Steps: image, network, volume, container, start."""
+        """Create and start a container from nothing: steps 2 to 7 of a start (steps.py).
+
+        2. Image. 3. Volume, where its owner must be set. 4. Bridge and holder. 5. Container. 6. Its process runs.
+        7. A spare bridge for the next one. A container that was made and never ran is removed and made anew.
+        """
         workload = lease.workload
         image = self._images.ensure(workload.image, cancelled)
         _stop_if(cancelled)

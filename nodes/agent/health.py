@@ -68,6 +68,11 @@ class Monitor(threading.Thread):
     def run_id(self) -> str:
         return run_id(self.seen)
 
+    @property
+    def pause_ms(self) -> int:
+        """How long the release lets pass between two checks."""
+        return self._check.interval_seconds * 1000
+
     def run(self) -> None:
         pause = 0.0
         while not self._stopping.wait(pause):

@@ -115,19 +115,35 @@ class Agent:
         return Report(self._board.statuses(), __version__, self._load.now())
 
     def want(self, desired: Desired) -> None:
-        """Take a new desired state: cut short what it makes pointless, wake the loop, keep it on disk."""
+        """Take a new desired state.
+
+        1. It is on disk, where it ends something: an agent that died must not begin again what was ended. 2. What it makes
+        pointless is cut short. 3. The loop acts on it. 4. It is on disk, where it only adds: a start does not wait for the disk.
+        """
         with self._board.lock:
             before = {lease.lease_id: lease for lease in self._board.desired.leases}
-            listed = {lease.lease_id for lease in desired.leases}
+        listed = {lease.lease_id: lease.generation for lease in desired.leases}
+        ends = any(lease_id not in listed for lease_id in before)
+        ends = ends or any(lease.action is not Action.RUN for lease in desired.leases)
+        if ends:
+            self._keep(desired)
+        with self._board.lock:
             self._board.desired, self._board.informed = desired, True
-            for lease_id in before.keys() - listed:
+            for lease_id in before.keys() - listed.keys():
                 self._steps.cancel(lease_id)
             for lease in desired.leases:
                 self._change_of_mind(before.get(lease.lease_id), lease)
-            self._meters.listed(listed)
+            self._meters.listed(listed, is_wiped=self._receipts.has)
         self._wake.set()
-        files.write_atomic(self._home.desired, to_json(desired))
+        if not ends:
+            self._keep(desired)
         self._receipts.forget(lambda lease_id: lease_id in listed)
+
+    def _keep(self, desired: Desired) -> None:
+        try:
+            files.write_atomic(self._home.desired, to_json(desired))
+        except OSError as error:  # a full disk must not keep an app running that the portal ends
+            log.error("The desired state cannot be kept on disk (%s).", error)
 
     def revoked(self) -> None:
         """The owner removed this device from the portal: stop every app; volumes are kept."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from nodes.agent import files
 from nodes.agent.counters import Raw
 from nodes.agent.protocol import Meter, Method, Reading
 
-LONGEST_UNSEEN_MS = 60_000  # a gap between two healthy looks that still counts as uptime
-FORGET_AFTER_SECONDS = 30 * 86_400  # after the portal stopped naming a lease
+LONGEST_UNSEEN_MS = (
+    60_000  # a gap between two healthy looks that still counts as uptime, beyond the pause between checks
+)
+KEPT_UNLISTED = 200  # leases the portal no longer names, in case it names them again; by number, because clocks jump
 NANO = 1_000_000_000
 
 
@@ -44,13 +47,14 @@ class Meters:
         self._path, self._rate, self._boot = path, instructions_per_second, boot_id
         self._lock = threading.Lock()
         stored = files.read_json(path) or {}
-        self._leases: dict[str, dict[str, Any]] = stored.get("leases", {})
-        self._methods: dict[str, Method] = {}
+        self._leases: dict[str, dict[str, Any]] = {}
         self._totals: dict[tuple[str, str], Total] = {
             (lease_id, name): Total(**value)
-            for lease_id, lease in self._leases.items()
+            for lease_id, lease in stored.get("leases", {}).items()
             for name, value in lease["totals"].items()
         }
+        for lease_id, lease in stored.get("leases", {}).items():
+            self._leases[lease_id] = {key: value for key, value in lease.items() if key in ("generation", "unlisted")}
         self._saved = self._numbers()
 
     def calibrate(self, instructions_per_second: int) -> None:
@@ -65,10 +69,8 @@ class Meters:
         """
         with self._lock:
             grown = self._total(lease_id, "cpu").absorb(raw) * self._rate
-            self._methods[lease_id] = Method.CALIBRATED
             if instructions is not None:
                 grown = self._total(lease_id, "perf").absorb(instructions) * NANO
-                self._methods[lease_id] = Method.PERF
             # In instructions × 10⁹, so that nothing is rounded away and a new rate changes only what comes after.
             self._total(lease_id, "compute").total += grown
 
@@ -77,33 +79,49 @@ class Meters:
         with self._lock:
             self._total(lease_id, "transfer").absorb(raw)
 
-    def healthy(self, lease_id: str, run: str, now_ms: int) -> None:
+    def healthy(self, lease_id: str, run: str, now_ms: int, *, pause_ms: int = 0) -> None:
         """Take one passed health check. The time since the one before counts, if the same run passed that and not too long ago.
 
         Args:
             run: names one start of one container.
             now_ms: monotonic clock, the same for every process of one boot.
+            pause_ms: how long the release lets pass between two checks.
         """
         with self._lock:
             uptime = self._total(lease_id, "uptime")
             source = f"{self._boot}:{run}"
             gap = now_ms - uptime.last
-            if uptime.source == source and 0 <= gap <= LONGEST_UNSEEN_MS:
+            if uptime.source == source and 0 <= gap <= LONGEST_UNSEEN_MS + pause_ms:
                 uptime.total += gap
             uptime.source, uptime.last = source, now_ms
 
     def unhealthy(self, lease_id: str) -> None:
-        """Take a failed health check or an exit: time counts again from the next pass."""
+        """Take a failed health check or an exit: time counts again from the next pass.
+
+        On disk before this returns: an agent that died now would else count until then when it is back within a minute.
+        """
         with self._lock:
-            self._total(lease_id, "uptime").source = ""
+            uptime = self._totals.get((lease_id, "uptime"))
+            if uptime is not None and uptime.source:
+                uptime.source = ""
+                self._save()
 
     def held(self, lease_id: str, volume_bytes: int, now_ms: int) -> None:
-        """Take the size of a volume. Until the next look it counts as holding this much, in byte-milliseconds."""
+        """Take the size of a volume. Since the look before it held the smaller of the two sizes, in byte-milliseconds:
+        what came and went between, or while the agent was away, nobody saw."""
         with self._lock:
             storage, size = self._total(lease_id, "storage"), self._total(lease_id, "volume")
             if storage.source == self._boot and now_ms >= storage.last:
-                storage.total += size.last * (now_ms - storage.last)
+                storage.total += min(size.last, volume_bytes) * (now_ms - storage.last)
             storage.source, storage.last, size.last = self._boot, now_ms, volume_bytes
+
+    def held_by_another(self, lease_id: str) -> None:
+        """Another lease counts the volume now: should it come back to this one, it counts from then."""
+        with self._lock:
+            storage = self._totals.get((lease_id, "storage"))
+            if storage is not None and storage.source:
+                storage.source = ""
+                self._save()
 
     def readings(self, lease_id: str, generation: int, at: str) -> "list[Reading]":
         """Return the totals of a lease in the meters' units, as last saved. A meter that never counted is left out.
@@ -114,7 +132,7 @@ class Meters:
         with self._lock:
             found = []
             for meter, method, unit in (
-                (Meter.COMPUTE, self._methods.get(lease_id, Method.CALIBRATED), NANO),
+                (Meter.COMPUTE, self._compute_method(lease_id), NANO),
                 (Meter.TRANSFER, Method.INTERFACE, 1),
                 (Meter.UPTIME, Method.CLOCK, 1),
                 (Meter.STORAGE, Method.VOLUME, 1000),
@@ -129,33 +147,55 @@ class Meters:
         with self._lock:
             return {lease_id: total.total for (lease_id, name), total in self._totals.items() if name == "transfer"}
 
-    def listed(self, lease_ids: "set[str]") -> None:
-        """Take which leases the portal names; others are forgotten after a month, in case it names them again."""
-        now = int(time.time())
+    def generations(self) -> "dict[str, int]":
+        """Return the generation of every lease that is remembered, whether the portal still names it or not."""
         with self._lock:
-            for lease_id in lease_ids:
-                self._leases.setdefault(lease_id, {})["listed_at"] = now
-            for lease_id in [
-                key for key, lease in self._leases.items() if now - lease["listed_at"] > FORGET_AFTER_SECONDS
-            ]:
-                del self._leases[lease_id]
-                for key in [key for key in self._totals if key[0] == lease_id]:
-                    del self._totals[key]
+            return {key: lease["generation"] for key, lease in self._leases.items() if lease.get("generation")}
+
+    def listed(
+        self, generations: "Mapping[str, int]", *, is_wiped: "Callable[[str], bool]" = lambda lease_id: False
+    ) -> None:
+        """Take which leases the portal names. What is wiped and named no more is forgotten; of the others the last ones stay."""
+        with self._lock:
+            last = max((lease.get("unlisted", 0) for lease in self._leases.values()), default=0)
+            for lease_id, lease in self._leases.items():
+                if lease_id not in generations and not lease.get("unlisted"):
+                    last += 1
+                    lease["unlisted"] = last
+            for lease_id, generation in generations.items():
+                self._leases[lease_id] = {"generation": generation}
+            unlisted = [key for key, lease in self._leases.items() if lease.get("unlisted")]
+            old = sorted(unlisted, key=lambda key: int(self._leases[key]["unlisted"]))[:-KEPT_UNLISTED]
+            self._forget({*old, *filter(is_wiped, unlisted)})
+
+    def _forget(self, lease_ids: "set[str]") -> None:
+        for lease_id in lease_ids:
+            del self._leases[lease_id]
+        for key in [key for key in self._totals if key[0] in lease_ids]:
+            del self._totals[key]
+            self._saved.pop(key, None)
 
     def save(self) -> None:
         """Put everything on disk; after this returns it survives a power cut."""
         with self._lock:
-            leases = {key: {"listed_at": lease["listed_at"], "totals": {}} for key, lease in self._leases.items()}
-            for (lease_id, name), total in self._totals.items():
-                leases[lease_id]["totals"][name] = asdict(total)
-            files.write_json(self._path, {"leases": leases})
-            self._saved = self._numbers()
+            self._save()
+
+    def _save(self) -> None:
+        leases: dict[str, dict[str, Any]] = {key: {**lease, "totals": {}} for key, lease in self._leases.items()}
+        for (lease_id, name), total in self._totals.items():
+            leases[lease_id]["totals"][name] = asdict(total)
+        files.write_json(self._path, {"leases": leases})
+        self._saved = self._numbers()
+
+    def _compute_method(self, lease_id: str) -> Method:
+        """The better method names a total that both had a part in: what it can be at most is bounded by that one."""
+        return Method.PERF if (lease_id, "perf") in self._totals else Method.CALIBRATED
 
     def _numbers(self) -> "dict[tuple[str, str], int]":
         return {key: total.total for key, total in self._totals.items()}
 
     def _total(self, lease_id: str, name: str) -> Total:
-        self._leases.setdefault(lease_id, {"listed_at": int(time.time())})
+        self._leases.setdefault(lease_id, {})
         return self._totals.setdefault((lease_id, name), Total())
 
 

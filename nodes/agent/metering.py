@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 
 from nodes.agent import reconcile
 from nodes.agent.counters import Counters, folder_bytes
@@ -47,41 +48,62 @@ class Metering(threading.Thread):
         view: "Callable[[], View]",
         overfull: "Callable[[DesiredLease, int], None]",
         arrived: "Callable[[], None]",
+        now: "Callable[[], float]" = time.time,
     ) -> None:
-        """Args: overfull: told when a lease holds more than it may. arrived: told when the outbox has something new."""
+        """Args: overfull: told when a lease holds more than it may. arrived: told when the outbox has something new.
+        now: seconds since 1970 by the portal's clock as far as it is known; dates readings, and nothing else."""
         super().__init__(name="metering", daemon=True)
         self._meters, self._counters, self._outbox, self._executor = meters, counters, outbox, executor
         self._perf = perf
-        self._view, self._overfull, self._arrived = view, overfull, arrived
+        self._view, self._overfull, self._arrived, self._now = view, overfull, arrived, now
         self._stopping = threading.Event()
         self._one_at_a_time = threading.Lock()
         self._sent: dict[tuple[str, str], int] = {}
+        self._lost = 0
         self._disk_due: dict[str, float] = {}
 
     def run(self) -> None:
         taken = float("-inf")
         while not self._stopping.is_set():
             interval = max(1, self._view().desired.reading_interval_seconds)
-            try:
-                self._look_at_disks()
-                if time.monotonic() - taken >= interval:
-                    taken = time.monotonic()
-                    self.take()
-            except (AgentError, OSError) as error:
-                log.warning("Readings could not be taken (%s); trying again.", error)
+            self._try(self._look_at_disks)
+            if time.monotonic() - taken >= interval:
+                taken = time.monotonic()
+                self._try(self.take)
             self._stopping.wait(min(TICK_SECONDS, interval))
+
+    def _try(self, part: "Callable[[], None]") -> None:
+        """What fails for one lease, or by a fault of ours, must not end the metering of all."""
+        try:
+            part()
+        except (AgentError, OSError) as error:
+            log.warning("Readings could not be taken (%s); trying again.", error)
+        except Exception:
+            log.exception("Readings could not be taken; trying again.")
 
     def stop(self) -> None:
         self._stopping.set()
 
     def take(self) -> None:
-        """Read all counters, put the totals on disk, then put what grew into the outbox."""
+        """Take a reading.
+
+        1. Read every counter. 2. The totals are on disk. 3. What grew is signed and in the outbox, on disk.
+        Killed before 2, the kernel still has it; killed before 3, the next process sends every total once.
+        """
         with self._one_at_a_time:
             view = self._view()
             for seen in view.seen.values():
-                self._read(seen)
+                self._try(partial(self._read, seen))
             self._meters.save()
-            self._send({lease.lease_id: lease.generation for lease in view.desired.leases})
+            listed = {lease.lease_id: lease.generation for lease in view.desired.leases}
+            known = {**self._meters.generations(), **listed}
+            self._forget(known)
+            self._send(known)
+
+    def look(self, seen: Seen) -> None:
+        """Read the counters of a lease that is about to be stopped: some Engines' go with its last process."""
+        with self._one_at_a_time:
+            self._read(seen)
 
     def take_last(self, seen: Seen) -> None:
         """Read the counters of a lease that is about to be removed, and send them: the portal may soon stop naming it."""
@@ -93,29 +115,38 @@ class Metering(threading.Thread):
             self._send({seen.lease_id: seen.generation})
 
     def _read(self, seen: Seen) -> None:
-        cpu = self._counters.cpu_nanoseconds(seen.lease_id, seen.pid)
+        # In this order: what the hardware counts between the two reads is not turned into instructions by the rate as well.
+        instructions = self._perf.read(seen.lease_id)
+        cpu = self._counters.cpu_nanoseconds(seen.lease_id, seen.pid, seen.container_id)
         if cpu is not None:
             # The hardware counts from when it is told to; the time before that is turned into instructions by the rate.
-            self._meters.cpu(seen.lease_id, cpu, self._perf.read(seen.lease_id))
+            self._meters.cpu(seen.lease_id, cpu, instructions)
             if seen.running and self._perf.available:
                 self._perf.watch(seen.lease_id)
-        transfer = self._counters.interface_bytes(seen.bridge, seen.pid)
+        transfer = self._counters.interface_bytes(seen.bridge)
         if transfer is not None:
             self._meters.transfer(seen.lease_id, transfer)
 
     def _send(self, generations: "dict[str, int]") -> None:
         """Put what grew since it was last put there into the outbox. The totals are on disk already."""
-        at = datetime.now(timezone.utc).isoformat()
-        grown: "list[Reading]" = [
+        if self._outbox.lost != self._lost:  # a batch could not be delivered: say all of it again
+            self._lost = self._outbox.lost
+            self._sent.clear()
+        at = datetime.fromtimestamp(self._now(), timezone.utc).isoformat()
+        told: "list[Reading]" = [
             reading
             for lease_id, generation in generations.items()
             for reading in self._meters.readings(lease_id, generation, at)
-            if reading.total > self._sent.get((lease_id, reading.meter.value), -1)
         ]
+        grown = [item for item in told if item.total > self._sent.get((item.lease_id, item.meter.value), -1)]
         if grown:
             self._outbox.put(grown)
             self._sent.update({(item.lease_id, item.meter.value): item.total for item in grown})
             self._arrived()
+
+    def _forget(self, kept: "dict[str, int]") -> None:
+        self._sent = {key: total for key, total in self._sent.items() if key[0] in kept}
+        self._disk_due = {lease_id: due for lease_id, due in self._disk_due.items() if lease_id in kept}
 
     def _look_at_disks(self) -> None:
         """Measure what each lease holds, as often as its size allows. A workload's volume counts once, for its newest lease with one."""
@@ -130,6 +161,8 @@ class Metering(threading.Thread):
             size = folder_bytes(volume) if volume else 0
             if volume and lease.generation == newest[lease.workload.id]:
                 self._meters.held(lease.lease_id, size, now_ms())
+            else:
+                self._meters.held_by_another(lease.lease_id)
             self._limit_disk(lease, view.seen.get(lease.lease_id), volume, size)
             took = time.monotonic() - began
             self._disk_due[lease.lease_id] = time.monotonic() + max(SHORTEST_DISK_PAUSE, took * DISK_SHARE)

@@ -6,7 +6,6 @@ what ran while nobody counted is taken from processor time (metering.py), so not
 
 from __future__ import annotations
 
-import itertools
 import os
 import platform
 import struct
@@ -31,7 +30,6 @@ class Perf:
         self._sys, self._event = sys, event
         self._open: dict[str, tuple[str, list[int]]] = {}
         self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
 
     @property
     def available(self) -> bool:
@@ -56,7 +54,8 @@ class Perf:
                 return False
             finally:
                 os.close(cgroup)
-            self._open[lease_id] = (f"perf:{os.getpid()}:{next(self._numbers)}", counters)
+            # Not its own number or ours: after a restart both may come again.
+            self._open[lease_id] = (f"perf:{os.urandom(8).hex()}", counters)
             return True
 
     def read(self, lease_id: str) -> "Raw | None":

@@ -39,15 +39,17 @@ class Steps:
         key: DeviceKey,
         device_id: str,
         wake: "Callable[[], None]",
+        look: "Callable[[Seen], None]",
         take_last: "Callable[[Seen], None]",
         arrived: "Callable[[], None]",
         admit: "Callable[[DesiredLease], None]" = lambda lease: None,
     ) -> None:
-        """Args: take_last: reads the last counters of a stopped lease. arrived: told when a receipt waits.
+        """Args: look, take_last: read the counters of a lease before and after it is stopped. arrived: told when a receipt waits.
         admit: raises `LeaseError` where the owner's limits say no."""
         self._board, self._watch, self._executor = board, watch, executor
         self._counters, self._receipts, self._key, self._device_id = counters, receipts, key, device_id
-        self._wake, self._take_last, self._arrived, self._admit = wake, take_last, arrived, admit
+        self._wake, self._arrived, self._admit = wake, arrived, admit
+        self._look, self._take_last = look, take_last
         self._cancels: dict[str, threading.Event] = {}
         self.unsafe = False  # set while the firewall does not stand: nothing is started
 
@@ -98,6 +100,8 @@ class Steps:
             self._wipe(step.lease)
 
     def _start(self, lease: DesiredLease, cancel: threading.Event) -> None:
+        """1. Firewall and owner allow it. 2–7. The container runs (docker_executor.py). 8. Its health is watched.
+        Killed before the container runs, the next plan starts it; after, it finds it running and watches it."""
         if self.unsafe:
             message = "The device's firewall rules are not in place; nothing is started meanwhile."
             raise LeaseError(Reason.DEVICE_ERROR, message)
@@ -120,16 +124,22 @@ class Steps:
         self._executor.stop(lease.lease_id)
 
     def _stop(self, lease_id: str) -> None:
+        """1. Uptime ends. 2. Counters. 3. Nothing runs. 4. Last counters, on disk and in the outbox. 5. No container, no network.
+        6. No cgroup. Killed anywhere, the next plan begins again with 1: what is done already changes nothing."""
         self._watch.drop(lease_id)
-        self._executor.stop(lease_id)
         with self._board.lock:
             seen = self._board.seen.get(lease_id)
+        if seen is not None and seen.running:
+            self._look(seen)
+        self._executor.stop(lease_id)
         if seen is not None:
             self._take_last(dataclasses.replace(seen, pid=0))
         self._executor.remove(lease_id)
         self._counters.remove_cgroup(lease_id)
 
     def _wipe(self, lease: DesiredLease) -> None:
+        """1–6. As a stop. 7. No volume, no image. 8. The signed receipt is on disk. 9. It is sent.
+        Killed before 8, the next process wipes what is left and signs then."""
         self._stop(lease.lease_id)
         if not self._receipts.has(lease.lease_id):
             with self._board.lock:

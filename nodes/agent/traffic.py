@@ -30,7 +30,8 @@ class Traffic:
         """Take every lease's total bytes; returns the sum of the month so far."""
         with self._lock:
             grown = sum(max(0, total - self._seen.get(lease_id, 0)) for lease_id, total in totals.items())
-            self._seen = dict(totals)
+            # A total that fell is behind only until it is read again: the agent died between a look and its file.
+            self._seen = {lease_id: max(total, self._seen.get(lease_id, 0)) for lease_id, total in totals.items()}
             return self._count(grown, month)
 
     def add_download(self, size: int, month: str) -> None:

@@ -63,18 +63,18 @@ class Watch:
 
     def _hear(self, monitor: Monitor, well: bool) -> None:
         """Take one result, in the monitor's thread."""
-        lease_id = monitor.seen.lease_id
+        lease_id, at_ms = monitor.seen.lease_id, now_ms()
         with self._board.lock:
             if self._monitors.get(lease_id) is not monitor:
                 return
             note, lease = self._board.note(lease_id), self._board.lease(lease_id)
             if well:
-                self._well(lease_id, monitor, note)
+                self._well(lease_id, monitor, note, at_ms)
             elif lease is not None and (note.healthy or _deserves_hint(note)):
                 self._unwell(lease, monitor, note)
 
-    def _well(self, lease_id: str, monitor: Monitor, note: Note) -> None:
-        self._meters.healthy(lease_id, monitor.run_id, now_ms())
+    def _well(self, lease_id: str, monitor: Monitor, note: Note, at_ms: int) -> None:
+        self._meters.healthy(lease_id, monitor.run_id, at_ms, pause_ms=monitor.pause_ms)
         if not note.healthy:
             news = {"reason": Reason.NONE, "message": "", "log_tail": ""}
             self._board.change(lease_id, healthy=True, was_healthy=True, healthy_since=time.monotonic(), **news)

@@ -62,7 +62,8 @@ class Node:
         )
         executor = DockerExecutor(settings, engine=engine, images=images)
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
-        outbox, receipts = Outbox(home.outbox, key=key, device_id=settings.device_id), Receipts(home.receipts)
+        outbox = Outbox(home.outbox, key=key, device_id=settings.device_id, now=self._portal.now)
+        receipts = Receipts(home.receipts)
         executor.prepare()
         self._settings, self._key, self._executor = settings, key, executor
         self._wake = threading.Event()
@@ -79,6 +80,7 @@ class Node:
             view=lambda: self.agent.view(),
             overfull=lambda lease, held: self.agent.overfull(lease, held),
             arrived=lambda: self._courier.arrived(),
+            now=self._portal.now,
         )
         steps = Steps(
             board,
@@ -89,6 +91,7 @@ class Node:
             key=key,
             device_id=settings.device_id,
             wake=self._wake.set,
+            look=self._metering.look,
             take_last=self._metering.take_last,
             arrived=lambda: self._courier.arrived(),
             admit=self._intake.admit,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.agent.counters import Counters, Raw, folder_bytes
-from nodes.agent.meter import LONGEST_UNSEEN_MS, Meters, Total
-from nodes.agent.protocol import Meter
+from nodes.agent.meter import KEPT_UNLISTED, LONGEST_UNSEEN_MS, Meters, Total
+from nodes.agent.protocol import Meter, Method
+
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 @pytest.fixture
@@ -134,20 +139,104 @@ def test_uptime_spans_a_quick_restart_of_the_agent_but_not_of_the_device(path: P
     assert total(rebooted, Meter.UPTIME) == 4000
 
 
+def test_uptime_counts_though_a_release_is_seldom_checked(path: Path) -> None:
+    m = meters(path)
+    for now in (0, 300_100, 600_200):
+        m.healthy("a", "run", now, pause_ms=300_000)
+    assert total(m, Meter.UPTIME) == 600_200
+
+
+def test_what_was_seen_to_fail_is_not_uptime_though_the_agent_is_killed_at_once(path: Path) -> None:
+    m = meters(path)
+    m.healthy("a", "run", 0)
+    m.healthy("a", "run", 1000)
+    m.save()
+    m.unhealthy("a")
+    again = meters(path)
+    again.healthy("a", "run", 31_000)
+    assert total(again, Meter.UPTIME) == 1000
+
+
 def test_storage_is_bytes_times_seconds(path: Path) -> None:
     m = meters(path)
     m.held("a", 100, 0)
     m.held("a", 300, 10_000)
-    m.held("a", 0, 11_500)
+    m.held("a", 300, 11_500)
     assert total(m, Meter.STORAGE) == 100 * 10 + 300 * 3 // 2
+
+
+def test_of_two_sizes_the_smaller_counts_and_so_nothing_for_what_was_removed_while_the_agent_was_away(
+    path: Path,
+) -> None:
+    m = meters(path)
+    m.held("a", 100, 0)
+    m.save()
+    again = meters(path)
+    again.held("a", 0, 86_400_000)
+    assert total(again, Meter.STORAGE) == 0
+
+
+def test_a_volume_that_another_lease_counted_meanwhile_counts_from_when_it_is_back(path: Path) -> None:
+    m = meters(path)
+    m.held("a", 100, 0)
+    m.held_by_another("a")
+    m = meters(path)
+    m.held("a", 100, 50_000)
+    m.held("a", 100, 51_000)
+    assert total(m, Meter.STORAGE) == 100
+
+
+def test_storage_of_one_boot_is_not_counted_into_the_next(path: Path) -> None:
+    m = meters(path)
+    m.held("a", 100, 1000)
+    m.save()
+    again = meters(path, boot="next")
+    again.held("a", 100, 9000)
+    assert total(again, Meter.STORAGE) == 0
+
+
+def test_a_total_the_hardware_had_a_part_in_says_so_after_a_restart(path: Path) -> None:
+    m = meters(path)
+    m.cpu("a", Raw("cpu", 10), Raw("perf", 90))
+    m.save()
+    again = meters(path)
+    again.cpu("a", Raw("cpu", 20))
+    again.save()
+    assert {item.method for item in again.readings("a", 1, "now")} == {Method.PERF}
 
 
 def test_totals_outlive_the_portals_forgetting(path: Path) -> None:
     m = meters(path)
     m.transfer("a", Raw("s", 7))
-    m.listed(set())
+    m.listed({"a": 1})
+    m.listed({})
     m.save()
-    assert total(meters(path), Meter.TRANSFER) == 7
+    again = meters(path)
+    assert total(again, Meter.TRANSFER) == 7
+    assert again.generations() == {"a": 1}
+
+
+def test_what_is_wiped_and_no_longer_named_is_forgotten(path: Path) -> None:
+    m = meters(path)
+    for lease_id in ("a", "b"):
+        m.transfer(lease_id, Raw("s", 7))
+    m.listed({"a": 1, "b": 1}, is_wiped=lambda lease_id: lease_id == "b")
+    m.listed({"a": 1}, is_wiped=lambda lease_id: lease_id == "b")
+    assert m.transfers() == {"a": 7}
+    m.save()
+    assert meters(path).transfers() == {"a": 7}
+
+
+def test_what_is_remembered_of_leases_no_longer_named_is_bounded_and_the_last_stay(path: Path) -> None:
+    m = meters(path)
+    for number in range(KEPT_UNLISTED + 5):
+        m.transfer(str(number), Raw("s", 1))
+        m.listed({str(number): 1})
+        if number % 50 == 0:
+            m.save()
+            m = meters(path)
+    m.listed({})
+    assert sorted(map(int, m.transfers())) == list(range(5, KEPT_UNLISTED + 5))
 
 
 def test_total_is_plain() -> None:
@@ -178,7 +267,7 @@ def test_cgroup_v1_joint_hierarchy_and_systemd_path(tmp_path: Path) -> None:
             "proc/42/cgroup": "4:memory:/elsewhere\n3:cpu,cpuacct:/system.slice/docker-x.scope\n",
         },
     )
-    assert c.cpu_nanoseconds("a", 42).value == 55
+    assert c.cpu_nanoseconds("a", 42, "x").value == 55
 
 
 def test_cgroup_v2(tmp_path: Path) -> None:
@@ -192,9 +281,70 @@ def test_cgroup_v2(tmp_path: Path) -> None:
         },
     )
     assert c.cgroup_version == 2
-    assert c.cpu_nanoseconds("a", 43).value == 1_500_000
-    assert c.cpu_nanoseconds("other", 43).value == 7000
-    assert c.cpu_nanoseconds("other", 0) is None
+    assert c.cpu_nanoseconds("a", 43, "y").value == 1_500_000
+    assert c.cpu_nanoseconds("other", 43, "y").value == 7000
+    assert c.cpu_nanoseconds("other", 0, "y") is None
+
+
+def test_the_number_of_a_dead_process_may_be_another_processs_by_now(tmp_path: Path) -> None:
+    c = tree(
+        tmp_path,
+        {
+            "sys/fs/cgroup/cgroup.controllers": "cpu\n",
+            "sys/fs/cgroup/cpu.stat": "usage_usec 999999999999\n",
+            "sys/fs/cgroup/system.slice/ssh.service/cpu.stat": "usage_usec 888888888888\n",
+            "proc/44/cgroup": "0::/\n",
+            "proc/45/cgroup": "0::/system.slice/ssh.service\n",
+        },
+    )
+    assert [c.cpu_nanoseconds("a", pid, "4f" * 32) for pid in (44, 45)] == [None, None]
+
+
+def test_a_lease_is_counted_by_its_own_cgroup_or_its_containers_and_never_by_both_in_turn(tmp_path: Path) -> None:
+    lease_cgroup = "sys/fs/cgroup/cpuacct/interchain/a"
+    c = tree(
+        tmp_path,
+        {
+            f"{lease_cgroup}/cpuacct.usage": "100\n",
+            f"{lease_cgroup}/y/cpuacct.usage": "100\n",
+            "proc/46/cgroup": "3:cpuacct:/interchain/a/y\n",
+        },
+    )
+    assert c.cpu_nanoseconds("a", 46, "y").value == 100
+    (tmp_path / lease_cgroup / "cpuacct.usage").unlink()  # cannot be read now
+    assert c.cpu_nanoseconds("a", 46, "y") is None
+
+
+@pytest.fixture
+def unified(tmp_path: Path) -> Iterator[tuple[Counters, Path]]:
+    """A real version 2 tree, and a cgroup of lease "a" in it."""
+    roots = [root for root in (CGROUPS / "unified", CGROUPS) if (root / "cgroup.procs").exists()]
+    if os.geteuid() != 0 or not roots:
+        pytest.skip("needs root and a version 2 cgroup tree")
+    (tmp_path / "fs").mkdir()
+    (tmp_path / "fs/cgroup").symlink_to(roots[0])
+    folder = roots[0] / "interchain" / "a"
+    try:
+        folder.mkdir(parents=True)
+    except OSError:
+        pytest.skip("needs a writable version 2 cgroup tree")
+    yield Counters(tmp_path), folder
+    folder.rmdir()
+
+
+def test_a_real_version_2_cgroup_counts_its_children_and_the_dead(unified: tuple[Counters, Path]) -> None:
+    c, folder = unified
+    assert c.cgroup_version == 2
+    before = c.cpu_nanoseconds("a", 0)
+    container = folder / "container"
+    container.mkdir()
+    loop = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
+    subprocess.run(["sh", "-c", f"echo $$ > {container}/cgroup.procs; ({loop}); {loop}"], check=True)
+    alive = c.cpu_nanoseconds("a", 0)
+    container.rmdir()
+    gone = c.cpu_nanoseconds("a", 0)
+    assert gone.source == alive.source == before.source
+    assert gone.value >= alive.value > before.value + 10_000_000
 
 
 def test_a_cgroup_made_anew_is_another_source(tmp_path: Path) -> None:
@@ -207,21 +357,18 @@ def test_a_cgroup_made_anew_is_another_source(tmp_path: Path) -> None:
     assert c.cpu_nanoseconds("a", 0).source != before.source
 
 
-def test_bridge_and_interface_bytes(tmp_path: Path) -> None:
+def test_bytes_are_of_the_leases_own_bridge(tmp_path: Path) -> None:
     c = tree(
         tmp_path,
         {
             "sys/class/net/icn-1/statistics/rx_bytes": "100\n",
             "sys/class/net/icn-1/statistics/tx_bytes": "23\n",
             "sys/class/net/icn-1/ifindex": "9\n",
-            "proc/7/net/dev": "head\nhead\n    lo: 999 0 0 0 0 0 0 0 999 0\n  eth0: 10 1 0 0 0 0 0 0 20 1\n",
-            "proc/7/stat": "7 (a (b) c) " + " ".join(["0"] * 19 + ["777", "0"]),
         },
     )
-    assert c.interface_bytes("icn-1", 7).value == 123
-    direct = c.interface_bytes("gone", 7)
-    assert (direct.value, direct.source) == (30, "b:7:777")
-    assert c.interface_bytes("gone", 8) is None
+    assert c.interface_bytes("icn-1") == Raw("b:icn-1:9", 123)
+    (tmp_path / "sys/class/net/icn-1/statistics/tx_bytes").unlink()  # the bridge goes while we look
+    assert [c.interface_bytes(name) for name in ("icn-1", "gone", "")] == [None, None, None]
 
 
 def test_folder_bytes_counts_blocks_once(tmp_path: Path) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from joserfc import jws
+from joserfc.jwk import OKPKey
 
 from nodes.agent import keys
 from nodes.agent.outbox import Outbox, Receipts, _payload
-from nodes.agent.protocol import MAX_READINGS_PER_BATCH, Meter, Method, Reading
+from nodes.agent.protocol import MAX_READINGS_PER_BATCH, Meter, Method, Reading, to_json
 from nodes.agent.tests.conftest import ROOT
 
 
@@ -64,11 +69,62 @@ def test_too_many_are_merged_and_none_is_dropped(outbox: Outbox) -> None:
     assert {item.lease_id for item in found} == {"a", *(f"old-{total}" for total in range(1, 101))}
 
 
-def test_a_refused_batch_steps_aside(outbox: Outbox) -> None:
+def test_a_refused_batch_steps_aside_and_is_said_once_more(outbox: Outbox) -> None:
     outbox.put([reading(1)])
     outbox.put([reading(2)])
     outbox.refused(outbox.oldest()[0])
-    assert [item.total for item in drain(outbox)] == [2]
+    name, jws = outbox.oldest()
+    assert [item.total for item in _payload(jws).readings] == [2]
+    outbox.confirmed(name)
+    again = outbox.oldest()
+    assert [item.total for item in _payload(again[1]).readings] == [1]
+    assert outbox.lost == 0
+    outbox.refused(again[0])
+    assert (outbox.oldest(), outbox.lost) == (None, 1)
+    assert len(list((outbox._folder / "refused").iterdir())) == 2
+
+
+def test_what_is_said_once_more_is_dated_by_the_portals_clock_and_signed_with_the_key_in_force(tmp_path: Path) -> None:
+    key, now = keys.create(tmp_path / "key"), [2_000_000_000.0]
+    outbox = Outbox(tmp_path / "out", key=key, device_id="d", now=lambda: now[0])
+    ahead = datetime.fromtimestamp(now[0], timezone.utc).isoformat()
+    outbox.put([replace(reading(1), at=ahead), reading(2, lease_id="b")])
+    now[0] -= 86_400  # the portal has told us what time it is
+    fresh = keys.create(tmp_path / "next")
+    key.adopt(fresh)
+    outbox.refused(outbox.oldest()[0])
+    jws = outbox.oldest()[1]
+    assert verified(jws, fresh.public_x)
+    batch = _payload(jws)
+    assert datetime.fromisoformat(batch.created_at).timestamp() == now[0]
+    assert [datetime.fromisoformat(item.at).timestamp() for item in batch.readings] == [now[0], 1767225600.0]
+
+
+def verified(compact: str, public_x: str) -> bool:
+    key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": public_x})
+    return bool(jws.deserialize_compact(compact, key, algorithms=["Ed25519"]).payload)
+
+
+def test_what_a_failing_disk_changed_is_neither_sent_nor_signed_again(outbox: Outbox) -> None:
+    for total in range(1, 9):
+        outbox.put([reading(total)])
+    first, second, *_ = sorted(outbox._folder.glob("*.jws"))
+    for path, forged in ((first, reading(9_000)), (second, None)):
+        header, payload, signature = path.read_text().split(".")
+        if forged is not None:
+            batch = replace(_payload(path.read_text()), readings=(forged,))
+            payload = base64.urlsafe_b64encode(to_json(batch)).decode().rstrip("=")
+        path.write_bytes(f"{header}.{payload}.{signature}".encode() if forged else b"\xff\x00")
+    outbox.put([reading(9)])  # one too many: the older half is merged
+    assert max(item.total for item in drain(outbox)) == 9
+    assert outbox.lost == 2
+
+
+def test_a_file_of_an_older_agent_goes_as_it_is(outbox: Outbox) -> None:
+    outbox.put([reading(1)])
+    (path,) = outbox._folder.glob("*.jws")
+    path.rename(path.with_name("-".join(path.stem.split("-")[:6]) + ".jws"))
+    assert [item.total for item in drain(outbox)] == [1]
 
 
 WRITER = """

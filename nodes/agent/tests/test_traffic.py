@@ -19,6 +19,13 @@ def test_counts_growth_and_downloads_by_month(tmp_path: Path) -> None:
     assert traffic.used("2026-11") == 1160
 
 
+def test_a_total_read_before_a_kill_and_again_after_is_counted_once(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "traffic.json")
+    for total in (100, 150, 120, 170):  # the agent died at 150, and its meters' file knew of 120
+        traffic.add({"a": total}, "2026-11")
+    assert traffic.used("2026-11") == 170
+
+
 @given(
     steps=st.lists(
         st.tuples(st.integers(0, 3_000_000), st.booleans(), st.sampled_from(["2026-11", "2026-12"])), max_size=30
