@@ -7,7 +7,9 @@ from the lease's own bridge. So nothing is lost between the last look and a cras
 from __future__ import annotations
 
 import os
+import socket
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +25,15 @@ class Raw:
 
 
 class Counters:
-    """The kernel's files; tests give other roots."""
+    """The kernel's files; tests give other roots, and numbers of interfaces."""
 
-    def __init__(self, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> None:
-        self._sys, self._proc = sys, proc
+    def __init__(
+        self,
+        sys: Path = Path("/sys"),
+        proc: Path = Path("/proc"),
+        interface_number: "Callable[[str], int]" = socket.if_nametoindex,
+    ) -> None:
+        self._proc, self._interface_number = proc, interface_number
         self._cgroup = sys / "fs/cgroup"
         self.boot_id = _text(proc / "sys/kernel/random/boot_id")
 
@@ -60,12 +67,15 @@ class Counters:
 
     def interface_bytes(self, bridge: str) -> "Raw | None":
         """Return bytes in + out of the lease's own bridge, or None while there is none."""
-        link = self._sys / "class/net" / bridge
-        number = _text(link / "ifindex") if bridge else ""
-        received, sent = (_text(link / "statistics" / name) for name in ("rx_bytes", "tx_bytes"))
-        if not (number and received and sent) or _text(link / "ifindex") != number:
+        # Of the network this process is in; the files in /sys are of the one they were mounted in.
+        try:
+            number = self._interface_number(bridge)
+            value = _interface_bytes(_text(self._proc / "self/net/dev"), bridge)
+            if value is None or self._interface_number(bridge) != number:  # made anew while we looked
+                return None
+        except OSError:
             return None
-        return Raw(f"{self.boot_id}:{bridge}:{number}", int(received) + int(sent))
+        return Raw(f"{self.boot_id}:{bridge}:{number}", value)
 
     def _lease_cgroups(self, lease_id: str) -> "list[Path]":
         return [root / CGROUP_HOME / lease_id for root in self._cpu_roots()]
@@ -130,6 +140,15 @@ def _cpu(folder: Path) -> "int | None":
         name, _, value = line.partition(" ")
         if name == "usage_usec":
             return int(value) * 1000
+    return None
+
+
+def _interface_bytes(table: str, interface: str) -> "int | None":
+    for line in table.splitlines():
+        name, _, numbers = line.partition(":")
+        if interface and name.strip() == interface:
+            columns = numbers.split()
+            return int(columns[0]) + int(columns[8])
     return None
 
 
