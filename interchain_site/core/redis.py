@@ -7,6 +7,7 @@ from functools import lru_cache
 import redis
 import redis.asyncio
 from django.conf import settings
+from redis.commands.core import Script
 
 
 @lru_cache(maxsize=4)
@@ -17,6 +18,16 @@ def _client(url: str) -> redis.Redis:
 def connection() -> redis.Redis:
     """Return this process's pooled connection; replies are text."""
     return _client(settings.REDIS_URL)
+
+
+@lru_cache(maxsize=16)
+def _script(url: str, text: str) -> Script:
+    return _client(url).register_script(text)
+
+
+def script(text: str) -> Script:
+    """Return a Lua script to call with `keys` and `args`: several commands in one round trip, all or none of them."""
+    return _script(settings.REDIS_URL, text)
 
 
 @lru_cache(maxsize=4)

@@ -18,7 +18,6 @@ class DeviceAuthentication(BaseAuthentication):
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("Send Authorization: Bearer with a JWT signed by the device.")
         device = identity.authenticate(token)
-        liveness.heard([device.pk])
         liveness.mark_online(device)
         return device, None
 

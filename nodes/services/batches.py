@@ -21,6 +21,7 @@ from nodes.agent.protocol import (
 from nodes.errors import Malformed
 from nodes.models import Device
 from nodes.services import plausibility
+from nodes.services.signatures import json_object
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,11 @@ def parse(device: Device, payload: bytes, *, now: datetime) -> Claims:
         Malformed: not the agreed form; the message names the field.
     """
     try:
-        batch = from_json(ReadingBatch, payload)
+        batch = from_json(ReadingBatch, json_object(payload))
     except ProtocolError as error:
         raise Malformed(str(error)) from None
+    except ValueError as error:
+        raise Malformed(f"ReadingBatch: {error}") from None
     batch_id = _uuid(batch.id)
     if batch.device_id != str(device.pk):
         raise Malformed("ReadingBatch.device_id: not the device that signed.")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 import uuid
 from pathlib import Path
 
 import pytest
+from redis.connection import Connection
 
-from interchain_site.core import redis
+from interchain_site.core import redis, secrets
 from interchain_site.core.models import AuditEvent
 from interchain_site.testing.devices import make_device, make_workload
+from nodes import queries
 from nodes.agent import protocol
 from nodes.agent.courier import DEVICE_REVOKED
 from nodes.conftest import API, Agent, code
 from nodes.models import Device, ReadingBatch
-from nodes.services import devices, leases, placement, refusals
+from nodes.services import devices, identity, leases, liveness, placement, refusals
 
 
 def test_a_good_token_is_used_up(agent):
@@ -74,8 +77,6 @@ def test_a_removed_device_is_told_so(agent, cast):
 
 def test_without_redis_the_agent_is_asked_to_come_again(agent, settings):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
-    from nodes.services import identity
-
     with pytest.raises(identity.Busy):
         identity.authenticate(agent.box.jwt())
 
@@ -155,3 +156,71 @@ def test_only_a_device_that_needs_an_archive_gets_it(agent, client, cast, settin
     leases.close_lease(lease_id=lease.pk, by=None)
     assert code(agent.send(f"archives/{sha256}")) == (404, "not_found")
     assert agent.send("archives/..%2f..%2fetc").status_code == 404
+
+
+# --- what the calls that come most often cost --------------------------------------------------------------------
+
+
+def test_who_calls_is_one_query_and_one_round_trip_to_redis(agent, django_assert_num_queries, monkeypatch):
+    identity.authenticate(agent.box.jwt())  # Redis knows the script from now on
+    token, sent = agent.box.jwt(), []
+    send = Connection.send_packed_command
+    monkeypatch.setattr(Connection, "send_packed_command", lambda *a, **k: (sent.append(1), send(*a, **k))[1])
+    with django_assert_num_queries(1):
+        identity.authenticate(token)
+    assert len(sent) == 1
+    assert time.time() - redis.connection().zscore(liveness.SEEN_KEY, agent.box.id) < 60
+
+
+def test_a_token_that_is_replayed_does_not_make_its_device_heard(agent):
+    token = agent.box.jwt()
+    identity.authenticate(token)
+    redis.connection().delete(liveness.SEEN_KEY)
+    with pytest.raises(identity.Replayed):
+        identity.authenticate(token)
+    assert redis.connection().zscore(liveness.SEEN_KEY, agent.box.id) is None
+
+
+def test_a_poll_that_finds_nothing_new_is_two_queries_and_decrypts_nothing(
+    agent, django_assert_num_queries, monkeypatch
+):
+    for number in range(3):
+        placement.open_lease(workload=make_workload(f"app{number}"), by=None)
+    etag = agent.send("desired").headers["ETag"]
+    monkeypatch.setattr(secrets, "decrypt", None)
+    with django_assert_num_queries(2):  # the device, its leases
+        assert agent.send("desired", **{"If-None-Match": etag}).status_code == 304
+
+
+def test_a_poll_that_finds_something_new_is_three_queries_for_any_number_of_leases(agent, django_assert_num_queries):
+    for number in range(6):
+        placement.open_lease(workload=make_workload(f"app{number}"), by=None)
+        if number in (0, 5):
+            with django_assert_num_queries(3):
+                assert len(agent.send("desired").json()["leases"]) == number + 1
+
+
+def test_the_etag_changes_exactly_when_the_body_does(agent, cast, settings):
+    first = placement.open_lease(workload=make_workload(volume_path="/data"), by=None)
+    limited = {"transfer_bytes_per_month": 10**12}
+    changes = [
+        lambda: agent.box.runs(first),
+        lambda: agent.box.says(first, protocol.Observed.UNHEALTHY),
+        lambda: placement.open_lease(workload=make_workload("other"), by=None),
+        lambda: devices.pause_device(device=Device.objects.get(), by=cast.owner),
+        lambda: devices.resume_device(device=Device.objects.get(), by=cast.owner),
+        lambda: Device.objects.update(new_key_wanted=True),
+        lambda: Device.objects.update(limits=limited),
+        lambda: setattr(settings, "READING_INTERVAL_SECONDS", 7),
+        lambda: leases.close_lease(lease_id=first.pk, by=None),
+        lambda: agent.box.says(first, protocol.Observed.STOPPED),
+        lambda: leases.wipe_lease(lease_id=first.pk, by=None),
+        lambda: agent.box.wipes(first),
+    ]
+    seen = [(queries.desired_of(Device.objects.get()), queries.desired_etag(Device.objects.get()))]
+    for change in changes:
+        change()
+        seen.append((queries.desired_of(Device.objects.get()), queries.desired_etag(Device.objects.get())))
+    for (body, etag), (next_body, next_etag) in itertools.pairwise(seen):
+        assert (body == next_body) == (etag == next_etag)
+    assert len({etag for _, etag in seen}) >= 8
