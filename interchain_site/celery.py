@@ -40,6 +40,7 @@ def schedule() -> dict[str, dict[str, object]]:
         ("nodes.tasks.observe_devices", 60),
         ("nodes.tasks.rate_devices", 300),
         ("nodes.tasks.republish_routes", 10),
+        ("nodes.tasks.watch_gateways", 10),
         ("nodes.tasks.save_gateway_counts", settings.READING_INTERVAL_SECONDS),
     ]
     return {task: {"task": task, "schedule": seconds, "options": {"expires": seconds}} for task, seconds in rows}

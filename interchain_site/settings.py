@@ -329,6 +329,13 @@ GATEWAY_PORTAL_UPSTREAM = env.text(
 )  # host:port; the gateway then serves the portal as well
 GATEWAY_LISTEN = env.text("GATEWAY_LISTEN", ":8080")
 GATEWAY_ACCESS_LOG = Path(env.text("GATEWAY_ACCESS_LOG", str(DATA_DIR / "gateway" / "access.log")))
+GATEWAY_CERTIFICATE_ISSUER = env.text("GATEWAY_CERTIFICATE_ISSUER", "acme")  # Caddy's module; internal: its own CA
+GATEWAY_MAX_BODY_BYTES = env.integer("GATEWAY_MAX_BODY_BYTES", 100_000_000)  # of one request, unless staff set another
+GATEWAY_APP_REQUESTS_PER_SECOND = env.integer("GATEWAY_APP_REQUESTS_PER_SECOND", 2_000)  # at one gateway; 0: no limit
+GATEWAY_CLIENT_REQUESTS_PER_SECOND = env.integer("GATEWAY_CLIENT_REQUESTS_PER_SECOND", 200)  # of one app; 0: no limit
+# A gateway goes on serving what vanishes from the routes when more than so many of a hundred live apps do at once.
+GATEWAY_GUARD_PERCENT = env.integer("GATEWAY_GUARD_PERCENT", 30)
+GATEWAY_GUARD_FROM = env.integer("GATEWAY_GUARD_FROM", 10)  # with fewer live apps nothing is guarded
 LINK_TIMEOUT_SECONDS = env.integer("LINK_TIMEOUT_SECONDS", 30)
 PING_ANSWER_SECONDS = env.integer("PING_ANSWER_SECONDS", 1)
 SPOT_CHECK_SECONDS = env.integer("SPOT_CHECK_SECONDS", 6 * 3600)

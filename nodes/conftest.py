@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.conf import settings
 from django.db import OperationalError
 
 from interchain_site.testing.cast import Cast
@@ -72,11 +76,39 @@ class Gateway:
     port: int
     command: list[str]
     admin_port: int
+    log: Path
+    _caddy: subprocess.Popen[bytes] | None = None
 
     @contextmanager
     def caddy(self) -> Iterator[None]:
-        with running(self.command, port=self.admin_port):
+        with running(self.command, port=self.admin_port) as self._caddy:
             yield
+
+    def kill(self) -> None:
+        assert self._caddy is not None
+        self._caddy.kill()
+        self._caddy.wait()
+
+    @contextmanager
+    def syncing(self) -> Iterator[subprocess.Popen[bytes]]:
+        """`manage.py gateway` for this Caddy, as a process."""
+        own = {
+            "GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
+            "GATEWAY_ADMIN_URL": f"http://127.0.0.1:{self.admin_port}",
+            "GATEWAY_ACCESS_LOG": str(self.log),
+        }
+        env = {name: str(getattr(settings, name)) for name in GATEWAY_SETTINGS}
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "gateway"],
+            env={**env, **own, "DEBUG": "1", "PATH": os.environ["PATH"]},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def get(self, name: str) -> httpx.Response:
         return httpx.get(
@@ -90,17 +122,43 @@ class Gateway:
             return 0
 
 
+GATEWAY_SETTINGS = (
+    "REDIS_URL",
+    "DATA_DIR",
+    "SECRET_KEY",
+    "GATEWAY_ACCESS_LOG",
+    "GATEWAY_ADMIN_URL",
+    "GATEWAY_DOMAIN",
+    "GATEWAY_LISTEN",
+    "GATEWAY_PUBLIC_URL",
+)
+
+
+def _gateway(folder: Path) -> Gateway:
+    port, admin_port = free_port(), free_port()
+    folder.mkdir(exist_ok=True)
+    start = folder / "caddy.json"
+    start.write_text(json.dumps({"admin": {"listen": f"127.0.0.1:{admin_port}", "config": {"persist": False}}}))
+    command = [".venv/bin/caddy", "run", "--config", str(start)]
+    return Gateway(port, command, admin_port, folder / "gateway" / "access.log")
+
+
+@pytest.fixture
+def second_gateway(tmp_path: Path) -> Gateway:
+    """Another machine's gateway, on the same Redis."""
+    return _gateway(tmp_path / "second")
+
+
 @pytest.fixture
 def gateway(settings, tmp_path: Path) -> Gateway:
-    port, admin_port = free_port(), free_port()
+    first = _gateway(tmp_path)
+    port, admin_port = first.port, first.admin_port
     settings.GATEWAY_LISTEN = f"127.0.0.1:{port}"
     settings.GATEWAY_DOMAIN = "apps.localhost"
     settings.GATEWAY_PUBLIC_URL = f"http://apps.localhost:{port}"
     settings.GATEWAY_ADMIN_URL = f"http://127.0.0.1:{admin_port}"
-    settings.GATEWAY_ACCESS_LOG = tmp_path / "gateway" / "access.log"
-    start = tmp_path / "caddy.json"
-    start.write_text(json.dumps({"admin": {"listen": f"127.0.0.1:{admin_port}", "config": {"persist": False}}}))
-    return Gateway(port, [".venv/bin/caddy", "run", "--config", str(start)], admin_port)
+    settings.GATEWAY_ACCESS_LOG = first.log
+    return first
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from nodes.services import gateway_counts, liveness, owner_limits, routes, spot_checks, suspicion, trust
+from nodes.services import gateway_counts, gateways, liveness, owner_limits, routes, spot_checks, suspicion, trust
 
 
 @shared_task
@@ -53,3 +53,7 @@ def observe_devices() -> None:
 @shared_task
 def rate_devices() -> None:
     trust.rate()
+
+
+def watch_gateways() -> None:
+    gateways.watch()

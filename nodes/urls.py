@@ -18,5 +18,5 @@ urlpatterns = [
     path("devices/<uuid:device_id>/remove/", devices.device_revoke, name="device_revoke"),
     path("install/agent.whl", install.agent_archive, name="agent_archive"),
     path("install/<str:token>", install.install_script, name="install_script"),
-    path("gateway/ask", install.gateway_ask, name="gateway_ask"),
+    path("internal/tls-ask", install.gateway_ask, name="gateway_ask"),
 ]

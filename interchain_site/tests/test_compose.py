@@ -37,10 +37,15 @@ def test_the_front_serves_the_portal_and_asks_it_from_inside(settings):
     built = build({})["apps"]
     route = built["http"]["servers"]["interchain"]["routes"][0]
     assert route["match"] == [{"host": ["interchain.example"]}]
-    assert route["handle"][0]["upstreams"] == [{"dial": "web:8000"}]
+    inside, outside = route["handle"][0]["routes"]
+    assert inside["match"] == [{"path": ["/internal/*"]}]  # only Caddy itself may ask there
+    assert outside["handle"][0]["upstreams"] == [{"dial": "web:8000"}]
     automation = built["tls"]["automation"]
-    assert automation["policies"] == [{"subjects": ["interchain.example"]}, {"on_demand": True}]
-    assert automation["on_demand"]["permission"]["endpoint"] == "http://web:8000/gateway/ask"
+    assert automation["policies"] == [
+        {"subjects": ["interchain.example"], "issuers": [{"module": "acme"}]},
+        {"on_demand": True, "issuers": [{"module": "acme"}]},
+    ]
+    assert automation["on_demand"]["permission"]["endpoint"] == "http://web:8000/internal/tls-ask"
 
 
 def test_without_an_upstream_the_gateway_serves_only_apps(settings):

@@ -1,4 +1,5 @@
-"""Reads Caddy's access log as it grows and counts, in Redis, who used each workload and how many bytes went by.
+"""Reads Caddy's access log as it grows and counts, in Redis, who used each workload and how many bytes went by; tells of
+upstreams that did not answer (suspicion.py) and of clients that ask too much (pace.py).
 
 **Who is one active user:** one client address in one UTC month; of an IPv6 address the first 64 bits, which is what one
 household or phone has. The user agent is left out on purpose: a client writes into it what it likes, and each new text
@@ -18,6 +19,7 @@ import json
 import os
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +31,10 @@ from django.conf import settings
 from redis import RedisError
 
 from interchain_site.core import redis
-from nodes.gateway.config import FAULT_FIELD, WORKLOAD_FIELD
+from nodes.gateway.apps import WORKLOAD_FIELD
+from nodes.gateway.config import FAULT_FIELD
+from nodes.gateway.pace import Pace
+from nodes.gateway.suspicion import Suspicions
 
 DIRTY_KEY = "gateway:dirty"
 KEEP_SECONDS = 70 * 86_400
@@ -53,16 +58,19 @@ class Counts:
 
     users: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     bytes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    pace: Pace | None = None
 
-    def take(self, line: str) -> None:
-        """Count one line; one that is not about an app, or not whole, counts nothing."""
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Count one line; one that is not about an app counts nothing."""
         try:
-            entry = json.loads(line)
             key = (str(UUID(entry[WORKLOAD_FIELD])), f"{datetime.fromtimestamp(entry['ts'], tz=UTC):%Y-%m}")
             if FAULT_FIELD in entry:
                 return
-            self.users[key].add(client_hash(entry["request"]["client_ip"]))
+            client = entry["request"]["client_ip"]
+            self.users[key].add(client_hash(client))
             self.bytes[key] += int(entry.get("bytes_read", 0)) + int(entry.get("size", 0))
+            if self.pace is not None:
+                self.pace.count(key[0], client, float(entry["ts"]))
         except (ValueError, KeyError, TypeError, AttributeError):
             return
 
@@ -80,6 +88,15 @@ class Counts:
             pipeline.execute()
 
 
+def parsed(line: bytes) -> list[Mapping[str, Any]]:
+    """Return the line's entry, or nothing when it is not one."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return []
+    return [entry] if isinstance(entry, dict) else []
+
+
 def client_hash(address: str) -> str:
     """Return the keyed hash of a client's address, the same for one IPv6 household."""
     known = ipaddress.ip_address(address)
@@ -91,8 +108,9 @@ def client_hash(address: str) -> str:
 class Tail:
     """Call `run` in a thread; it ends soon after `stop` is set, and goes on where it was after any restart."""
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
+    def __init__(self, stop: threading.Event, pace: Pace | None = None) -> None:
+        self._stop, self._pace = stop, pace
+        self._suspicions = Suspicions()
         self._path = Path(settings.GATEWAY_ACCESS_LOG)
         self._position_path = self._path.with_name(self._path.name + ".position")
         self._file: IO[bytes] | None = None
@@ -114,14 +132,18 @@ class Tail:
         if self._file is None and not self._open():
             return False
         assert self._file is not None  # noqa: S101  (opened above)
-        counts, start = Counts(), self._file.tell()
+        counts, start = Counts(pace=self._pace), self._file.tell()
+        entries: list[Mapping[str, Any]] = []
         lines = 0
         while lines < LINES_AT_ONCE and (line := self._file.readline()):
             if not line.endswith(b"\n"):
                 self._file.seek(-len(line), os.SEEK_CUR)  # Caddy is still writing it
                 break
-            counts.take(line.decode("utf-8", "replace"))
+            entries += parsed(line)
             lines += 1
+        self._suspicions.take(entries)
+        for entry in entries:
+            counts.take(entry)
         counts.save()
         if self._file.tell() != start:
             self._save_position()

@@ -1,54 +1,41 @@
-"""Routes → Caddy's JSON configuration. Pure: the same routes always give the same document.
-
-Whatever is changed in it, by its admin API's `/id/…` too, Caddy sets up the whole again, and that takes a third of a
-millisecond for each route. So the apps are no routes but lines of one table (its `map` handler), which a single route reads:
-with 5,000 apps a change takes 0.1 s instead of 1.3 s. Names are looked up in small letters, as every browser sends them.
-"""
+"""Routes → Caddy's whole JSON configuration. Pure: the same routes always give the same document."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.template.loader import render_to_string
+
+from nodes.gateway import apps, pages
+from nodes.gateway.apps import Route
+from nodes.gateway.pace import EVERYBODY, Key
 
 SERVER = "interchain"
 LOGGER = "gateway"
-WORKLOAD_FIELD = "workload"
 FAULT_FIELD = "gateway_fault"
+AGAIN_HEADER = "X-Interchain-Again"
 LOG_FILE_MEGABYTES = 100
 LOG_FILES_KEPT = 5
 
-_STATUS, _WORKLOAD, _UPSTREAM = "{app_status}", "{app_workload}", "{app_upstream}"
-_AGAIN = {"starting": {"Retry-After": ["2"], "Refresh": ["2"]}, "stopped": {"Retry-After": ["60"]}}
-"""When to look again: a browser obeys Refresh by itself, a program Retry-After."""
 
-Route = Mapping[str, Any]
-"""A document of nodes/services/routes.py: name, workload_id, status, upstreams."""
+def build(routes: Mapping[str, Route], refused: Collection[Key] = ()) -> dict[str, Any]:
+    """Return Caddy's whole configuration but its `admin` part.
 
-
-def build(routes: Mapping[str, Route]) -> dict[str, Any]:
-    """Return Caddy's whole configuration but its `admin` part."""
-    listed = [routes[name] for name in sorted(routes)]
+    Args:
+        refused: which clients ask too much of which workload (pace.py).
+    """
     server = {
         "listen": [settings.GATEWAY_LISTEN],
         "read_header_timeout": "10s",
-        "routes": [*_portal_route(), *(_succession(route) for route in listed if _has_many(route)), _apps(listed)],
-        "errors": {
-            "routes": [
-                {
-                    "handle": [
-                        _mark(FAULT_FIELD, "yes"),
-                        _page("unreachable", "{http.error.status_code}", {"Refresh": ["5"]}),
-                    ]
-                }
-            ]
-        },
+        "routes": [*_portal_route(), *_too_many(routes, refused), *apps.routes(routes)],
+        "errors": {"routes": [_too_large(), _cut_short(), _fault()]},
+        # Only for what comes back to us by _cut_short.
+        "trusted_proxies": {"source": "static", "ranges": ["127.0.0.1/32"]},
         "logs": {"default_logger_name": LOGGER},
     } | _tls_of_server()
     config = {"apps": {"http": {"servers": {SERVER: server}}} | _tls_app(), "logging": _logging()}
@@ -71,85 +58,75 @@ def _portal_route() -> list[dict[str, Any]]:
     if not settings.GATEWAY_PORTAL_UPSTREAM:
         return []
     proxy = {"handler": "reverse_proxy", "upstreams": [{"dial": settings.GATEWAY_PORTAL_UPSTREAM}]}
+    inside = {"match": [{"path": ["/internal/*"]}], "handle": [{"handler": "static_response", "status_code": 404}]}
     # Devices hold their links open for days; a new configuration must not cut them.
-    return [{"match": [{"host": [_portal_host()]}], "handle": [proxy | {"stream_close_delay": "1h"}], "terminal": True}]
+    outside = {"handle": [proxy | {"stream_close_delay": "1h"}]}
+    routes = [inside | {"terminal": True}, outside]
+    return [
+        {
+            "match": [{"host": [_portal_host()]}],
+            "handle": [{"handler": "subroute", "routes": routes}],
+            "terminal": True,
+        }
+    ]
 
 
-def _apps(routes: Iterable[Route]) -> dict[str, Any]:
-    """One route for all apps: look the name up, then serve by what the table says of it."""
-    lines = [_line(route) for route in routes if not _has_many(route)]
-    table = {
-        "handler": "map",
-        "source": "{http.request.host}",
-        "destinations": [_STATUS, _WORKLOAD, _UPSTREAM],
-        "mappings": lines,
-        "defaults": ["unknown", "", ""],
-    }
-    serve = _when("live", _mark(WORKLOAD_FIELD, _WORKLOAD), _proxy([_UPSTREAM]))
-    waits = [_when(status, _page(status, 503, again)) for status, again in _AGAIN.items()]
-    return {"handle": [table, {"handler": "subroute", "routes": [serve, *waits, _unknown()]}]}
+def _too_many(routes: Mapping[str, Route], refused: Collection[Key]) -> list[dict[str, Any]]:
+    clients = defaultdict(set)
+    for workload_id, client in refused:
+        clients[workload_id].add(client)
+    return [
+        {
+            "match": [
+                {"host": apps.hosts(route)} | ({} if EVERYBODY in who else {"client_ip": {"ranges": sorted(who)}})
+            ],
+            "handle": [apps.mark(FAULT_FIELD, "too many"), pages.page("too_many")],
+            "terminal": True,
+        }
+        for _, route in sorted(routes.items())
+        if (who := clients.get(route.get("workload_id")))
+    ]
 
 
-def _line(route: Route) -> dict[str, Any]:
-    served = [route["workload_id"], *route["upstreams"]] if route["status"] == "live" else ["", ""]
-    return {"input": _host(route), "outputs": [route["status"], *served]}
-
-
-def _when(status: str, *handlers: dict[str, Any]) -> dict[str, Any]:
-    return {"match": [{"vars": {_STATUS: [status]}}], "handle": list(handlers), "terminal": True}
-
-
-def _succession(route: Route) -> dict[str, Any]:
-    """A route of its own: Caddy remembers failures by address, and all lines of the table share one."""
-    handle = [_mark(WORKLOAD_FIELD, route["workload_id"]), _proxy(route["upstreams"])]
-    return {"match": [{"host": [_host(route)]}], "handle": handle, "terminal": True}
-
-
-def _has_many(route: Route) -> bool:
-    return route["status"] == "live" and len(route["upstreams"]) > 1
-
-
-def _host(route: Route) -> str:
-    return f"{route['name']}.{settings.GATEWAY_DOMAIN}".lower()
-
-
-def _proxy(upstreams: list[str]) -> dict[str, Any]:
-    proxy: dict[str, Any] = {
-        "handler": "reverse_proxy",
-        "upstreams": [{"dial": address} for address in upstreams],
-        # The list is a succession: the first that answers serves; a connection that fails is tried again for 2 s.
-        "load_balancing": {"selection_policy": {"policy": "first"}, "try_duration": "2s", "try_interval": "50ms"},
-        "transport": {"protocol": "http", "dial_timeout": "2s"},
-        # A new configuration must not cut the WebSockets that the old one carries.
-        "stream_close_delay": "1h",
-    }
-    if len(upstreams) > 1:
-        # With nobody to fail over to, remembering a failure would only prolong it.
-        proxy["health_checks"] = {"passive": {"fail_duration": "5s"}}
-    return proxy
-
-
-def _unknown() -> dict[str, Any]:
-    return {"handle": [_page("unknown", 404)]}
-
-
-def _page(name: str, status: int | str, headers: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
+def _too_large() -> dict[str, Any]:
+    answer = {"handler": "static_response", "status_code": 413, "body": "The request is larger than this app takes.\n"}
     return {
-        "handler": "static_response",
-        "status_code": status,
-        "headers": {"Content-Type": ["text/html; charset=utf-8"], "Cache-Control": ["no-store"], **(headers or {})},
-        "body": _body(name, settings.PORTAL_URL),
+        "match": [{"expression": "{http.error.status_code} == 413"}],
+        "handle": [apps.mark(FAULT_FIELD, "too large"), answer],
+        "terminal": True,
     }
 
 
-@lru_cache
-def _body(name: str, portal_url: str) -> str:
-    return render_to_string(f"nodes/gateway/{name}.html", {"portal_url": portal_url})
+def _cut_short() -> dict[str, Any]:
+    """A request that was waiting for a dead upstream when a new configuration came: Caddy gives it up before its time. It
+    goes round once more, so that the new configuration serves it."""
+    match = {
+        "method": list(apps.SAFE_METHODS),
+        "not": [{"header": {AGAIN_HEADER: ["*"]}}],
+        "expression": f"{{http.reverse_proxy.duration_ms}} < {apps.TRY_SECONDS * 1000}.0",
+    }
+    ourselves = {
+        "handler": "reverse_proxy",
+        "upstreams": [{"dial": _own_address()}],
+        "headers": {"request": {"set": {AGAIN_HEADER: ["1"]}}},
+        "transport": {"protocol": "http"} | _tls_to_ourselves(),
+    }
+    return {"match": [match], "handle": [apps.mark(FAULT_FIELD, "again"), ourselves], "terminal": True}
 
 
-def _mark(key: str, value: str) -> dict[str, Any]:
-    """Put a field into the access log's line, so that its reader needs no table of names."""
-    return {"handler": "log_append", "key": key, "value": value}
+def _fault() -> dict[str, Any]:
+    return {"handle": [apps.mark(FAULT_FIELD, "yes"), pages.page("unreachable")]}
+
+
+def _own_address() -> str:
+    host, _, port = settings.GATEWAY_LISTEN.rpartition(":")
+    return f"{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}"  # noqa: S104 (what we listen on, not a bind)
+
+
+def _tls_to_ourselves() -> dict[str, Any]:
+    if not _is_https():
+        return {}
+    return {"tls": {"server_name": "{http.request.host}", "insecure_skip_verify": True}}
 
 
 def _logging() -> dict[str, Any]:
@@ -193,6 +170,7 @@ def _tls_app() -> dict[str, Any]:
         return {}
     inside = settings.GATEWAY_PORTAL_UPSTREAM  # asking through our own front would need the certificate first
     asked = f"http://{inside}" if inside else settings.PORTAL_URL
-    permission = {"module": "http", "endpoint": f"{asked}/gateway/ask"}
-    policies = [*([{"subjects": [_portal_host()]}] if inside else []), {"on_demand": True}]
+    permission = {"module": "http", "endpoint": f"{asked}/internal/tls-ask"}
+    issuers = {"issuers": [{"module": settings.GATEWAY_CERTIFICATE_ISSUER}]}
+    policies = [*([{"subjects": [_portal_host()], **issuers}] if inside else []), {"on_demand": True, **issuers}]
     return {"tls": {"automation": {"policies": policies, "on_demand": {"permission": permission}}}}

@@ -1,24 +1,31 @@
-"""Keeps one Caddy at the routes that Redis has. Either may go away and come back; what is known is kept meanwhile."""
+"""Keeps one Caddy at the routes that Redis has. Either may go away and come back; what is known is kept meanwhile, on disk
+too, so that a gateway that starts while Redis is away serves what it served before."""
 
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import structlog
+from django.conf import settings
 from redis import RedisError
 from redis.client import PubSub
 
 from interchain_site.core import redis
 from nodes.gateway import config
 from nodes.gateway.caddy import Caddy, CaddyRefused, CaddyUnreachable
-from nodes.services.routes import ALL, CHANGED_CHANNEL, COMPLETE_KEY, ROUTES_KEY
+from nodes.gateway.guard import Guard, Routes
+from nodes.gateway.pace import Key, Pace
+from nodes.services.routes import ALL, CHANGED_CHANNEL, COMPLETE_KEY, CONFIRMED_KEY, GUARD_KEY, ROUTES_KEY
 
 TEND_SECONDS = 1.0
 REFRESH_SECONDS = 10.0
 AGAIN_AFTER_SECONDS = 0.5
+LISTEN_SECONDS = 0.25  # how late a client that asks too much is refused, beside what reading the log takes
 
 log = structlog.get_logger()
 
@@ -26,14 +33,21 @@ log = structlog.get_logger()
 class Syncer:
     """Call `run` in a thread; it ends soon after `stop` is set."""
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
+    def __init__(self, stop: threading.Event, pace: Pace | None = None) -> None:
+        self._stop, self._pace = stop, pace or Pace()
         self._caddy = Caddy()
-        self._routes: dict[str, dict[str, Any]] = {}
-        self._config = config.build({})
-        self._tended_at = 0.0
+        self._kept = settings.GATEWAY_ACCESS_LOG.with_name("routes.json")
+        self._guard = Guard()
+        self._confirmed_at = 0.0
+        self._routes: Routes = _read(self._kept)
+        self._served: Routes = self._routes
+        self._built: tuple[Routes, frozenset[Key]] | None = None
+        self._config: dict[str, Any] = {}
+        self._tended_at = self._admitted_at = 0.0
 
     def run(self) -> None:
+        if self._routes:
+            self._apply()
         while not self._stop.is_set():
             try:
                 with PubSub(redis.connection().connection_pool, ignore_subscribe_messages=True) as pubsub:
@@ -51,7 +65,7 @@ class Syncer:
             if time.monotonic() - refreshed_at > REFRESH_SECONDS:
                 self._refresh()
                 refreshed_at = time.monotonic()
-            message = pubsub.get_message(timeout=TEND_SECONDS)
+            message = pubsub.get_message(timeout=LISTEN_SECONDS)
             # What arrived together is applied together: one new configuration, however many names changed.
             while message is not None:
                 self._take(str(message["data"]))
@@ -59,31 +73,38 @@ class Syncer:
             self._apply()
 
     def _refresh(self) -> None:
-        found = {str(name): json.loads(text) for name, text in redis.connection().hgetall(ROUTES_KEY).items()}
+        client = redis.connection()
+        found = {str(name): json.loads(text) for name, text in client.hgetall(ROUTES_KEY).items()}
         # Without the mark Redis has lost data and the portal has not written it again yet.
-        complete = redis.connection().exists(COMPLETE_KEY)
+        complete = client.exists(COMPLETE_KEY)
         self._routes = found if complete else self._routes | found
+        self._confirmed_at = float(client.get(CONFIRMED_KEY) or 0)
+        self._tell_guard()
 
     def _take(self, name: str) -> None:
         if name == ALL:
             self._refresh()
             return
         text = redis.connection().hget(ROUTES_KEY, name)
-        if text is None:
-            self._routes.pop(name, None)
-        else:
-            self._routes[name] = json.loads(text)
+        routes = {known: route for known, route in self._routes.items() if known != name}
+        self._routes = routes if text is None else routes | {name: json.loads(text)}
 
     def _apply(self) -> None:
-        wanted = config.build(self._routes)
-        if wanted != self._config:
-            self._config = wanted
-            self._load()
+        refused = self._pace.refused()
+        held_long = bool(self._guard.held) and time.monotonic() - self._admitted_at > TEND_SECONDS
+        if self._built != (self._routes, refused) or held_long:
+            self._built, self._admitted_at = (self._routes, refused), time.monotonic()
+            self._served = self._guard.admit(self._routes, confirmed_at=self._confirmed_at)
+            wanted = config.build(self._served, refused)
+            if wanted != self._config:
+                self._config = wanted
+                self._pace.limit(self._served)
+                self._load()
         self._tend()
 
     def _tend(self) -> None:
         """Every now and then see that Caddy still has it: it may have started again with nothing."""
-        if time.monotonic() - self._tended_at < TEND_SECONDS:
+        if not self._config or time.monotonic() - self._tended_at < TEND_SECONDS:
             return
         self._tended_at = time.monotonic()
         try:
@@ -95,7 +116,34 @@ class Syncer:
     def _load(self) -> None:
         try:
             self._caddy.load(self._config)
+            _write(self._kept, self._served)
         except CaddyUnreachable as error:
             log.warning("gateway_lost_caddy", error=str(error))
         except CaddyRefused as error:
             log.error("gateway_config_refused", error=str(error))
+
+    def _tell_guard(self) -> None:
+        """Say in Redis what is held against the table, for the portal to tell staff (services/gateways.py)."""
+        me = f"{socket.gethostname()} {settings.GATEWAY_ADMIN_URL}"
+        if self._guard.held:
+            facts = {"held": len(self._guard.held), "since": self._guard.since, "at": time.time()}
+            redis.connection().hset(GUARD_KEY, me, json.dumps(facts))
+        else:
+            redis.connection().hdel(GUARD_KEY, me)
+
+
+def _read(path: Path) -> Routes:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(path: Path, routes: Routes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(routes))
+        partial.replace(path)
+    except OSError as error:
+        log.warning("routes_not_kept", error=str(error))

@@ -25,6 +25,8 @@ from nodes.states import LeaseState
 ROUTES_KEY = "gateway:routes"
 COMPLETE_KEY = "gateway:complete"
 CHANGED_CHANNEL = "gateway:changed"
+GUARD_KEY = "gateway:guard"  # hash: gateway → what it holds against the table (nodes/gateway/guard.py)
+CONFIRMED_KEY = "gateway:confirmed"  # when staff said that a smaller table is right, seconds of 1970
 ALL = "*"
 
 _STATUS = {

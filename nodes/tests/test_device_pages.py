@@ -151,9 +151,9 @@ def test_the_agent_is_served_as_a_wheel_without_the_portal(client, db):
 
 def test_the_gateway_may_ask_for_certificates_of_apps_only(client, box):
     placement.open_lease(workload=make_workload("blog"), by=None)
-    assert client.get("/gateway/ask?domain=blog.apps.localhost").status_code == 200
+    assert client.get("/internal/tls-ask?domain=blog.apps.localhost").status_code == 200
     for other in ("nothing.apps.localhost", "blog.example", "apps.localhost", ""):
-        assert client.get(f"/gateway/ask?domain={other}").status_code == 404
+        assert client.get(f"/internal/tls-ask?domain={other}").status_code == 404
 
 
 def test_staff_look_at_everything_in_admin(client, cast, box):

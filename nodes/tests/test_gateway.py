@@ -15,21 +15,10 @@ from interchain_site.core import redis
 from interchain_site.testing.devices import make_workload
 from interchain_site.testing.servers import free_port, valkey
 from nodes.agent.protocol import Observed
-from nodes.conftest import eventually, in_thread, serving
+from nodes.conftest import GATEWAY_SETTINGS, eventually, in_thread, serving
 from nodes.gateway import config
 from nodes.gateway.syncer import Syncer
 from nodes.services import leases, placement, routes
-
-GATEWAY_SETTINGS = (
-    "REDIS_URL",
-    "DATA_DIR",
-    "SECRET_KEY",
-    "GATEWAY_ACCESS_LOG",
-    "GATEWAY_ADMIN_URL",
-    "GATEWAY_DOMAIN",
-    "GATEWAY_LISTEN",
-    "GATEWAY_PUBLIC_URL",
-)
 
 
 @pytest.fixture
@@ -173,7 +162,7 @@ def test_the_first_of_a_succession_serves_and_the_next_takes_over(gateway, setti
         syncer._routes = {"blog": {"name": "blog", "workload_id": "w", "status": "live", "upstreams": upstreams}}
         syncer._apply()
         assert gateway.get("blog").text == "first"
-        syncer._routes["blog"]["upstreams"] = ["127.0.0.1:9", f"127.0.0.1:{second}"]
+        syncer._routes = {"blog": syncer._routes["blog"] | {"upstreams": ["127.0.0.1:9", f"127.0.0.1:{second}"]}}
         syncer._apply()
         assert gateway.get("blog").text == "second"
 
@@ -194,7 +183,8 @@ def test_many_names_are_served_side_by_side_and_changed_fast(gateway):
         assert gateway.status("app1000") == 404
         took = []
         for upstream in (two, one, two):
-            syncer._routes["app500"] = syncer._routes["app500"] | {"upstreams": [f"127.0.0.1:{upstream}"]}
+            changed = syncer._routes["app500"] | {"upstreams": [f"127.0.0.1:{upstream}"]}
+            syncer._routes = syncer._routes | {"app500": changed}
             began = time.perf_counter()
             syncer._apply()
             took.append(time.perf_counter() - began)
@@ -205,5 +195,5 @@ def test_many_names_are_served_side_by_side_and_changed_fast(gateway):
 def test_certificates_are_asked_for_on_demand_when_the_gateway_is_https(settings):
     settings.GATEWAY_PUBLIC_URL = "https://apps.example"
     built = config.build({})
-    assert built["apps"]["tls"]["automation"]["on_demand"]["permission"]["endpoint"].endswith("/gateway/ask")
+    assert built["apps"]["tls"]["automation"]["on_demand"]["permission"]["endpoint"].endswith("/internal/tls-ask")
     assert "automatic_https" not in built["apps"]["http"]["servers"]["interchain"]

@@ -180,7 +180,7 @@ def test_only_an_upload_may_be_as_large_as_an_archive(settings):
 
 
 def test_the_rest_of_the_site_is_served_beside_the_link(site, box):
-    answer = httpx.get(f"http://127.0.0.1:{site}/gateway/ask?domain=x", trust_env=False, timeout=30)
+    answer = httpx.get(f"http://127.0.0.1:{site}/internal/tls-ask?domain=x", trust_env=False, timeout=30)
     assert answer.status_code == 404
     headers = {"Authorization": f"Bearer {box.jwt()}"}
     assert (

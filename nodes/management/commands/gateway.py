@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from nodes.gateway.access_log import Tail
+from nodes.gateway.pace import Pace
 from nodes.gateway.syncer import Syncer
 
 
@@ -20,9 +21,10 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        pace = Pace()
         threads = [
             threading.Thread(target=_or_stop(work.run, stop), name=type(work).__name__)
-            for work in (Syncer(stop), Tail(stop))
+            for work in (Syncer(stop, pace), Tail(stop, pace))
         ]
         for thread in threads:
             thread.start()

@@ -1,0 +1,64 @@
+"""Tells the portal of upstreams that did not answer, as soon as the access log says so. The portal asks the device; a report
+alone moves nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from celery import current_app
+from kombu.exceptions import OperationalError
+
+from nodes.gateway.apps import FIRST_FIELD, UPSTREAM_FIELD, WORKLOAD_FIELD
+
+TASK = "nodes.tasks.suspect_endpoint"
+AGAIN_AFTER_SECONDS = 3.0
+EXPIRES_SECONDS = 10  # later than that it says nothing about now
+MOST_REMEMBERED = 10_000
+UNREACHED = frozenset({502, 503, 504})
+
+log = structlog.get_logger()
+
+
+class Suspicions:
+    """Each endpoint is told at most once in `AGAIN_AFTER_SECONDS`, however many requests failed there."""
+
+    def __init__(self) -> None:
+        self._told_at: dict[tuple[str, str], float] = {}
+
+    def take(self, entries: list[Mapping[str, Any]]) -> None:
+        """Look at some lines of the log and tell what they show."""
+        for suspect in {found for entry in entries if (found := suspect_of(entry))}:
+            self._tell(*suspect)
+
+    def _tell(self, workload_id: str, endpoint: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at.get((workload_id, endpoint), -AGAIN_AFTER_SECONDS) < AGAIN_AFTER_SECONDS:
+            return
+        if len(self._told_at) >= MOST_REMEMBERED:
+            self._told_at.clear()
+        self._told_at[workload_id, endpoint] = now
+        arguments = {"workload_id": workload_id, "endpoint": endpoint, "source": "gateway"}
+        try:
+            current_app.send_task(TASK, kwargs=arguments, expires=EXPIRES_SECONDS, retry=False)
+        except (OperationalError, OSError) as error:
+            log.warning("suspicion_not_told", endpoint=endpoint, error=str(error))
+            return
+        log.info("endpoint_suspected", workload=workload_id, endpoint=endpoint)
+
+
+def suspect_of(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return workload and endpoint that did not answer this request, None when the first one did.
+
+    An endpoint further back in the succession that answered shows that the first did not.
+    """
+    workload, reached, first = (str(entry.get(field) or "") for field in (WORKLOAD_FIELD, UPSTREAM_FIELD, FIRST_FIELD))
+    if not workload:
+        return None
+    if "gateway_fault" in entry:
+        suspect = (reached or first) if entry.get("status") in UNREACHED or entry["gateway_fault"] == "again" else ""
+    else:
+        suspect = first if reached != first else ""
+    return (workload, suspect) if suspect else None

@@ -1,0 +1,266 @@
+"""What clients of the gateway see while upstreams, gateways and Redis fail: real Caddy, real processes, real load."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from interchain_site.core import redis
+from interchain_site.testing.servers import free_port, running
+from nodes.conftest import eventually, in_thread, serving
+from nodes.gateway.access_log import Tail
+from nodes.gateway.syncer import Syncer
+from nodes.services import routes
+
+APP = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class App(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        time.sleep(float(self.headers.get("X-Take", "0")))
+        body = sys.argv[2].encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"])); self.do_GET()
+    def log_message(self, *_): pass
+ThreadingHTTPServer.request_queue_size = 128
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), App).serve_forever()
+"""
+
+
+def app(port, text):
+    """An app that can be killed, as a process of its own."""
+    return running([sys.executable, "-c", APP, str(port), text], port=port)
+
+
+def publish(name, *upstreams, status="live", **more):
+    document = {"name": name, "workload_id": "w-" + name, "status": status, "upstreams": list(upstreams), **more}
+    client = redis.connection()
+    client.hset(routes.ROUTES_KEY, name, json.dumps(document))
+    client.set(routes.COMPLETE_KEY, "1")
+    client.publish(routes.CHANGED_CHANNEL, name)
+
+
+@contextmanager
+def load(gateway, name, clients=4, method="GET", **headers):
+    """Ask all the time; yields the list of what did not come as 200."""
+    stop, failed, answered = threading.Event(), [], []
+
+    def ask():
+        url, host = f"http://127.0.0.1:{gateway.port}/", {"Host": f"{name}.apps.localhost", **headers}
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            while not stop.is_set():
+                try:
+                    answer = client.request(method, url, headers=host)
+                    (answered if answer.status_code == 200 else failed).append(answer.status_code)
+                except httpx.HTTPError as error:
+                    failed.append(repr(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: answered)
+        yield failed
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def syncer(gateway):
+    stop = threading.Event()
+    with gateway.caddy(), in_thread(Syncer(stop).run, stop):
+        eventually(lambda: gateway.status("nothing") == 404)
+        yield
+
+
+def suspects():
+    """Return what was told to the worker's queue."""
+    return [json.loads(text)["headers"]["kwargsrepr"] for text in redis.connection().lrange("celery", 0, -1)]
+
+
+def test_no_get_fails_while_the_first_of_two_is_killed_mid_load(gateway, syncer):
+    first, second = free_port(), free_port()
+    stop = threading.Event()
+    with app(first, "first") as process, app(second, "second"), in_thread(Tail(stop).run, stop):
+        publish("blog", f"127.0.0.1:{first}", f"127.0.0.1:{second}")
+        eventually(lambda: gateway.get("blog").text == "first")
+        with load(gateway, "blog", **{"X-Take": "0.02"}) as failed:
+            process.kill()
+            eventually(lambda: gateway.get("blog").text == "second")
+            time.sleep(0.5)
+        assert failed == []
+        eventually(lambda: any(f"127.0.0.1:{first}" in told for told in suspects()))
+        assert not any(f"127.0.0.1:{second}" in told for told in suspects())
+
+
+def test_requests_that_wait_for_a_dead_upstream_are_served_by_the_next_routes(gateway, syncer):
+    dead, alive = free_port(), free_port()
+    with app(alive, "alive"):
+        publish("blog", f"127.0.0.1:{dead}")
+        eventually(lambda: gateway.status("blog") == 502)
+        for _ in range(3):
+            answers = []
+            asking = threading.Thread(target=lambda found=answers: found.append(gateway.get("blog")))
+            asking.start()
+            time.sleep(0.5)
+            publish("blog", f"127.0.0.1:{alive}")
+            asking.join()
+            assert (answers[0].status_code, answers[0].text) == (200, "alive")
+            publish("blog", f"127.0.0.1:{dead}")
+            eventually(lambda: gateway.status("blog") == 502)
+
+
+def test_what_may_not_be_sent_twice_is_sent_once(gateway, syncer):
+    """A POST whose app dies while it works on it fails: whether it was done nobody knows. One not yet sent goes to the next."""
+    first, second = free_port(), free_port()
+    with app(first, "first") as process, app(second, "second"):
+        publish("blog", f"127.0.0.1:{first}", f"127.0.0.1:{second}")
+        eventually(lambda: gateway.get("blog").text == "first")
+        answers = []
+
+        def post():
+            host = {"Host": "blog.apps.localhost", "X-Take": "5"}
+            url = f"http://127.0.0.1:{gateway.port}/"
+            answers.append(httpx.post(url, content=b"pay", headers=host, trust_env=False, timeout=20))
+
+        posting = threading.Thread(target=post)
+        posting.start()
+        time.sleep(0.5)
+        process.kill()
+        posting.join()
+        assert answers[0].status_code == 502
+        host = {"Host": "blog.apps.localhost"}
+        after = httpx.post(
+            f"http://127.0.0.1:{gateway.port}/", content=b"pay", headers=host, trust_env=False, timeout=20
+        )
+        assert after.text == "second"
+
+
+def test_two_gateways_converge_and_one_may_be_killed(gateway, second_gateway):
+    with ExitStack() as stack, serving("hello") as port, serving("moved") as other:
+        publish("blog", f"127.0.0.1:{port}")
+        for one in (gateway, second_gateway):
+            stack.enter_context(one.caddy())
+            stack.enter_context(one.syncing())
+        for one in (gateway, second_gateway):
+            eventually(lambda one=one: one.status("blog") == 200, seconds=30)
+        publish("blog", f"127.0.0.1:{other}")
+        for one in (gateway, second_gateway):
+            eventually(lambda one=one: one.get("blog").text == "moved")
+        second_gateway.kill()
+        publish("blog", f"127.0.0.1:{port}")
+        eventually(lambda: gateway.get("blog").text == "hello")
+        assert second_gateway.status("blog") == 0
+        with second_gateway.caddy(), second_gateway.syncing():
+            eventually(lambda: second_gateway.status("blog") == 200 and second_gateway.get("blog").text == "hello", 30)
+
+
+def test_a_gateway_that_starts_while_redis_is_away_serves_what_it_knew(gateway, settings):
+    with serving("hello") as port, gateway.caddy():
+        publish("blog", f"127.0.0.1:{port}")
+        stop = threading.Event()
+        with in_thread(Syncer(stop).run, stop):
+            eventually(lambda: gateway.status("blog") == 200)
+    with serving("hello again", port), gateway.caddy():
+        settings.REDIS_URL = f"redis://127.0.0.1:{free_port()}/0"
+        stop = threading.Event()
+        with in_thread(Syncer(stop).run, stop):
+            eventually(lambda: gateway.status("blog") == 200)
+
+
+def test_long_lived_connections_outlive_new_routes(gateway, syncer):
+    """A WebSocket and an event stream go on while their app's route changes, and each event comes through at once."""
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).parent / "streaming_app.py"), str(port)]
+    with running(command, port=port), serving("moved") as other:
+        publish("blog", f"127.0.0.1:{port}")
+        eventually(lambda: gateway.status("blog") == 200)
+        from websockets.sync.client import connect
+
+        url, host = f"http://127.0.0.1:{gateway.port}", {"Host": "blog.apps.localhost"}
+        with (
+            connect(f"ws://blog.apps.localhost:{gateway.port}/ws", sock=_to(gateway.port), proxy=None) as socket,
+            httpx.stream("GET", f"{url}/events", headers=host, trust_env=False, timeout=10) as events,
+        ):
+            lines = events.iter_lines()
+            assert next(lines) == "data: 0"
+            socket.send("one")
+            assert socket.recv(timeout=5) == "one"
+            publish("blog", f"127.0.0.1:{other}")
+            eventually(lambda: gateway.get("blog").text == "moved")
+            socket.send("two")
+            assert socket.recv(timeout=5) == "two"
+            began = time.monotonic()
+            assert [line for line in (next(lines), next(lines), next(lines)) if line] != []
+            assert time.monotonic() - began < 5
+
+
+def _to(port):
+    import socket
+
+    return socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_body_larger_than_the_limit_is_refused(gateway, syncer, settings):
+    port = free_port()
+    with app(port, "taken"):
+        publish("blog", f"127.0.0.1:{port}", max_body_bytes=1000)
+        eventually(lambda: gateway.status("blog") == 200)
+        url, host = f"http://127.0.0.1:{gateway.port}/", {"Host": "blog.apps.localhost"}
+        assert httpx.post(url, content=b"x" * 900, headers=host, trust_env=False).status_code == 200
+        assert httpx.post(url, content=b"x" * 2000, headers=host, trust_env=False).status_code == 413
+
+
+def test_a_client_that_asks_too_much_is_refused_for_a_while(gateway, settings, monkeypatch):
+    settings.GATEWAY_CLIENT_REQUESTS_PER_SECOND = 20
+    monkeypatch.setattr("nodes.gateway.pace.REFUSED_SECONDS", 2.0)
+    from nodes.gateway.pace import Pace
+
+    stop, pace = threading.Event(), Pace()
+    with (
+        gateway.caddy(),
+        serving("hello") as port,
+        in_thread(Syncer(stop, pace).run, stop),
+        in_thread(Tail(stop, pace).run, stop),
+    ):
+        publish("blog", f"127.0.0.1:{port}", workload_id="00000000-0000-4000-8000-000000000001")
+        publish("calm", f"127.0.0.1:{port}", workload_id="00000000-0000-4000-8000-000000000002")
+        eventually(lambda: gateway.status("blog") == 200)
+        with load(gateway, "blog"):
+            eventually(lambda: gateway.status("blog") == 429)
+        assert gateway.status("calm") == 200
+        answer = gateway.get("blog")
+        assert answer.headers["Retry-After"] == "10"
+        eventually(lambda: gateway.status("blog") == 200)
+
+
+def test_killing_the_syncer_leaves_caddy_serving(gateway):
+    with serving("hello") as port, gateway.caddy():
+        publish("blog", f"127.0.0.1:{port}")
+        with gateway.syncing() as process:
+            eventually(lambda: gateway.status("blog") == 200, 30)
+            process.kill()
+            assert process.wait(10) != 0
+        assert gateway.status("blog") == 200
+
+
+def test_curl_sees_the_pages_with_their_codes(gateway, syncer):
+    publish("soon", status="starting")
+    publish("off", status="stopped")
+    publish("poor", status="grace", grace_ends_at="2026-12-04T15:30:00+00:00")
+    eventually(lambda: gateway.status("poor") == 503)
+    assert (gateway.status("soon"), gateway.status("off"), gateway.status("none")) == (503, 503, 404)
+    assert "4 December 2026, 15:30 UTC" in gateway.get("poor").text
+    for name in ("soon", "off", "poor"):
+        assert int(gateway.get(name).headers["Retry-After"]) > 0
