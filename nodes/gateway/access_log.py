@@ -31,7 +31,7 @@ from django.conf import settings
 from redis import RedisError
 
 from interchain_site.core import redis
-from nodes.gateway.apps import WORKLOAD_FIELD
+from nodes.gateway.apps import UPSTREAM_FIELD, WORKLOAD_FIELD
 from nodes.gateway.config import FAULT_FIELD
 from nodes.gateway.pace import Pace
 from nodes.gateway.suspicion import Suspicions
@@ -40,6 +40,7 @@ DIRTY_KEY = "gateway:dirty"
 KEEP_SECONDS = 70 * 86_400
 POLL_SECONDS = 0.25
 LINES_AT_ONCE = 2_000
+OUR_PAGE = "/"  # of what answered, when it was one of Caddy's own sockets
 
 log = structlog.get_logger()
 
@@ -64,7 +65,7 @@ class Counts:
         """Count one line; one that is not about an app counts nothing."""
         try:
             key = (str(UUID(entry[WORKLOAD_FIELD])), f"{datetime.fromtimestamp(entry['ts'], tz=UTC):%Y-%m}")
-            if FAULT_FIELD in entry:
+            if FAULT_FIELD in entry or str(entry.get(UPSTREAM_FIELD, "")).startswith(OUR_PAGE):
                 return
             client = entry["request"]["client_ip"]
             self.users[key].add(client_hash(client))

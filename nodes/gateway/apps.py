@@ -1,10 +1,12 @@
-"""Caddy's routes of apps. Pure: the same routes always give the same document.
+"""Caddy's routes of apps: which names there are. Where each is served now stands in files that Caddy reads at each request
+(board.py), so that a device may change without a new configuration. Pure: the same names give the same document.
 
-Whatever is changed in it, by its admin API's `/id/…` too, Caddy sets up the whole again, and that takes a third of a
-millisecond for each route; its `map` handler, on the other hand, reads its lines one after the other. So most apps are
-lines of a `map`, about a hundred in one, and each such shelf is found by its hosts, which Caddy looks up by halving.
-An app with several upstreams, or limits of its own, has a route on its shelf instead: Caddy remembers failures by
-address, and all lines of a map share one. Names are looked up in small letters, as every browser sends them.
+Caddy sets up a whole configuration again at each change, a third of a millisecond for each route, and closes idle
+connections; its `map` handler, on the other hand, reads its lines one after the other. So most apps are lines of a
+`map`, about a hundred in one, and each such shelf is found by its hosts, which Caddy looks up by halving. An app that has
+had several upstreams, or has limits of its own, has a route on its shelf beside the line: Caddy remembers failures by
+address as it is written here, and all lines of a map share one. Names are looked up in small letters, as every browser
+sends them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 
-from nodes.gateway import pages
+from nodes.gateway import board, pages
 
 WORKLOAD_FIELD = "workload"
 UPSTREAM_FIELD = "upstream"
@@ -24,18 +26,18 @@ TRY_SECONDS = 2
 DIAL_TIMEOUT = "1s"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
-_STATUS, _WORKLOAD, _UPSTREAM, _UNTIL = "{app_status}", "{app_workload}", "{app_upstream}", pages.UNTIL
+_WORKLOAD, _UPSTREAM = "{app_workload}", "{app_upstream}"
 _REACHED = "{http.reverse_proxy.upstream.hostport}"
 
 Route = Mapping[str, Any]
 """A document of nodes/services/routes.py: name, workload_id, status, upstreams, and what `route_options` adds."""
 
 
-def routes(documents: Mapping[str, Route]) -> list[dict[str, Any]]:
-    """Return Caddy's routes for all apps; the last one answers for every other host too."""
+def routes(documents: Mapping[str, Route], slots: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return Caddy's routes for all apps; the last one answers for every other host."""
     listed = [documents[name] for name in sorted(documents)]
-    shelves = [_shelf(listed[start : start + SHELF_NAMES]) for start in range(0, len(listed), SHELF_NAMES)]
-    return [*shelves, _by_status()]
+    parts = (listed[start : start + SHELF_NAMES] for start in range(0, len(listed), SHELF_NAMES))
+    return [*(_shelf(part, slots) for part in parts), {"handle": [pages.page("unknown")]}]
 
 
 def hosts(route: Route) -> list[str]:
@@ -48,50 +50,42 @@ def mark(key: str, value: str) -> dict[str, Any]:
     return {"handler": "log_append", "key": key, "value": value}
 
 
-def _shelf(listed: list[Route]) -> dict[str, Any]:
-    lines = [line for route in listed if not _has_own(route) for line in _lines(route)]
+def _shelf(listed: list[Route], slots: Mapping[str, int]) -> dict[str, Any]:
+    own = [_own(route, slots.get(route["name"], 1)) for route in listed if _has_own(route, slots)]
     table = {
         "handler": "map",
         "source": "{http.request.host}",
-        "destinations": [_STATUS, _WORKLOAD, _UPSTREAM, _UNTIL],
-        "mappings": lines,
+        "destinations": [_WORKLOAD, _UPSTREAM],
+        "mappings": [line for route in listed if not _has_own(route, slots) for line in _lines(route)],
     }
-    own = [_own(route) for route in listed if _has_own(route)]
-    handle = [*([{"handler": "subroute", "routes": own}] if own else []), *([table] if lines else [])]
-    return {"match": [{"host": [host for route in listed for host in hosts(route)]}], "handle": handle}
+    marks = [mark(WORKLOAD_FIELD, _WORKLOAD), mark(UPSTREAM_FIELD, _REACHED)]
+    handle = [table, *marks, _limit(settings.GATEWAY_MAX_BODY_BYTES), _proxy([_UPSTREAM])]
+    every = [host for route in listed for host in hosts(route)]
+    return {
+        "match": [{"host": every}],
+        "handle": [*([{"handler": "subroute", "routes": own}] if own else []), *handle],
+        "terminal": True,
+    }
 
 
 def _lines(route: Route) -> Iterator[dict[str, Any]]:
-    served = [route["workload_id"], *route["upstreams"]] if route["status"] == "live" else ["", ""]
-    outputs = [route["status"], *served, pages.date(route.get("grace_ends_at"))]
+    outputs = [route.get("workload_id", ""), board.slot_of(route["name"], 0)]
     return ({"input": host, "outputs": outputs} for host in hosts(route))
 
 
-def _by_status() -> dict[str, Any]:
-    """What a shelf's line says of the host decides."""
-    marks = [mark(WORKLOAD_FIELD, _WORKLOAD), mark(UPSTREAM_FIELD, _UPSTREAM), _limit(settings.GATEWAY_MAX_BODY_BYTES)]
-    live = _when("live", *marks, _proxy([_UPSTREAM]))
-    waits = [_when(status, pages.page(status)) for status in ("starting", "stopped", "grace")]
-    unknown = {"handle": [pages.page("unknown")]}
-    return {"handle": [{"handler": "subroute", "routes": [live, *waits, unknown]}]}
+def _has_own(route: Route, slots: Mapping[str, int]) -> bool:
+    return slots.get(route["name"], 1) > 1 or bool(route.get("max_body_bytes"))
 
 
-def _when(status: str, *handlers: dict[str, Any]) -> dict[str, Any]:
-    return {"match": [{"vars": {_STATUS: [status]}}], "handle": list(handlers), "terminal": True}
-
-
-def _has_own(route: Route) -> bool:
-    return route["status"] == "live" and (len(route["upstreams"]) > 1 or bool(route.get("max_body_bytes")))
-
-
-def _own(route: Route) -> dict[str, Any]:
+def _own(route: Route, count: int) -> dict[str, Any]:
     """A route of its own, for a succession of upstreams or limits unlike the others'."""
+    name = route["name"]
     handle = [
         mark(WORKLOAD_FIELD, route["workload_id"]),
         mark(UPSTREAM_FIELD, _REACHED),
-        mark(FIRST_FIELD, route["upstreams"][0]),
+        mark(FIRST_FIELD, board.slot_of(name, 0)),
         _limit(route.get("max_body_bytes") or settings.GATEWAY_MAX_BODY_BYTES),
-        _proxy(route["upstreams"]),
+        _proxy([board.slot_of(name, number) for number in range(count)]),
     ]
     return {"match": [{"host": hosts(route)}], "handle": handle, "terminal": True}
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from nodes.gateway import apps, pages
+from nodes.gateway import apps, board, pages
 from nodes.gateway.apps import Route
-from nodes.gateway.pace import EVERYBODY, Key
+from nodes.gateway.pace import EVERYBODY
 
 SERVER = "interchain"
 LOGGER = "gateway"
@@ -23,22 +22,23 @@ LOG_FILE_MEGABYTES = 100
 LOG_FILES_KEPT = 5
 
 
-def build(routes: Mapping[str, Route], refused: Collection[Key] = ()) -> dict[str, Any]:
+def build(routes: Mapping[str, Route], slots: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Return Caddy's whole configuration but its `admin` part.
 
     Args:
-        refused: which clients ask too much of which workload (pace.py).
+        slots: how many upstreams a name may have at once; 1 when left out.
     """
     server = {
         "listen": [settings.GATEWAY_LISTEN],
         "read_header_timeout": "10s",
-        "routes": [*_portal_route(), *_too_many(routes, refused), *apps.routes(routes)],
+        "routes": [*_portal_route(), _unusual(), *apps.routes(routes, slots or {})],
         "errors": {"routes": [_too_large(), _cut_short(), _fault()]},
         # Only for what comes back to us by _cut_short.
         "trusted_proxies": {"source": "static", "ranges": ["127.0.0.1/32"]},
         "logs": {"default_logger_name": LOGGER},
     } | _tls_of_server()
-    config = {"apps": {"http": {"servers": {SERVER: server}}} | _tls_app(), "logging": _logging()}
+    servers = {SERVER: server, **pages.servers(_dates(routes))}
+    config = {"apps": {"http": {"servers": servers}} | _tls_app(), "logging": _logging()}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     server["routes"][-1]["@id"] = f"{SERVER}-{digest}"
     return config
@@ -71,20 +71,36 @@ def _portal_route() -> list[dict[str, Any]]:
     ]
 
 
-def _too_many(routes: Mapping[str, Route], refused: Collection[Key]) -> list[dict[str, Any]]:
-    clients = defaultdict(set)
-    for workload_id, client in refused:
-        clients[workload_id].add(client)
+def _unusual() -> dict[str, Any]:
+    """Where the board says so: who asks too much is refused; a connection ends with its answer, so that none is idle when
+    a new configuration closes the idle ones."""
+    refused = {
+        "match": [
+            {
+                "file": {
+                    "root": str(board.folder() / board.REFUSING),
+                    "try_files": ["{http.request.host}/{http.vars.client_ip}", f"{{http.request.host}}/{EVERYBODY}"],
+                }
+            }
+        ],
+        "handle": [apps.mark(FAULT_FIELD, "too many"), pages.page("too_many")],
+        "terminal": True,
+    }
+    ends = {"handler": "headers", "response": {"set": {"Connection": ["close"]}, "deferred": True}}
+    closing = {"match": [{"vars": {board.unusual(): [board.CLOSING]}}], "handle": [ends]}
+    subroute = {"handler": "subroute", "routes": [closing, refused]}
+    return {
+        "match": [{"file": {"root": str(board.folder()), "try_files": [board.UNUSUAL]}}],
+        "handle": [subroute],
+    }
+
+
+def _dates(routes: Mapping[str, Route]) -> list[dict[str, Any]]:
     return [
-        {
-            "match": [
-                {"host": apps.hosts(route)} | ({} if EVERYBODY in who else {"client_ip": {"ranges": sorted(who)}})
-            ],
-            "handle": [apps.mark(FAULT_FIELD, "too many"), pages.page("too_many")],
-            "terminal": True,
-        }
+        {"input": host, "outputs": [pages.date(route["grace_ends_at"])]}
         for _, route in sorted(routes.items())
-        if (who := clients.get(route.get("workload_id")))
+        if route.get("grace_ends_at")
+        for host in apps.hosts(route)
     ]
 
 
@@ -109,6 +125,8 @@ def _cut_short() -> dict[str, Any]:
         "handler": "reverse_proxy",
         "upstreams": [{"dial": _own_address()}],
         "headers": {"request": {"set": {AGAIN_HEADER: ["1"]}}},
+        # At once: the old configuration, which this belongs to, does not wait any more.
+        "load_balancing": {"retries": 5, "try_interval": 0},
         "transport": {"protocol": "http"} | _tls_to_ourselves(),
     }
     return {"match": [match], "handle": [apps.mark(FAULT_FIELD, "again"), ourselves], "terminal": True}

@@ -6,7 +6,6 @@ A token bucket each: `burst` seconds' worth may come at once.
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections.abc import Mapping
@@ -19,10 +18,10 @@ REFUSED_SECONDS = 10.0
 BURST_SECONDS = 2.0
 MOST_BUCKETS = 100_000
 MOST_REFUSED = 1_000
-EVERYBODY = ""
+EVERYBODY = "everybody"
 
 Key = tuple[str, str]
-"""Workload id and client, as a network in CIDR notation; EVERYBODY for the app as a whole."""
+"""Workload id and a client's address; EVERYBODY for the app as a whole."""
 
 
 @dataclass
@@ -56,7 +55,7 @@ class Pace:
             everybody = self._limits.get(workload_id, float(settings.GATEWAY_APP_REQUESTS_PER_SECOND))
             self._take((workload_id, EVERYBODY), everybody, at)
             one = min(everybody, float(settings.GATEWAY_CLIENT_REQUESTS_PER_SECOND))
-            self._take((workload_id, network_of(client)), one, at)
+            self._take((workload_id, client), one, at)
 
     def refused(self) -> frozenset[Key]:
         """Return who is refused now."""
@@ -78,17 +77,3 @@ class Pace:
             bucket.tokens = 0.0
             if len(self._refused) < MOST_REFUSED:
                 self._refused[key] = time.time() + REFUSED_SECONDS
-
-
-def network_of(client: str) -> str:
-    """Return what counts as one client: an IPv4 address, or the 64 bits of an IPv6 household.
-
-    Raises:
-        ValueError: it is not an address.
-    """
-    known = ipaddress.ip_address(client)
-    if isinstance(known, ipaddress.IPv6Address):
-        if known.ipv4_mapped is None:
-            return str(ipaddress.IPv6Network((int(known) >> 64 << 64, 64)))
-        known = known.ipv4_mapped
-    return f"{known}/32"

@@ -1,7 +1,14 @@
-"""What a browser sees instead of an app, as Caddy's handlers: whole pages without anything to load."""
+"""What a browser sees instead of an app, as Caddy's handlers: whole pages without anything to load.
+
+Pages of apps that are not live are served by small servers of Caddy's own, one socket for each, so that an app may go from
+one to another, and to its device, as it goes from device to device (board.py).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -30,6 +37,33 @@ _AGAIN = {
 """When to look again: a browser obeys Refresh by itself, a program Retry-After."""
 
 
+WAITING = ("starting", "stopped", "grace")
+"""The pages of apps that are not live, named as the routes' statuses."""
+
+
+def address(status: str) -> str:
+    """Return where Caddy itself serves the page of this status. The path is short: a socket's may have 107 characters."""
+    site = hashlib.sha256(str(settings.GATEWAY_ACCESS_LOG).encode()).hexdigest()[:10]
+    return f"unix/{tempfile.gettempdir()}/interchain-{site}-{status if status in WAITING else 'stopped'}.sock"
+
+
+def servers(dates: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+    """Return Caddy's servers of the pages in WAITING.
+
+    Args:
+        dates: lines of Caddy's `map`, from hosts to UNTIL.
+    """
+    table = {"handler": "map", "source": "{http.request.host}", "destinations": [UNTIL], "mappings": list(dates)}
+    return {
+        f"page_{status}": {
+            "listen": [address(status)],
+            "routes": [{"handle": [*([table] if status == "grace" else []), page(status)]}],
+            "automatic_https": {"disable": True},
+        }
+        for status in WAITING
+    }
+
+
 def page(name: str) -> dict[str, Any]:
     """Return the handler that answers with this page and its status code."""
     return {
@@ -44,9 +78,9 @@ def page(name: str) -> dict[str, Any]:
     }
 
 
-def date(moment: str | None) -> str:
-    """Return an ISO 8601 time as a page shows it, in UTC; empty for None."""
-    return f"{datetime.fromisoformat(moment):%-d %B %Y, %H:%M} UTC" if moment else ""
+def date(moment: str) -> str:
+    """Return an ISO 8601 time as a page shows it, in UTC."""
+    return f"{datetime.fromisoformat(moment):%-d %B %Y, %H:%M} UTC"
 
 
 @lru_cache

@@ -55,7 +55,7 @@ def suspect_of(entry: Mapping[str, Any]) -> tuple[str, str] | None:
     An endpoint further back in the succession that answered shows that the first did not.
     """
     workload, reached, first = (str(entry.get(field) or "") for field in (WORKLOAD_FIELD, UPSTREAM_FIELD, FIRST_FIELD))
-    if not workload:
+    if not workload or reached.startswith("unix"):
         return None
     if "gateway_fault" in entry:
         suspect = (reached or first) if entry.get("status") in UNREACHED or entry["gateway_fault"] == "again" else ""

@@ -16,7 +16,8 @@ from redis import RedisError
 from redis.client import PubSub
 
 from interchain_site.core import redis
-from nodes.gateway import config
+from nodes.gateway import apps, board, config
+from nodes.gateway.board import Board
 from nodes.gateway.caddy import Caddy, CaddyRefused, CaddyUnreachable
 from nodes.gateway.guard import Guard, Routes
 from nodes.gateway.pace import Key, Pace
@@ -25,6 +26,7 @@ from nodes.services.routes import ALL, CHANGED_CHANNEL, COMPLETE_KEY, CONFIRMED_
 TEND_SECONDS = 1.0
 REFRESH_SECONDS = 10.0
 AGAIN_AFTER_SECONDS = 0.5
+CLOSING_SECONDS = 0.15
 LISTEN_SECONDS = 0.25  # how late a client that asks too much is refused, beside what reading the log takes
 
 log = structlog.get_logger()
@@ -41,7 +43,10 @@ class Syncer:
         self._confirmed_at = 0.0
         self._routes: Routes = _read(self._kept)
         self._served: Routes = self._routes
-        self._built: tuple[Routes, frozenset[Key]] | None = None
+        self._board = Board()
+        self._slots: dict[str, int] = {}
+        self._applied: Routes | None = None
+        self._refused: frozenset[Key] = frozenset()
         self._config: dict[str, Any] = {}
         self._tended_at = self._admitted_at = 0.0
 
@@ -90,17 +95,38 @@ class Syncer:
         self._routes = routes if text is None else routes | {name: json.loads(text)}
 
     def _apply(self) -> None:
-        refused = self._pace.refused()
         held_long = bool(self._guard.held) and time.monotonic() - self._admitted_at > TEND_SECONDS
-        if self._built != (self._routes, refused) or held_long:
-            self._built, self._admitted_at = (self._routes, refused), time.monotonic()
+        if self._applied != self._routes or held_long:
+            self._applied, self._admitted_at = self._routes, time.monotonic()
             self._served = self._guard.admit(self._routes, confirmed_at=self._confirmed_at)
-            wanted = config.build(self._served, refused)
-            if wanted != self._config:
-                self._config = wanted
-                self._pace.limit(self._served)
-                self._load()
+            self._pace.limit(self._served)
+            self._serve()
+        refused = self._pace.refused()
+        if refused != self._refused:
+            self._refuse(refused)
         self._tend()
+
+    def _serve(self) -> None:
+        """Show where apps are; a new configuration only when there are other names, hosts or limits than before."""
+        for name, route in self._served.items():
+            wanted = min(len(route["upstreams"]), board.MOST_SLOTS)
+            self._slots[name] = max(self._slots.get(name, 1), wanted)
+        self._board.show(self._served, self._slots)
+        wanted_config = config.build(self._served, self._slots)
+        if wanted_config != self._config:
+            had_one, self._config = bool(self._config), wanted_config
+            self._load(gently=had_one)
+            self._board.forget(self._served)
+        _write(self._kept, self._served)
+
+    def _refuse(self, refused: frozenset[Key]) -> None:
+        hosts = {route.get("workload_id", ""): apps.hosts(route) for route in self._served.values()}
+        for workload_id, client in refused ^ self._refused:
+            for host in hosts.get(workload_id, ()):
+                path = f"{board.REFUSING}/{host}/{client}"
+                self._board.write(path, "") if (workload_id, client) in refused else self._board.remove(path)
+        self._refused = refused
+        self._board.unusual(board.REFUSING if refused else "")
 
     def _tend(self) -> None:
         """Every now and then see that Caddy still has it: it may have started again with nothing."""
@@ -113,14 +139,20 @@ class Syncer:
         except CaddyUnreachable as error:
             log.warning("gateway_lost_caddy", error=str(error))
 
-    def _load(self) -> None:
+    def _load(self, *, gently: bool = False) -> None:
+        """Give Caddy its configuration. Gently: open connections end with their next answer beforehand, because Caddy
+        closes those that wait for a request, and one just under way on such a connection would be lost."""
         try:
+            if gently:
+                self._board.unusual(board.CLOSING)
+                self._stop.wait(CLOSING_SECONDS)
             self._caddy.load(self._config)
-            _write(self._kept, self._served)
         except CaddyUnreachable as error:
             log.warning("gateway_lost_caddy", error=str(error))
         except CaddyRefused as error:
             log.error("gateway_config_refused", error=str(error))
+        finally:
+            self._board.unusual(board.REFUSING if self._refused else "")
 
     def _tell_guard(self) -> None:
         """Say in Redis what is held against the table, for the portal to tell staff (services/gateways.py)."""

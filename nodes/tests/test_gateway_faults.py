@@ -147,6 +147,23 @@ def test_what_may_not_be_sent_twice_is_sent_once(gateway, syncer):
         assert after.text == "second"
 
 
+def test_new_routes_and_new_names_fail_no_request(gateway, syncer):
+    """Where an app is served changes without a new configuration; a new name needs one, which cuts no request off."""
+    first, second = free_port(), free_port()
+    with app(first, "first"), app(second, "second"):
+        publish("blog", f"127.0.0.1:{first}")
+        eventually(lambda: gateway.status("blog") == 200)
+        with load(gateway, "blog") as failed:
+            for number in range(30):
+                port, text = (second, "second") if number % 2 == 0 else (first, "first")
+                publish("blog", f"127.0.0.1:{port}")
+                eventually(lambda text=text: gateway.get("blog").text == text)
+            for number in range(5):
+                publish(f"new{number}", f"127.0.0.1:{first}")
+                eventually(lambda number=number: gateway.status(f"new{number}") == 200)
+        assert failed == []
+
+
 def test_two_gateways_converge_and_one_may_be_killed(gateway, second_gateway):
     with ExitStack() as stack, serving("hello") as port, serving("moved") as other:
         publish("blog", f"127.0.0.1:{port}")
