@@ -55,5 +55,6 @@ def rate_devices() -> None:
     trust.rate()
 
 
+@shared_task
 def watch_gateways() -> None:
     gateways.watch()
