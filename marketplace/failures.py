@@ -12,9 +12,9 @@ WORDS: dict[str, str] = {
     Reason.OUT_OF_MEMORY: "The app grew past its memory limit and was ended. Add a release with more memory.",
     Reason.WRONG_PORT: "The app runs, but nothing listens on the released port. Add a release with the port it listens on.",
     Reason.UNHEALTHY: "The app answers, but its health check fails. Check the path and what the app logs.",
-    Reason.DEVICE_ERROR: "The device failed. Start the app again to try once more.",
+    Reason.DEVICE_ERROR: "The device failed. The app is placed on another one.",
 }
-SILENT = "The device is not answering. It may still be serving; it is looked after as soon as it is back."
+SILENT = "The device is not answering. It may still be serving; another one takes over as soon as one can."
 
 
 def explain(reason: str, detail: str = "") -> str:

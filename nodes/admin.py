@@ -20,6 +20,7 @@ from nodes.models import (
     MeterTotal,
     ReadingBatch,
     ReleaseKey,
+    ReplicaSet,
     SpotCheck,
     WipeReceipt,
 )
@@ -93,10 +94,18 @@ class DeviceKeyAdmin(ReadOnlyAdmin):
 
 @admin.register(Lease)
 class LeaseAdmin(ReadOnlyAdmin):
-    list_display = ("name", "generation", "device", "state", "action", "reason", "opened_at", "state_changed_at")
+    list_display = ("name", "slot", "generation", "device", "state", "action", "reason", "opened_at", "state_changed_at")
     list_filter = ("state", "reason")
     list_select_related = ("device",)
     search_fields = ("name", "workload_id", "id")
+    exclude = ("environment_encrypted",)
+
+
+@admin.register(ReplicaSet)
+class ReplicaSetAdmin(ReadOnlyAdmin):
+    list_display = ("name", "wanted", "replicas", "standby", "generation", "due_at", "tries")
+    list_filter = ("wanted", "standby")
+    search_fields = ("name", "workload_id")
     exclude = ("environment_encrypted",)
 
 

@@ -22,6 +22,17 @@ from nodes.services import releases, spot_checks
 from nodes.services.routes import url_of
 from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState
 
+_BEST_OFF = (
+    LeaseState.RUNNING,
+    LeaseState.UNHEALTHY,
+    LeaseState.PREPARING,
+    LeaseState.OFFERED,
+    LeaseState.READY,
+    LeaseState.LOST,
+    LeaseState.DRAINING,
+    LeaseState.STOPPED,
+    LeaseState.WIPED,
+)
 _MODES = {DeviceState.PAUSED: Mode.PAUSED, DeviceState.DRAINING: Mode.DRAINING}
 
 
@@ -51,14 +62,19 @@ class LeaseSummary:
 
 
 def lease_summary(workload_id: str | UUID) -> LeaseSummary | None:
-    """Return the newest generation of a workload, or None if it was never leased."""
+    """Return the lease that stands for a workload, or None if it was never leased."""
     return lease_summaries([workload_id]).get(UUID(str(workload_id)))
 
 
 def lease_summaries(workload_ids: Sequence[str | UUID]) -> dict[UUID, LeaseSummary]:
-    """Return the newest generation of each workload that has one, in one query."""
-    leases = Lease.objects.filter(workload_id__in=workload_ids, is_newest=True).select_related("device")
-    return {lease.workload_id: _summary(lease) for lease in leases}
+    """Return the lease that stands for each workload that has one, in one query: of its replicas the one that is best off."""
+    leases = Lease.objects.filter(workload_id__in=workload_ids, is_newest=True).exclude(action=Action.STANDBY.value)
+    leading: dict[UUID, Lease] = {}
+    for lease in leases.select_related("device"):
+        known = leading.get(lease.workload_id)
+        if known is None or _standing(lease) < _standing(known):
+            leading[lease.workload_id] = lease
+    return {workload_id: _summary(lease) for workload_id, lease in leading.items()}
 
 
 def leases_by_id(lease_ids: Sequence[UUID]) -> dict[UUID, LeaseSummary]:
@@ -151,6 +167,10 @@ def device_of(user: User, device_id: UUID) -> Device:
     if device is None:
         raise NotFound("You have no such device.")
     return device
+
+
+def _standing(lease: Lease) -> tuple[int, int]:
+    return _BEST_OFF.index(LeaseState(lease.state)), -lease.generation
 
 
 def _summary(lease: Lease) -> LeaseSummary:

@@ -7,6 +7,9 @@ from django.dispatch import Signal
 lease_changed = Signal()
 """A lease moved or its reason changed. Arguments: lease_id (UUID), workload_id (UUID), state (str), reason (str)."""
 
+slot_vacant = Signal()
+"""A slot of a workload has nobody (nodes/services/election.py). Arguments: workload_id (UUID)."""
+
 workload_wiped = Signal()
 """Nothing of a workload is left on any device. Arguments: workload_id (UUID), receipt (the last device's JWS,
 str; "" when the last device was removed by its owner and cannot be asked)."""

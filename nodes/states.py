@@ -32,6 +32,7 @@ class LeaseState(models.TextChoices):
     PREPARING = "preparing", "preparing"
     RUNNING = "running", "running"
     UNHEALTHY = "unhealthy", "unhealthy"
+    READY = "ready", "ready to start"
     DRAINING = "draining", "draining"
     STOPPED = "stopped", "stopped"
     WIPED = "wiped", "wiped"
@@ -59,14 +60,16 @@ DEVICE_MOVES: dict[DeviceState, frozenset[DeviceState]] = {
 }
 
 LEASE_MOVES: dict[LeaseState, frozenset[LeaseState]] = {
-    L.OFFERED: frozenset({L.PREPARING, L.RUNNING, L.UNHEALTHY, L.DRAINING, L.STOPPED, L.LOST}),
-    L.PREPARING: frozenset({L.RUNNING, L.UNHEALTHY, L.DRAINING, L.STOPPED, L.LOST}),
+    L.OFFERED: frozenset({L.PREPARING, L.RUNNING, L.UNHEALTHY, L.READY, L.DRAINING, L.STOPPED, L.LOST}),
+    L.PREPARING: frozenset({L.RUNNING, L.UNHEALTHY, L.READY, L.DRAINING, L.STOPPED, L.LOST}),
     L.RUNNING: frozenset({L.PREPARING, L.UNHEALTHY, L.DRAINING, L.STOPPED, L.LOST}),
     L.UNHEALTHY: frozenset({L.PREPARING, L.RUNNING, L.DRAINING, L.STOPPED, L.LOST}),
+    # A warm standby: promoted, it starts what it has ready.
+    L.READY: frozenset({L.OFFERED, L.PREPARING, L.RUNNING, L.UNHEALTHY, L.DRAINING, L.STOPPED, L.LOST}),
     L.DRAINING: frozenset({L.STOPPED}),
     L.STOPPED: frozenset({L.WIPED}),
     # A device that comes back before its place was given away goes on with what it was doing.
-    L.LOST: frozenset({L.PREPARING, L.RUNNING, L.UNHEALTHY, L.DRAINING, L.STOPPED}),
+    L.LOST: frozenset({L.PREPARING, L.RUNNING, L.UNHEALTHY, L.READY, L.DRAINING, L.STOPPED}),
     L.WIPED: frozenset(),
 }
 
@@ -80,7 +83,7 @@ SPOT_CHECK_MOVES: dict[SpotCheckState, frozenset[SpotCheckState]] = {
     C.DROPPED: frozenset(),
 }
 
-ALIVE = frozenset({L.OFFERED, L.PREPARING, L.RUNNING, L.UNHEALTHY})
+ALIVE = frozenset({L.OFFERED, L.PREPARING, L.RUNNING, L.UNHEALTHY, L.READY})
 HOLDS_MEMORY = ALIVE | {L.DRAINING, L.LOST}
 """In these states a lease occupies processor and memory of its device."""
 

@@ -109,7 +109,6 @@ def place_again(deployment: Deployment, *, by: User | None, now: datetime, words
     Raises:
         NoDevice.
     """
-    close_unfinished(deployment, by=by)
     _place(deployment, by=by, now=now)
     move(deployment, _S.STARTING, kind="started", words=words, now=now, by=by, desired=Desired.RUNNING, **_CLEAR)
 
@@ -214,9 +213,8 @@ def _place(deployment: Deployment, *, by: User | None, now: datetime) -> None:
 
 
 def close_unfinished(deployment: Deployment, *, by: User | None) -> None:
-    """Close the last lease if a device may still hold a container of it; closing twice does no harm."""
-    if deployment.lease_id is not None:
-        leases.close_lease(lease_id=deployment.lease_id, by=by)
+    """Close every lease of which a device may still hold a container; closing twice does no harm."""
+    leases.close_workload(workload_id=deployment.pk, by=by)
 
 
 def would_fit(release: Release) -> str:

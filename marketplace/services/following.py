@@ -8,9 +8,10 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from interchain_site.core.errors import DomainError
+from interchain_site.core.errors import Conflict, DomainError
 from marketplace import failures
 from marketplace.models import Deployment
 from marketplace.services import deployments, periods, wiping
@@ -24,7 +25,7 @@ from nodes.states import LeaseState
 
 log = structlog.get_logger(__name__)
 _S, _L = DeploymentState, LeaseState
-DECLINED = Reason.DECLINED.value
+DEVICE_FAULTS = (Reason.DECLINED.value, Reason.DEVICE_ERROR.value)
 
 
 @transaction.atomic
@@ -79,7 +80,7 @@ def _apply(deployment: Deployment, lease: LeaseSummary, *, now: datetime) -> Non
 def _ended(deployment: Deployment, lease: LeaseSummary, now: datetime) -> None:
     """Steps: out of balance → grace · asked to stop → stopped · broke by itself → failed · asked to run → place again.
 
-    What a device's owner declined is nobody's fault: it is placed again.
+    What a device's owner declined, or the device could not do, is not the app's fault: it is placed again.
     """
     gone = lease.state == _L.STOPPED
     if deployment.state in (_S.STOPPED, _S.FAILED, _S.GRACE):
@@ -90,7 +91,8 @@ def _ended(deployment: Deployment, lease: LeaseSummary, now: datetime) -> None:
     elif deployment.desired == Desired.STOPPED:
         if gone:
             _to(deployment, _S.STOPPED, lease, "Stopped; its data is kept.", now)
-    elif lease.reason not in ("", DECLINED) and deployment.state in (_S.STARTING, _S.RUNNING, _S.UNHEALTHY):
+    elif lease.reason not in ("", *DEVICE_FAULTS) and deployment.state in (_S.STARTING, _S.RUNNING, _S.UNHEALTHY):
+        deployments.close_unfinished(deployment, by=None)
         _to(deployment, _S.FAILED, lease, failures.explain(lease.reason, lease.message), now)
     elif gone:
         place_or_wait(deployment, now=now)
@@ -101,6 +103,9 @@ def place_or_wait(deployment: Deployment, *, now: datetime) -> None:
     try:
         with transaction.atomic():
             deployments.place_again(deployment, by=None, now=now, words="Placed again.")
+    except Conflict as error:  # an election was faster; its lease's signal brings us here again
+        log.info("placed_meanwhile", deployment=str(deployment.pk), why=error.message)
+        deployment.refresh_from_db()
     except DomainError as error:
         deployment.refresh_from_db()
         if deployment.state != _S.WAITING or deployment.message != error.message:
@@ -128,7 +133,7 @@ def _to(deployment: Deployment, to: DeploymentState, lease: LeaseSummary, words:
 
 
 def out_of_step(limit: int = 500) -> list[Deployment]:
-    """Return running deployments whose newest lease does not run: a message about it was lost."""
-    running = Lease.objects.filter(state=LeaseState.RUNNING, is_newest=True)
-    rows = Deployment.objects.filter(state=_S.RUNNING).exclude(lease_id__in=running.values("pk"))
+    """Return running deployments no lease of which runs: a message about it was lost."""
+    running = Lease.objects.filter(state=LeaseState.RUNNING, workload_id=OuterRef("pk"))
+    rows = Deployment.objects.filter(state=_S.RUNNING).exclude(Exists(running))
     return list(rows.order_by("state_changed_at")[:limit])

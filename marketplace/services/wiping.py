@@ -29,8 +29,7 @@ def begin(deployment: Deployment, *, by: User | None, now: datetime, words: str)
         WrongState: it is deleted already.
     """
     move(deployment, DeploymentState.DELETING, kind="deleting", words=words, now=now, by=by, desired=Desired.DELETED)
-    if deployment.lease_id is not None:
-        leases.close_lease(lease_id=deployment.lease_id, by=by)
+    leases.close_workload(workload_id=deployment.pk, by=by)
     advance(deployment, now=now)
 
 

@@ -72,6 +72,7 @@ class Action(str, Enum):
     """What the portal wants of a lease."""
 
     RUN = "run"
+    STANDBY = "standby"  # everything ready, container created, not started
     STOP = "stop"
     WIPE = "wipe"
 
@@ -108,6 +109,7 @@ class Observed(str, Enum):
     PREPARING = "preparing"
     RUNNING = "running"  # started and the health check passes
     UNHEALTHY = "unhealthy"
+    READY = "ready"  # a standby: could start at once
     STOPPED = "stopped"  # no container; the volume is kept
     WIPED = "wiped"  # nothing is left; a receipt was sent
     FAILED = "failed"  # will not run without a change; `reason` says why

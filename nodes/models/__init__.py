@@ -4,9 +4,11 @@ from nodes.models.device import Device, DeviceKey, EnrolmentToken
 from nodes.models.lease import Lease
 from nodes.models.reading import CappedClaim, GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
 from nodes.models.release import AgentRelease, ReleaseKey
+from nodes.models.replica_set import MOST_REPLICAS, ReplicaSet
 from nodes.models.trust import DeviceHistory, SpotCheck
 
 __all__ = [
+    "MOST_REPLICAS",
     "AgentRelease",
     "CappedClaim",
     "Device",
@@ -19,6 +21,7 @@ __all__ = [
     "ReadingBatch",
     "ReadingSequence",
     "ReleaseKey",
+    "ReplicaSet",
     "SpotCheck",
     "WipeReceipt",
 ]

@@ -1,32 +1,31 @@
-"""A lease: one workload on one device, with a generation number that only grows."""
+"""A lease: one replica of a workload on one device, with a generation number that only grows."""
 
 from __future__ import annotations
 
-import json
 import uuid
-from typing import Any
 
 from django.db import models
 from django.db.models import Q
 
-from interchain_site.core import secrets
 from nodes.agent import protocol
 from nodes.models.device import Device
+from nodes.models.replica_set import read_workload
 from nodes.states import LeaseState
 
 
 class Lease(models.Model):
-    """One generation of a workload on a device. What was leased is frozen; only the state moves (nodes/states.py)."""
+    """One replica of a workload on a device. What was leased is frozen; only the state moves (nodes/states.py)."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     workload_id = models.UUIDField()
-    generation = models.PositiveIntegerField()
+    generation = models.PositiveIntegerField(help_text="Of its workload's counter: no two leases of it share one.")
+    slot = models.PositiveSmallIntegerField(default=0, help_text="Which replica it is; the warm standby has the last.")
     device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="leases")
-    is_newest = models.BooleanField(default=True, help_text="The newest generation of its workload.")
+    is_newest = models.BooleanField(default=True, help_text="The newest generation of its slot.")
     name = models.CharField(max_length=63, help_text="Label of the stable host name.")
     state = models.CharField(max_length=10, choices=LeaseState.choices, default=LeaseState.OFFERED)
     action = models.CharField(
-        max_length=4,
+        max_length=10,
         choices=[(action.value, action.value) for action in protocol.Action],
         default=protocol.Action.RUN.value,
         help_text="What the portal wants of it.",
@@ -54,27 +53,43 @@ class Lease(models.Model):
     closed_at = models.DateTimeField(null=True, blank=True, help_text="When the portal first wanted it stopped.")
     stopped_at = models.DateTimeField(null=True, blank=True)
     wiped_at = models.DateTimeField(null=True, blank=True)
+    fenced_at = models.DateTimeField(
+        null=True, blank=True, help_text="When another took its slot though it may have gone on; later use never counts."
+    )
+    due_at = models.DateTimeField(null=True, blank=True, help_text="When the sweep looks for somebody to take its slot.")
 
     class Meta:
         ordering = ("opened_at", "generation")
         indexes = (
             models.Index(fields=["device", "state"], name="lease_by_device"),
             models.Index(fields=["image_key"], name="lease_by_image"),
+            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="lease_due"),
         )
         constraints = (
             models.UniqueConstraint(fields=["workload_id", "generation"], name="lease_generation_once"),
-            models.UniqueConstraint(fields=["workload_id"], condition=Q(is_newest=True), name="lease_one_newest"),
-            models.UniqueConstraint(fields=["workload_id"], condition=Q(action="run"), name="lease_one_wanted"),
-            models.UniqueConstraint(fields=["name"], condition=Q(action="run"), name="lease_name_once"),
+            models.UniqueConstraint(
+                fields=["workload_id", "slot"], condition=Q(is_newest=True), name="lease_one_newest_per_slot"
+            ),
+            # While a new release takes over, the one before may still be wanted.
+            models.UniqueConstraint(
+                fields=["workload_id", "slot", "is_newest"],
+                condition=Q(action__in=["run", "standby"]),
+                name="lease_one_wanted_per_slot",
+            ),
+            models.UniqueConstraint(
+                fields=["workload_id", "device"],
+                condition=Q(is_newest=True, action__in=["run", "standby"]),
+                name="lease_one_slot_per_device",
+            ),
             models.CheckConstraint(condition=Q(state__in=LeaseState.values), name="lease_state_known"),
-            models.CheckConstraint(condition=Q(action__in=["run", "stop", "wipe"]), name="lease_action_known"),
+            models.CheckConstraint(condition=Q(action__in=["run", "standby", "stop", "wipe"]), name="lease_action_known"),
             models.CheckConstraint(condition=Q(host_port__lte=65535), name="lease_host_port_is_a_port"),
             models.CheckConstraint(condition=Q(generation__gte=1), name="lease_generation_from_one"),
             models.CheckConstraint(
-                condition=Q(action="run") | Q(closed_at__isnull=False), name="lease_closed_has_a_time"
+                condition=Q(action__in=["run", "standby"]) | Q(closed_at__isnull=False), name="lease_closed_has_a_time"
             ),
             models.CheckConstraint(
-                condition=~Q(action="run") | ~Q(state__in=["draining", "stopped", "wiped"]),
+                condition=~Q(action__in=["run", "standby"]) | ~Q(state__in=["draining", "stopped", "wiped"]),
                 name="lease_ended_not_wanted",
             ),
             models.CheckConstraint(
@@ -97,6 +112,4 @@ class Lease(models.Model):
     @property
     def workload(self) -> protocol.Workload:
         """The whole workload, environment decrypted."""
-        data: dict[str, Any] = dict(self.workload_public)
-        data["environment"] = json.loads(secrets.decrypt(self.environment_encrypted))
-        return protocol.from_json(protocol.Workload, data)
+        return read_workload(self.workload_public, self.environment_encrypted)

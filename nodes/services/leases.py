@@ -13,19 +13,25 @@ from interchain_site.core import audit
 from interchain_site.core.models import User
 from nodes.agent.protocol import LOG_TAIL_BYTES, Action, Observed, Reason, Report, Status
 from nodes.errors import Busy, Conflict, Malformed, MovedMeanwhile, NotFound
-from nodes.models import Device, Lease
+from nodes.models import Device, Lease, ReplicaSet
 from nodes.services import endpoints, reservations, routes, texts
 from nodes.services.wake import wake
-from nodes.signals import lease_changed, workload_wiped
+from nodes.signals import lease_changed, slot_vacant, workload_wiped
 from nodes.states import ALIVE, HOLDS_MEMORY, DeviceState, LeaseState, transition
 
 S = LeaseState
+WANTED = (Action.RUN.value, Action.STANDBY.value)
 log = structlog.get_logger()
 
 _WANTED_RUN = {
     Observed.PREPARING: S.PREPARING,
     Observed.RUNNING: S.RUNNING,
     Observed.UNHEALTHY: S.UNHEALTHY,
+    Observed.FAILED: S.STOPPED,
+}
+_WANTED_STANDBY = {
+    Observed.PREPARING: S.PREPARING,
+    Observed.READY: S.READY,
     Observed.FAILED: S.STOPPED,
 }
 _WANTED_STOP = {Observed.STOPPED: S.STOPPED, Observed.FAILED: S.STOPPED, Observed.WIPED: S.STOPPED}
@@ -38,31 +44,50 @@ def move(lease: Lease, to: LeaseState, **changes: Any) -> None:
         IllegalMove, MovedMeanwhile: as `states.transition`.
     """
     before = lease.state
-    transition(lease, to, revision=lease.revision + 1, **changes)
+    transition(lease, to, revision=lease.revision + 1, **(_due(lease, to) | changes))
     if (before in HOLDS_MEMORY) != (to in HOLDS_MEMORY) or to == S.WIPED:
         reservations.refresh(lease.device_id)
     routes.publish(lease)
+    if lease.due_at is not None and "due_at" not in changes:
+        slot_vacant.send(sender=Lease, workload_id=lease.workload_id)
     _tell(lease)
 
 
+def _due(lease: Lease, to: LeaseState) -> dict[str, Any]:
+    """Return since when somebody else is to take the slot of a lease that moves; whether one is wanted, the election decides."""
+    if to in ALIVE:
+        return {"due_at": None} if lease.due_at else {}
+    if to in (S.LOST, S.STOPPED) and lease.is_newest and lease.action in WANTED:
+        return {"due_at": timezone.now()}
+    return {}
+
+
 def close_lease(*, lease_id: UUID, by: User | None, reason: str = "") -> None:
-    """Want the lease stopped, its data kept. The device says when it is; closing twice changes nothing.
+    """Want the lease's whole workload stopped (`close_workload`).
 
     Raises:
         NotFound: there is no such lease.
     """
+    found = Lease.objects.filter(pk=lease_id).values_list("workload_id", flat=True).first()
+    if found is None:
+        raise NotFound("There is no such lease.")
+    close_workload(workload_id=found, by=by, reason=reason)
+
+
+def close_workload(*, workload_id: UUID, by: User | None, reason: str = "") -> None:
+    """Want a workload stopped everywhere, its data kept. Its devices say when it is; closing twice changes nothing."""
     with transaction.atomic():
-        lease = get(lease_id)
-        if lease.action != Action.RUN.value:
-            return
-        close_locked(lease, reason=reason)
-        audit.record("lease_closed", subject=f"lease:{lease.pk}", by=by, reason=reason)
+        ReplicaSet.objects.filter(pk=workload_id).update(wanted=False, due_at=None, tries=0)
+        rows = Lease.objects.filter(workload_id=workload_id, action__in=WANTED).select_related("device")
+        for lease in rows.select_for_update(of=("self",)).order_by("slot", "generation"):
+            close_locked(lease, reason=reason)
+            audit.record("lease_closed", subject=f"lease:{lease.pk}", by=by, reason=reason)
 
 
 def close_locked(lease: Lease, *, reason: str) -> None:
     """Turn a wanted lease that the caller has locked to draining, and wake its device. A removed device cannot be asked."""
     now = timezone.now()
-    changes: dict[str, Any] = {"action": Action.STOP.value, "closed_at": now}
+    changes: dict[str, Any] = {"action": Action.STOP.value, "closed_at": now, "due_at": None}
     if reason:
         changes["message"] = texts.clean(reason, 500)
     if lease.device.state == DeviceState.REVOKED:
@@ -77,10 +102,11 @@ def settle_removed(lease_id: UUID) -> None:
     with transaction.atomic():
         lease = get(lease_id)
         now = timezone.now()
-        if lease.state in ALIVE | {S.LOST} and lease.action == Action.RUN.value:
+        if lease.state in ALIVE | {S.LOST} and lease.action in WANTED:
             # Stopped without a reason of its own: whoever wants it to run places it again, elsewhere.
             Lease.objects.filter(pk=lease.pk).update(reason="")
             close_locked(lease, reason="Its device was removed by its owner.")
+            note_due(lease)
         elif lease.state == S.DRAINING:
             move(lease, S.STOPPED, stopped_at=now)
         elif lease.state == S.STOPPED and lease.action == Action.WIPE.value:
@@ -148,6 +174,13 @@ def mark_lost(lease_id: UUID) -> None:
             audit.record("lease_lost", subject=f"lease:{lease.pk}", device=str(lease.device_id))
 
 
+def note_due(lease: Lease) -> None:
+    """Have somebody else take the slot of a lease that the caller closed, if its workload is still wanted."""
+    if lease.is_newest:
+        Lease.objects.filter(pk=lease.pk).update(due_at=timezone.now())
+        slot_vacant.send(sender=Lease, workload_id=lease.workload_id)
+
+
 def get(lease_id: UUID) -> Lease:
     """Return the lease, locked.
 
@@ -178,17 +211,19 @@ def _apply(device: Device, status: Status) -> None:
 
 
 def _target(lease: Lease, observed: Observed) -> LeaseState | None:
+    if lease.action == Action.STANDBY.value:
+        return _WANTED_STANDBY.get(observed)
     if lease.action == Action.RUN.value:
         if observed in (Observed.STOPPED, Observed.WIPED):
             # Wanted and gone: the device starts it again. Before the first start it is simply not there yet.
             return S.PREPARING if lease.state in (S.RUNNING, S.UNHEALTHY, S.LOST) else None
-        return _WANTED_RUN[observed]
+        return _WANTED_RUN.get(observed)
     return _WANTED_STOP.get(observed)
 
 
 def _seen(lease: Lease, status: Status) -> dict[str, Any]:
     log_tail = {"log_tail": texts.clean(status.log_tail, LOG_TAIL_BYTES)}
-    if lease.action != Action.RUN.value:
+    if lease.action not in WANTED:
         # Why it was closed is said already; while it stops only the log is news.
         return log_tail
     return log_tail | {
@@ -206,7 +241,7 @@ def _stamps(lease: Lease, target: LeaseState) -> dict[str, Any]:
         return {"running_at": now}
     if target == S.STOPPED:
         closed = {"closed_at": lease.closed_at or now, "stopped_at": now, "host_port": 0}
-        return closed | ({"action": Action.STOP.value} if lease.action == Action.RUN.value else {})
+        return closed | ({"action": Action.STOP.value} if lease.action in WANTED else {})
     return {}
 
 

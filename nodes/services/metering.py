@@ -38,7 +38,8 @@ def ingest(*, device: Device, jws: str) -> Accepted:
     batch = batches.parse(device, payload_of(device, jws), now=now)
     leases = _leases(device, {claim.lease_id for claim in batch.claims}, now=now)
     own = [claim for claim in batch.claims if _is_own(claim, leases)]
-    held, excesses = _held_to_the_possible(device, own, leases, now=now)
+    counted = [claim for claim in own if not _is_fenced(claim, leases)]
+    held, excesses = _held_to_the_possible(device, counted, leases, now=now)
     grown = [total for total in held if total.total > leases[total.lease_id].totals.get(total.meter, -1)]
     row = totals.Batch(device.pk, batch.id, jws, batch.created_at, now)
     # Notes come after the batch is committed, which keeps the order of changes locked as briefly as can be. If this process
@@ -47,7 +48,7 @@ def ingest(*, device: Device, jws: str) -> Accepted:
         return Accepted(str(batch.id), duplicate=True)
     if excesses:
         capped_claims.note(device, excesses, now=now)
-    _note_falls(device, own, leases)
+    _note_falls(device, counted, leases)
     refused = sorted({str(claim.lease_id) for claim in batch.claims} - {str(claim.lease_id) for claim in own})
     if refused:
         refusals.note("readings_refused", device=device, batch=str(batch.id), leases=refused)
@@ -58,20 +59,26 @@ def _leases(device: Device, claimed: set[UUID], *, now: datetime) -> dict[UUID, 
     """Return the device's leases that count, or did of late, and those claimed for, with their totals, in one query."""
     counting = Q(stopped_at__isnull=True) | Q(stopped_at__gt=now - ENDED_LONG_AGO) | Q(pk__in=claimed)
     columns = ("pk", "generation", "cpu_millis", "disk_bytes", "has_volume")
-    times = ("opened_at", "closed_at", "stopped_at", "wiped_at")
+    times = ("opened_at", "closed_at", "stopped_at", "wiped_at", "fenced_at")
     rows = Lease.objects.filter(counting, device=device).order_by()
     known: dict[UUID, Counted] = {}
     for row in rows.values_list(*columns, *times, "totals__meter", "totals__total", "totals__at"):
-        lease = known.get(row[0]) or known.setdefault(row[0], Counted(*row[:9]))
-        if row[9] is not None:
-            lease.totals[Meter(row[9])] = row[10]
-            lease.read_at[Meter(row[9])] = row[11]
+        lease = known.get(row[0]) or known.setdefault(row[0], Counted(*row[:10]))
+        if row[10] is not None:
+            lease.totals[Meter(row[10])] = row[11]
+            lease.read_at[Meter(row[10])] = row[12]
     return known
 
 
 def _is_own(claim: Claim, leases: dict[UUID, Counted]) -> bool:
     lease = leases.get(claim.lease_id)
     return lease is not None and lease.generation == claim.generation
+
+
+def _is_fenced(claim: Claim, leases: dict[UUID, Counted]) -> bool:
+    """Whether it was read after another lease had taken the place of this one: two copies are never both billed."""
+    fenced_at = leases[claim.lease_id].fenced_at
+    return fenced_at is not None and claim.at > fenced_at
 
 
 def _held_to_the_possible(

@@ -11,7 +11,7 @@ from django.db import transaction
 from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import Workload
 from nodes.models import Device, Lease
-from nodes.services import leases, placement
+from nodes.services import leases, placement, replica_sets
 from nodes.states import ALIVE
 
 log = structlog.get_logger()
@@ -21,7 +21,7 @@ def move_away(device: Device, *, reason: str, which: Callable[[Workload], bool] 
     """Move the device's apps elsewhere; returns how many were asked to leave. The device must not take apps any more.
 
     1. A lease on another device, while this one still runs. 2. Where none can take it, or its data is here: stop it;
-    whoever deployed it waits for room, or for this device. A lease that changed meanwhile is passed over.
+    the election looks for room, or for this device, again and again. A lease that changed meanwhile is passed over.
 
     Args:
         reason: said to the publisher.
@@ -29,25 +29,24 @@ def move_away(device: Device, *, reason: str, which: Callable[[Workload], bool] 
     """
     moved = 0
     newest = Lease.objects.filter(device=device, state__in=ALIVE, action="run").order_by("opened_at")
-    for lease_id in newest.values_list("pk", flat=True):
+    for lease_id, workload_id in newest.values_list("pk", "workload_id"):
         try:
-            moved += _move(lease_id, reason, which)
+            moved += _move(lease_id, workload_id, reason, which)
         except DomainError as error:
             log.warning("lease_not_moved", lease=str(lease_id), error=error.message)
     return moved
 
 
-def _move(lease_id: UUID, reason: str, which: Callable[[Workload], bool]) -> bool:
+def _move(lease_id: UUID, workload_id: UUID, reason: str, which: Callable[[Workload], bool]) -> bool:
     with transaction.atomic():
+        replica_sets.lock(workload_id)
         lease = leases.get(lease_id)
         if lease.action != "run" or lease.state not in ALIVE or not which(lease.workload):
             return False
         try:
             if lease.is_newest and not lease.has_volume:
                 with transaction.atomic():
-                    placement.replace_workload(
-                        lease_id=lease_id, workload=lease.workload, by=None, avoid=lease.device_id
-                    )
+                    placement.relocate(lease_id=lease_id)
                 return True
         except DomainError as error:
             log.info("lease_moves_later", lease=str(lease_id), why=error.message)
@@ -55,4 +54,5 @@ def _move(lease_id: UUID, reason: str, which: Callable[[Workload], bool]) -> boo
         # Its own trouble is over with it: what is asked to run is placed again, not given up.
         Lease.objects.filter(pk=lease.pk).update(reason="")
         leases.close_locked(lease, reason=reason)
+        leases.note_due(lease)
         return True

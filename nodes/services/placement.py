@@ -1,56 +1,78 @@
-"""Find a device for a workload and promise it the room, under the device's lock, so that none is ever over-committed."""
+"""Find devices for a workload's replicas and promise each its room, under the device's lock, so that none is over-committed.
+
+Lock order: the workload's row (`ReplicaSet`), its leases, one device at a time.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from interchain_site.core import audit, secrets
+from interchain_site.core import audit
 from interchain_site.core.models import User
-from nodes.agent import protocol
+from nodes.agent.protocol import Action, Workload
 from nodes.errors import Conflict, Invalid, MovedMeanwhile, NoDevice
-from nodes.models import Device, Lease
+from nodes.models import Device, Lease, ReplicaSet
 from nodes.scoring import Offer, rank
-from nodes.services import leases, reservations, routes, willingness
-from nodes.services.reservations import Room
+from nodes.services import candidates, leases, replica_sets, reservations, routes
+from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.services.wake import wake
 from nodes.signals import lease_changed
-from nodes.states import DeviceState, LeaseState
+from nodes.states import LeaseState
 
-MOST_CANDIDATES = 50
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 
-def open_lease(*, workload: protocol.Workload, owner_filter: None = None, by: User | None) -> Lease:
-    """Place a workload that does not run now: pick a device, reserve its room, wake it on commit.
+def open_lease(
+    *,
+    workload: Workload,
+    replicas: int = 1,
+    standby: bool = False,
+    region: str = "",
+    least: int = 1,
+    by: User | None,
+) -> Lease:
+    """Place a workload that does not run now: a device for each replica, its room reserved; woken on commit.
 
-    An earlier generation that is lost or still stopping is superseded.
+    Earlier generations that are lost or still stopping are superseded. Where fewer devices than replicas can be found, the sweep goes
+    on looking (nodes/services/election.py).
+
+    Args:
+        standby: one more device keeps it ready to start.
+        least: how many replicas must be placed now.
+
+    Returns:
+        the first replica's lease.
 
     Raises:
         Invalid: it is not a workload, e.g. its name is no host label.
-        NoDevice: none can take it; the message says why in words.
+        NoDevice: too few can take it; the message says why in words.
         Conflict: it runs already (use `replace_workload`), its data is being deleted, or its name is taken.
     """
-    _check(workload)
+    check(workload)
     with transaction.atomic():
-        last = _last_of(workload)
-        if last is not None and last.action == protocol.Action.RUN.value and last.state != LeaseState.LOST:
+        replica_sets.lock(UUID(workload.id))
+        newest = replica_sets.newest_leases(UUID(workload.id))
+        if any(last.action == Action.RUN.value and last.state != LeaseState.LOST for last in newest.values()):
             raise Conflict("This already runs. Redeploy it to change what runs.")
-        if last is not None and last.action == protocol.Action.WIPE.value and last.state != LeaseState.WIPED:
+        if any(last.action == Action.WIPE.value and last.state != LeaseState.WIPED for last in newest.values()):
             raise Conflict("Its data is being deleted. Wait until that is done, then start it again.")
-        return _place(workload, last, by=by)
+        wanted = replica_sets.want(workload, replicas=replicas, standby=standby, region=region)
+        filled = fill(wanted, newest, range(replicas), by=by, forgiving=by is not None)
+        require(filled, least)
+        if standby:
+            fill(wanted, newest, [STANDBY_SLOT], by=by)
+        return filled.opened[0]
 
 
-def replace_workload(
-    *, lease_id: UUID, workload: protocol.Workload, by: User | None, avoid: UUID | None = None
-) -> Lease:
-    """Lease a changed workload in place of a running one: the next generation, where its data is if it has any.
+def replace_workload(*, lease_id: UUID, workload: Workload, by: User | None, avoid: UUID | None = None) -> Lease:
+    """Lease a changed workload in place of a running one: the next generation in its slot, where its data is if it has any.
 
     Args:
         avoid: a device it is to leave.
@@ -58,31 +80,221 @@ def replace_workload(
     Raises:
         NotFound: there is no such lease.
         NoDevice: none can take the changed workload; the old one goes on.
-        Conflict: the lease is not the newest of this workload.
+        Conflict: the lease is not the newest of its slot.
     """
-    _check(workload)
+    check(workload)
     with transaction.atomic():
+        wanted = replica_sets.lock(UUID(workload.id))
         lease = leases.get(lease_id)
-        if str(lease.workload_id) != str(UUID(workload.id)) or not lease.is_newest:
+        if wanted is None or lease.workload_id != wanted.pk or not lease.is_newest:
             raise Conflict("This was redeployed meanwhile. Reload and try again.")
-        return _place(workload, lease, by=by, avoid=avoid)
+        wanted = replica_sets.want(
+            workload, replicas=wanted.replicas, standby=wanted.standby, region=wanted.region
+        )
+        newest = replica_sets.newest_leases(wanted.pk)
+        filled = fill(wanted, newest, [lease.slot], by=by, avoid=[avoid] if avoid else [])
+        require(filled, 1)
+        return filled.opened[0]
 
 
-def can_place(*, workload: protocol.Workload) -> str:
-    """Return "" when a device could take it now, or the reason in words. Promises nothing.
+def relocate(*, lease_id: UUID) -> Lease:
+    """Lease the workload's slot on another device than now; the old lease is asked to stop.
+
+    Raises:
+        NoDevice: no other can take it; the old one goes on. Conflict: it is not wanted any more.
+    """
+    with transaction.atomic():
+        workload_id = Lease.objects.values_list("workload_id", flat=True).get(pk=lease_id)
+        wanted = replica_sets.lock(workload_id)
+        newest = replica_sets.newest_leases(workload_id)
+        lease = next((one for one in newest.values() if one.pk == lease_id), None)
+        if wanted is None or not wanted.wanted or lease is None:
+            raise Conflict("This was redeployed meanwhile. Reload and try again.")
+        filled = fill(wanted, newest, [lease.slot], by=None, avoid=[lease.device_id], forgiving=False)
+        require(filled, 1)
+        return filled.opened[0]
+
+
+def can_place(*, workload: Workload, replicas: int = 1) -> str:
+    """Return "" when devices could take so many replicas now, or the reason in words. Promises nothing.
 
     Raises:
         Invalid: it is not a workload.
     """
-    _check(workload)
+    check(workload)
     try:
-        _offers(workload, None)
+        found = candidates.offers(workload, count=replicas, now=timezone.now())
     except NoDevice as error:
         return error.message
-    return ""
+    return too_few(len(found), replicas) if len(found) < replicas else ""
 
 
-def _check(workload: protocol.Workload) -> None:
+def too_few(found: int, wanted: int) -> str:
+    """Return why so many replicas cannot be, in words."""
+    return (
+        f"Only {found} device{'s' if found > 1 else ''} can take this now, and each replica needs one of its own: "
+        f"ask for {found} instead of {wanted}, or try again later."
+    )
+
+
+@dataclass
+class Filled:
+    """What an attempt to fill slots came to."""
+
+    opened: list[Lease] = field(default_factory=list)
+    lacking: int = 0
+    why: str = ""
+
+
+def require(filled: Filled, least: int) -> None:
+    """Raise when fewer slots than that were filled.
+
+    Raises:
+        NoDevice.
+    """
+    if len(filled.opened) < least:
+        raise NoDevice(too_few(len(filled.opened), least) if filled.opened else filled.why)
+
+
+def fill(
+    wanted: ReplicaSet,
+    newest: dict[int, Lease],
+    slots: Iterable[int],
+    *,
+    by: User | None,
+    avoid: Collection[UUID] = (),
+    forgiving: bool = True,
+) -> Filled:
+    """Lease a device for each of these slots of a workload the caller has locked; `newest` is kept up to date.
+
+    A slot that finds none stays as it was. The devices are looked for once, however many slots there are.
+    """
+    slots, workload, now = list(slots), wanted.workload, timezone.now()
+    filled = Filled()
+    holding = [last.device for slot, last in newest.items() if slot in slots]
+    try:
+        found = candidates.offers(
+            workload, holding=holding, avoid=avoid, count=len(slots), forgiving=forgiving, now=now
+        )
+    except NoDevice as error:
+        return Filled(lacking=len(slots), why=error.message)
+    for number, slot in enumerate(slots):
+        try:
+            with transaction.atomic():
+                newest[slot] = _fill_slot(wanted, workload, newest, slot, found, by=by, now=now)
+                filled.opened.append(newest[slot])
+        except NoDevice as error:
+            wanted.refresh_from_db(fields=["generation"])  # what was taken was given back
+            return Filled(filled.opened, len(slots) - number, error.message)
+    return filled
+
+
+def _fill_slot(
+    wanted: ReplicaSet,
+    workload: Workload,
+    newest: dict[int, Lease],
+    slot: int,
+    found: list[Offer],
+    *,
+    by: User | None,
+    now: datetime,
+) -> Lease:
+    """1. Rank the devices that hold no other replica. 2. Supersede the slot's lease. 3. Lock the best with room, lease it."""
+    others = [last.device for other, last in newest.items() if other != slot and last.action in leases.WANTED]
+    taken = {device.pk for device in others}
+    beside = [candidates.offer_of(device) for device in others]
+    offers = rank((offer for offer in found if offer.device_id not in taken), beside=beside, region=wanted.region)
+    if not offers:
+        raise NoDevice
+    if slot in newest:
+        supersede(newest[slot], now=now)
+    generation = replica_sets.next_generation(wanted)
+    action = Action.STANDBY if slot == STANDBY_SLOT else Action.RUN
+    for offer in offers:
+        lease = _try(offer.device_id, wanted, workload, slot=slot, generation=generation, action=action, now=now)
+        if lease is not None:
+            announce(lease, by=by)
+            return lease
+    raise NoDevice("Every device that fits was taken a moment ago. Try again.")
+
+
+def supersede(last: Lease, *, now: datetime) -> None:
+    """Take a locked lease's place away: it is asked to stop. One that may go on unseen is fenced: later use never counts."""
+    changes = {"is_newest": False} | ({"fenced_at": now} if last.state == LeaseState.LOST else {})
+    Lease.objects.filter(pk=last.pk).update(**changes)
+    for name, value in changes.items():
+        setattr(last, name, value)
+    if last.action in leases.WANTED:
+        leases.close_locked(last, reason="")
+
+
+def announce(lease: Lease, *, by: User | None) -> None:
+    """Tell the device, the gateways and whoever listens that a lease was opened."""
+    audit.record(
+        "lease_opened",
+        subject=f"lease:{lease.pk}",
+        by=by,
+        workload=str(lease.workload_id),
+        slot=lease.slot,
+        generation=lease.generation,
+        device=str(lease.device_id),
+    )
+    wake(lease.device_id)
+    routes.publish(lease)
+    lease_changed.send(
+        sender=Lease, lease_id=lease.pk, workload_id=lease.workload_id, state=lease.state, reason=""
+    )
+
+
+def _try(
+    device_id: UUID,
+    wanted: ReplicaSet,
+    workload: Workload,
+    *,
+    slot: int,
+    generation: int,
+    action: Action,
+    now: datetime,
+) -> Lease | None:
+    """Lease it on this device if it still has room. The savepoint lets go of the device's lock when it has not."""
+    try:
+        with transaction.atomic():
+            device = Device.objects.select_for_update().get(pk=device_id)
+            held = reservations.leases_on(device)
+            room = reservations.room_beside(device, held, for_workload=wanted.pk)
+            if not room.fits(reservations.need_of(workload)) or not candidates.willing(device, workload):
+                raise NoDevice
+            lease = Lease.objects.create(
+                workload_id=wanted.pk,
+                generation=generation,
+                slot=slot,
+                action=action.value,
+                device=device,
+                name=workload.name,
+                workload_public=wanted.workload_public,
+                environment_encrypted=wanted.environment_encrypted,
+                image_key=candidates.image_key(workload),
+                cpu_millis=workload.cpu_millis,
+                memory_bytes=workload.memory_bytes,
+                disk_bytes=workload.disk_bytes,
+                has_volume=bool(workload.volume_path),
+                opened_at=now,
+                state_changed_at=now,
+            )
+            reservations.write(device, [*held, lease])
+            return lease
+    except NoDevice:
+        return None
+    except IntegrityError as error:
+        raise MovedMeanwhile from error
+
+
+def check(workload: Workload) -> None:
+    """Refuse what is no workload.
+
+    Raises:
+        Invalid: `fields` says what is wrong.
+    """
     fields = {}
     try:
         UUID(workload.id)
@@ -95,168 +307,7 @@ def _check(workload: protocol.Workload) -> None:
     for name, least in (("cpu_millis", 1), ("memory_bytes", 1), ("disk_bytes", 0)):
         if not least <= getattr(workload, name) < 2**62:
             fields[name] = "Out of range."
-    if not 1 <= len(_image_key(workload)) <= 300:
+    if not 1 <= len(candidates.image_key(workload)) <= 300:
         fields["image"] = "Neither a reference nor an archive."
     if fields:
         raise Invalid(fields=fields)
-
-
-def _place(workload: protocol.Workload, last: Lease | None, *, by: User | None, avoid: UUID | None = None) -> Lease:
-    """1. Rank the devices. 2. Supersede the last generation. 3. Lock the best that still has room and lease it."""
-    offers = rank(offer for offer in _offers(workload, last) if offer.device_id != avoid)
-    if not offers:
-        raise NoDevice
-    if last is not None:
-        Lease.objects.filter(pk=last.pk).update(is_newest=False)
-        last.is_newest = False
-        if last.action == protocol.Action.RUN.value:
-            leases.close_locked(last, reason="")
-    for offer in offers:
-        lease = _try(offer.device_id, workload, generation=last.generation + 1 if last else 1)
-        if lease is not None:
-            audit.record(
-                "lease_opened",
-                subject=f"lease:{lease.pk}",
-                by=by,
-                workload=str(lease.workload_id),
-                generation=lease.generation,
-                device=str(lease.device_id),
-            )
-            wake(lease.device_id)
-            routes.publish(lease)
-            lease_changed.send(
-                sender=Lease, lease_id=lease.pk, workload_id=lease.workload_id, state=lease.state, reason=""
-            )
-            return lease
-    raise NoDevice("Every device that fits was taken a moment ago. Try again.")
-
-
-def _try(device_id: UUID, workload: protocol.Workload, *, generation: int) -> Lease | None:
-    """Lease it on this device if it still has room. The savepoint lets go of the device's lock when it has not."""
-    try:
-        with transaction.atomic():
-            device = Device.objects.select_for_update().get(pk=device_id)
-            held = reservations.leases_on(device)
-            room = reservations.room_beside(device, held, for_workload=UUID(workload.id))
-            if not room.fits(reservations.need_of(workload)) or not _willing(device, workload):
-                raise NoDevice
-            lease = _create(device, workload, generation)
-            reservations.write(device, [*held, lease])
-            return lease
-    except NoDevice:
-        return None
-    except IntegrityError as error:
-        if Lease.objects.filter(name=workload.name, action="run").exclude(workload_id=UUID(workload.id)).exists():
-            raise Conflict(f"The name {workload.name} is taken by something that runs now.") from error
-        raise MovedMeanwhile from error
-
-
-def _create(device: Device, workload: protocol.Workload, generation: int) -> Lease:
-    now = timezone.now()
-    public = json.loads(protocol.to_json(dataclasses.replace(workload, environment={})))
-    return Lease.objects.create(
-        workload_id=UUID(workload.id),
-        generation=generation,
-        device=device,
-        name=workload.name,
-        workload_public=public,
-        environment_encrypted=secrets.encrypt(json.dumps(workload.environment)),
-        image_key=_image_key(workload),
-        cpu_millis=workload.cpu_millis,
-        memory_bytes=workload.memory_bytes,
-        disk_bytes=workload.disk_bytes,
-        has_volume=bool(workload.volume_path),
-        opened_at=now,
-        state_changed_at=now,
-    )
-
-
-def _last_of(workload: protocol.Workload) -> Lease | None:
-    newest = Lease.objects.filter(workload_id=UUID(workload.id), is_newest=True).select_related("device")
-    return newest.select_for_update(of=("self",)).first()
-
-
-def _offers(workload: protocol.Workload, last: Lease | None) -> list[Offer]:
-    """Return the devices that could take it, or raise `NoDevice` with the reason in words. `last` is its newest lease."""
-    holder = _holder(workload)
-    if holder is not None:
-        _check_holder(holder, workload, last)
-        return [Offer(holder.pk, True, True, 0)]
-    need = reservations.need_of(workload)
-    online = Device.objects.filter(state=DeviceState.ONLINE, local_mode=protocol.Mode.OPEN.value)
-    fitting = online.filter(
-        cpu_millis__gte=F("reserved_cpu_millis") + need.cpu_millis,
-        memory_bytes__gte=F("reserved_memory_bytes") + need.memory_bytes,
-        disk_bytes__gte=F("reserved_disk_bytes") + need.disk_bytes,
-    )
-    # A device that runs an earlier generation counts that one's room as free for the next.
-    holding = [last.device] if last is not None and last.device.state == DeviceState.ONLINE else []
-    candidates = [*fitting.order_by(F("reserved_memory_bytes") - F("memory_bytes"))[:MOST_CANDIDATES], *holding]
-    declined = willingness.declined(last)
-    offers = _fit_offers([device for device in candidates if device.pk not in declined], workload, need)
-    if not offers:
-        raise NoDevice(_why_none(online, workload, need))
-    return offers
-
-
-def _fit_offers(candidates: list[Device], workload: protocol.Workload, need: Room) -> list[Offer]:
-    warm = Lease.objects.filter(image_key=_image_key(workload), device__in=[device.pk for device in candidates])
-    warm_ids = set(warm.values_list("device_id", flat=True))
-    offers = {}
-    for device, room in zip(
-        candidates, reservations.free_rooms(candidates, for_workload=UUID(workload.id)), strict=True
-    ):
-        if room.fits(need) and _willing(device, workload):
-            offers[device.pk] = Offer(device.pk, False, device.pk in warm_ids, room.memory_bytes)
-    return list(offers.values())
-
-
-def _willing(device: Device, workload: protocol.Workload) -> bool:
-    offered = workload.profile.value in device.capacity.get("profiles", [])
-    return offered and willingness.takes(device) and not willingness.refusal(device, workload)
-
-
-def _holder(workload: protocol.Workload) -> Device | None:
-    """Return the device that keeps the workload's data. Starting elsewhere would start with none, so it must be there."""
-    if not workload.volume_path:
-        return None
-    kept = Lease.objects.filter(workload_id=UUID(workload.id), has_volume=True).exclude(state=LeaseState.WIPED)
-    last = kept.exclude(device__state=DeviceState.REVOKED).select_related("device").order_by("-generation").first()
-    return last.device if last else None
-
-
-def _check_holder(device: Device, workload: protocol.Workload, last: Lease | None) -> None:
-    if device.state == DeviceState.OFFLINE:
-        raise NoDevice("The device that keeps this data is offline. Start again when it is back, or delete the data.")
-    if device.state != DeviceState.ONLINE:
-        raise NoDevice("The owner of the device that keeps this data has paused it. Try again later.")
-    if not _willing(device, workload) or device.pk in willingness.declined(last):
-        raise NoDevice("The owner of the device that keeps this data does not take this now. Try again later.")
-    (room,) = reservations.free_rooms([device], for_workload=UUID(workload.id))
-    if not room.fits(reservations.need_of(workload)):
-        raise NoDevice("The device that keeps this data has no room for it now. Ask for less, or try again later.")
-
-
-def _why_none(online: QuerySet[Device], workload: protocol.Workload, need: Room) -> str:
-    devices = list(online.order_by(F("reserved_memory_bytes") - F("memory_bytes"))[:MOST_CANDIDATES])
-    if not devices:
-        return "No device is online. Try again when one is, or enrol one on the devices page."
-    if not any(workload.profile.value in device.capacity.get("profiles", []) for device in devices):
-        return f"No device that is online offers the {workload.profile.value} sandbox."
-    refusals = [willingness.refusal(device, workload) or willingness.standing(device).reason for device in devices]
-    if all(refusals):
-        return f"No device that is online takes this now. {refusals[0]}"
-    rooms = reservations.free_rooms(devices, for_workload=UUID(workload.id))
-    parts = []
-    if need.memory_bytes > (most := max(room.memory_bytes for room in rooms)):
-        parts.append(f"memory (at most {most // 10**6} MB free on one device)")
-    if need.cpu_millis > (most := max(room.cpu_millis for room in rooms)):
-        parts.append(f"processor (at most {most / 1000:g} cores free on one device)")
-    if need.disk_bytes > (most := max(room.disk_bytes for room in rooms)):
-        parts.append(f"disk (at most {most // 10**6} MB free on one device)")
-    lacking = " and ".join(parts) or "memory, processor and disk together"
-    return f"No device that is online has enough {lacking}. Ask for less, or try again later."
-
-
-def _image_key(workload: protocol.Workload) -> str:
-    return workload.image.archive_sha256 or workload.image.reference

@@ -53,14 +53,15 @@ class Counted:
     closed_at: datetime | None
     stopped_at: datetime | None
     wiped_at: datetime | None
+    fenced_at: datetime | None = None
     totals: dict[Meter, int] = field(default_factory=dict)
     read_at: dict[Meter, datetime] = field(default_factory=dict)
 
     def milliseconds(self, meter: Meter, now: datetime) -> int:
         """Return for how long it can have counted. Data is held, and costs, until it is wiped, though the lease is stopped."""
         if meter is Meter.STORAGE:
-            return _milliseconds(self.opened_at, self.wiped_at or now)
-        ends = (now, self.stopped_at, self.closed_at + DRAIN if self.closed_at else None)
+            return _milliseconds(self.opened_at, self.fenced_at or self.wiped_at or now)
+        ends = (now, self.stopped_at, self.fenced_at, self.closed_at + DRAIN if self.closed_at else None)
         return _milliseconds(self.opened_at, min(end for end in ends if end is not None))
 
 

@@ -8,16 +8,20 @@ one never replaces a newer one, so that two processes may publish in any order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from redis import RedisError
 
 from interchain_site.core import redis
+from nodes.agent.protocol import Action
 from nodes.models import Lease
 from nodes.services import succession
 from nodes.states import LeaseState
@@ -28,17 +32,6 @@ CHANGED_CHANNEL = "gateway:changed"
 GUARD_KEY = "gateway:guard"  # hash: gateway → what it holds against the table (nodes/gateway/guard.py)
 CONFIRMED_KEY = "gateway:confirmed"  # when staff said that a smaller table is right, seconds of 1970
 ALL = "*"
-
-_STATUS = {
-    LeaseState.OFFERED: "starting",
-    LeaseState.PREPARING: "starting",
-    LeaseState.RUNNING: "live",
-    LeaseState.UNHEALTHY: "live",
-    # The portal not hearing from a device does not mean that clients cannot reach it.
-    LeaseState.LOST: "live",
-    LeaseState.DRAINING: "stopped",
-    LeaseState.STOPPED: "stopped",
-}
 
 _SET_IF_NEWER = """
 local known = redis.call('HGET', KEYS[1], ARGV[1])
@@ -62,31 +55,47 @@ def url_of(name: str) -> str:
 
 
 def publish(lease: Lease) -> None:
-    """Publish the route of this lease's name when the transaction commits. Superseded generations have no route."""
-    if lease.is_newest:
-        document = None if lease.state == LeaseState.WIPED else document_of(lease)
-        transaction.on_commit(lambda: _write(lease.name, document))
+    """Publish the route of this lease's name, as the database has it once the transaction is committed."""
+    transaction.on_commit(lambda: publish_workload(lease.workload_id))
 
 
-def document_of(lease: Lease) -> dict[str, Any]:
-    """Return what a gateway needs to serve this lease's name."""
-    status = _STATUS[LeaseState(lease.state)]
-    if status == "live" and not lease.host_port:
-        status = "starting"
+def publish_workload(workload_id: UUID) -> None:
+    """Publish the route of a workload as the database has it now."""
+    routed = list(_routed().filter(workload_id=workload_id))
+    if routed:
+        document = document_of(routed)
+        _write(str(document["name"]), document if document["status"] else None)
+
+
+def document_of(routed: Sequence[Lease]) -> dict[str, Any]:
+    """Return what a gateway needs to serve a workload, from its leases that are newest or wanted; status "" when it is wiped."""
+    serving = succession.in_order(routed)
+    newest = max(routed, key=lambda lease: lease.generation)
     return {
-        "name": lease.name,
-        "workload_id": str(lease.workload_id),
-        "generation": lease.generation,
-        "status": status,
-        "upstreams": [succession.endpoint_of(lease)] if status == "live" else [],
+        "name": newest.name,
+        "workload_id": str(newest.workload_id),
+        "generation": newest.generation,
+        "status": "live" if serving else _status(routed),
+        "upstreams": [succession.endpoint_of(lease) for lease in serving],
         # Milliseconds, because Lua's numbers are exact to 2^53 only.
-        "order": [int(lease.opened_at.timestamp() * 1000), lease.revision],
+        "order": [
+            int(max(lease.opened_at for lease in routed).timestamp() * 1000),
+            sum(lease.revision for lease in routed if lease.is_newest),
+        ],
     }
+
+
+def _status(routed: Sequence[Lease]) -> str:
+    if any(lease.action == Action.RUN.value for lease in routed):
+        return "starting"
+    return "" if all(lease.state == LeaseState.WIPED for lease in routed) else "stopped"
 
 
 def republish_all() -> int:
     """Make Redis say what the database says; returns how many names were written or removed."""
-    wanted = {lease.name: json.dumps(document_of(lease), sort_keys=True) for lease in _routed()}
+    wanted = {}
+    for document in _documents():
+        wanted[document["name"]] = json.dumps(document, sort_keys=True)
     client = redis.connection()
     known = client.hgetall(ROUTES_KEY)
     changed = {name: text for name, text in wanted.items() if known.get(name) != text}
@@ -104,9 +113,15 @@ def republish_all() -> int:
     return len(changed) + len(gone)
 
 
-def _routed() -> Iterable[Lease]:
-    leases = Lease.objects.filter(is_newest=True).exclude(state=LeaseState.WIPED).select_related("device")
-    return leases.order_by("opened_at", "revision").iterator()
+def _documents() -> Iterable[dict[str, Any]]:
+    """Return the document of every workload, those of one name in order, the one in force last."""
+    rows = _routed().order_by("workload_id").iterator()
+    found = [document_of(list(routed)) for _, routed in groupby(rows, key=lambda lease: lease.workload_id)]
+    return sorted((document for document in found if document["status"]), key=lambda document: document["order"])
+
+
+def _routed() -> QuerySet[Lease]:
+    return Lease.objects.filter(Q(is_newest=True) | Q(action=Action.RUN.value)).select_related("device")
 
 
 def _write(name: str, document: dict[str, Any] | None) -> None:

@@ -18,22 +18,37 @@ _RANK = {
 
 
 def serving(workload_id: UUID) -> list[Lease]:
-    """Return the newest, wanted leases of a workload that may answer clients, with their devices: healthy ones first."""
+    """Return the wanted leases of a workload that may answer clients, with their devices, best first."""
     return serving_of([workload_id])[workload_id]
 
 
 def serving_of(workload_ids: Sequence[UUID]) -> dict[UUID, list[Lease]]:
     """Return `serving` of many workloads, in one query."""
     found: dict[UUID, list[Lease]] = {workload_id: [] for workload_id in workload_ids}
-    rows = Lease.objects.filter(workload_id__in=list(found), action=Action.RUN.value, is_newest=True, host_port__gt=0)
-    for lease in rows.filter(state__in=list(_RANK)).select_related("device"):
+    rows = Lease.objects.filter(workload_id__in=list(found), action=Action.RUN.value).select_related("device")
+    for lease in rows:
         found[lease.workload_id].append(lease)
     return {workload_id: in_order(leases) for workload_id, leases in found.items()}
 
 
 def in_order(leases: Iterable[Lease]) -> list[Lease]:
-    """Return leases that may serve, best first."""
-    return sorted(leases, key=lambda lease: (_RANK[LeaseState(lease.state)], lease.generation))
+    """Return those of a workload's wanted leases that may serve, best first: one for each slot.
+
+    A lease that a newer one is about to replace goes on serving until that is healthy. While one is healthy, the others are left out.
+    """
+    best: dict[int, Lease] = {}
+    for lease in leases:
+        if lease.state in _RANK and lease.host_port and lease.action == Action.RUN.value:
+            known = best.get(lease.slot)
+            if known is None or _place(lease) < _place(known):
+                best[lease.slot] = lease
+    found = sorted(best.values(), key=lambda lease: (*_place(lease), lease.slot))
+    healthy = [lease for lease in found if lease.state == LeaseState.RUNNING]
+    return healthy or found
+
+
+def _place(lease: Lease) -> tuple[int, bool]:
+    return _RANK[LeaseState(lease.state)], not lease.is_newest
 
 
 def endpoint_of(lease: Lease) -> str:

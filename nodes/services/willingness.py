@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from uuid import UUID
-
 from django.utils import timezone
 
 from nodes.agent import limits as rules
 from nodes.agent.limits import Standing
-from nodes.agent.protocol import Mode, Reason, Workload
-from nodes.models import Device, Lease
+from nodes.agent.protocol import Mode, Workload
+from nodes.models import Device
 from nodes.states import DeviceState
-
-DECLINED_FOR = timedelta(minutes=5)  # a device that declined a workload is not asked for it again before
 
 
 def refusal(device: Device, workload: Workload) -> str:
@@ -35,11 +30,3 @@ def takes(device: Device) -> bool:
     """Return whether new apps may come to the device now."""
     return device.state == DeviceState.ONLINE and standing(device).mode is Mode.OPEN
 
-
-def declined(last: Lease | None) -> set[UUID]:
-    """Return the devices that declined a workload a moment ago, given its newest lease; no query unless that was declined."""
-    if last is None or last.reason != Reason.DECLINED.value:
-        return set()
-    recent = timezone.now() - DECLINED_FOR
-    rows = Lease.objects.filter(workload_id=last.workload_id, reason=last.reason, stopped_at__gte=recent)
-    return set(rows.values_list("device_id", flat=True))

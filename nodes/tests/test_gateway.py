@@ -123,7 +123,7 @@ def test_the_sweep_removes_a_name_nobody_has_any_more(gateway, syncer):
 @pytest.mark.django_db(transaction=True)
 def test_an_older_document_never_replaces_a_newer_one(box):
     lease = placement.open_lease(workload=make_workload("blog"), by=None)
-    old = routes.document_of(lease)
+    old = routes.document_of([lease])
     box.runs(lease)
     routes._write("blog", old)
     routes._write("blog", old | {"order": [old["order"][0] - 1, 99]})

@@ -1,0 +1,17 @@
+"""What nodes itself listens to. Each acts after the sender's commit; what a crash loses in between, the sweep picks up."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.dispatch import receiver
+
+from nodes.services import election
+from nodes.signals import slot_vacant
+
+
+@receiver(slot_vacant, dispatch_uid="nodes.elect")
+def on_slot_vacant(sender: Any, *, workload_id: UUID, **_: Any) -> None:
+    transaction.on_commit(lambda: election.guarded_look(workload_id), robust=True)

@@ -1,0 +1,159 @@
+"""Which devices could take a workload now, and if none can, why in words. Promises nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import F, QuerySet
+from redis import RedisError
+
+from interchain_site.core import redis
+from nodes.agent import protocol
+from nodes.errors import NoDevice
+from nodes.models import Device, Lease
+from nodes.scoring import Offer, network_of
+from nodes.services import data_home, failures, reservations, willingness
+from nodes.services.reservations import Room
+from nodes.states import DeviceState
+
+MOST_CANDIDATES = 50
+LOAD_KEY = "nodes:load"
+
+
+def offers(
+    workload: protocol.Workload,
+    *,
+    holding: Iterable[Device] = (),
+    avoid: Collection[UUID] = (),
+    count: int = 1,
+    forgiving: bool = True,
+    now: datetime,
+) -> list[Offer]:
+    """Return the devices that could take one more replica of it each, unordered.
+
+    Args:
+        holding: devices that hold an earlier generation of it, whose room counts as free for the next.
+        avoid: devices it is not to go to.
+        count: how many replicas are to be placed, so that enough devices are looked at.
+        forgiving: whether a person asks, who may try a device that failed it a moment ago.
+
+    Raises:
+        NoDevice: there is none; the message says why.
+    """
+    home = data_home.home_of(workload)
+    known_failures = failures.of_workload(UUID(workload.id), now=now)
+    resting = failures.resting(known_failures, now=now, forgiving=forgiving)
+    if home is not None:
+        _check_home(home, workload, resting)
+        return [] if home.pk in avoid else [offer_of(home, has_volume=True)]
+    need = reservations.need_of(workload)
+    online = _online()
+    fitting = online.filter(
+        cpu_millis__gte=F("reserved_cpu_millis") + need.cpu_millis,
+        memory_bytes__gte=F("reserved_memory_bytes") + need.memory_bytes,
+        disk_bytes__gte=F("reserved_disk_bytes") + need.disk_bytes,
+    ).exclude(pk__in={*resting, *avoid})
+    looked_at = fitting.order_by(F("reserved_memory_bytes") - F("memory_bytes"))[: MOST_CANDIDATES + 2 * count]
+    free = [one for one in holding if one.state == DeviceState.ONLINE and one.pk not in {*resting, *avoid}]
+    found = _fitting({device.pk: device for device in [*looked_at, *free]}, workload, need, known_failures)
+    if not found:
+        raise NoDevice(_why_none(online, workload, need, resting))
+    return found
+
+
+def offer_of(device: Device, **known: object) -> Offer:
+    """Return what is known of a device as the ranking takes it."""
+    facts = {
+        "device_id": device.pk,
+        "owner_id": device.owner_id,
+        "network": network_of(device.endpoint_host),
+        "region": device.region,
+        "reliability": device.reliability,
+    }
+    return Offer(**(facts | known))  # type: ignore[arg-type]
+
+
+def willing(device: Device, workload: protocol.Workload) -> bool:
+    """Return whether the device offers the workload's sandbox and its owner takes it now."""
+    offered = workload.profile.value in device.capacity.get("profiles", [])
+    return offered and willingness.takes(device) and not willingness.refusal(device, workload)
+
+
+def image_key(workload: protocol.Workload) -> str:
+    return workload.image.archive_sha256 or workload.image.reference
+
+
+def _online() -> QuerySet[Device]:
+    return Device.objects.filter(state=DeviceState.ONLINE, local_mode=protocol.Mode.OPEN.value)
+
+
+def _fitting(
+    devices: dict[UUID, Device], workload: protocol.Workload, need: Room, failed: dict[UUID, failures.Failures]
+) -> list[Offer]:
+    warm = Lease.objects.filter(image_key=image_key(workload), device__in=list(devices))
+    warm_ids = set(warm.values_list("device_id", flat=True))
+    ordered = list(devices.values())
+    rooms = reservations.free_rooms(ordered, for_workload=UUID(workload.id))
+    loads = _loads(list(devices))
+    return [
+        offer_of(
+            device,
+            has_image=device.pk in warm_ids,
+            free_memory_bytes=room.memory_bytes,
+            cpu_percent=loads.get(device.pk, 0),
+            failures=failed[device.pk].count if device.pk in failed else 0,
+        )
+        for device, room in zip(ordered, rooms, strict=True)
+        if room.fits(need) and willing(device, workload)
+    ]
+
+
+def _loads(device_ids: list[UUID]) -> dict[UUID, int]:
+    """Return how busy each device said its processor is, in percent; without Redis nobody is."""
+    try:
+        told = redis.connection().hmget(LOAD_KEY, [str(pk) for pk in device_ids]) if device_ids else []
+    except RedisError:
+        return {}
+    return {
+        pk: int(json.loads(text).get("cpu_percent", 0)) for pk, text in zip(device_ids, told, strict=True) if text
+    }
+
+
+def _check_home(device: Device, workload: protocol.Workload, resting: Collection[UUID]) -> None:
+    if device.state == DeviceState.OFFLINE:
+        raise NoDevice("The device that keeps this data is offline. Start again when it is back, or delete the data.")
+    if device.state != DeviceState.ONLINE:
+        raise NoDevice("The owner of the device that keeps this data has paused it. Try again later.")
+    if not willing(device, workload):
+        raise NoDevice("The owner of the device that keeps this data does not take this now. Try again later.")
+    if device.pk in resting:
+        raise NoDevice("The device that keeps this data could not run it a moment ago. Try again later.")
+    (room,) = reservations.free_rooms([device], for_workload=UUID(workload.id))
+    if not room.fits(reservations.need_of(workload)):
+        raise NoDevice("The device that keeps this data has no room for it now. Ask for less, or try again later.")
+
+
+def _why_none(online: QuerySet[Device], workload: protocol.Workload, need: Room, resting: Collection[UUID]) -> str:
+    devices = list(online.order_by(F("reserved_memory_bytes") - F("memory_bytes"))[:MOST_CANDIDATES])
+    if not devices:
+        return "No device is online. Try again when one is, or enrol one on the devices page."
+    if not any(workload.profile.value in device.capacity.get("profiles", []) for device in devices):
+        return f"No device that is online offers the {workload.profile.value} sandbox."
+    refusals = [willingness.refusal(device, workload) or willingness.standing(device).reason for device in devices]
+    if all(refusals):
+        return f"No device that is online takes this now. {refusals[0]}"
+    rooms = reservations.free_rooms(devices, for_workload=UUID(workload.id))
+    if any(device.pk in resting and room.fits(need) for device, room in zip(devices, rooms, strict=True)):
+        return "The devices that have room could not run this a moment ago. They are asked again in a while."
+    parts = []
+    if need.memory_bytes > (most := max(room.memory_bytes for room in rooms)):
+        parts.append(f"memory (at most {most // 10**6} MB free on one device)")
+    if need.cpu_millis > (most := max(room.cpu_millis for room in rooms)):
+        parts.append(f"processor (at most {most / 1000:g} cores free on one device)")
+    if need.disk_bytes > (most := max(room.disk_bytes for room in rooms)):
+        parts.append(f"disk (at most {most // 10**6} MB free on one device)")
+    lacking = " and ".join(parts) or "memory, processor and disk together"
+    return f"No device that is online has enough {lacking}. Ask for less, or try again later."

@@ -1,0 +1,134 @@
+"""Who takes a slot that has nobody: the next device of the succession, elected once.
+
+Whoever notices first (a missed ping, a gateway, a client, a device's own word) comes here, and so does a sweep every few seconds, for what
+anybody lost. The workload's row is the lock, its counter of generations moves by compare-and-set: the second to come finds it done.
+What is still to do is a column (`due_at` of the lease or of the workload), so neither a restart nor an emptied Redis forgets it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from interchain_site.core import audit
+from interchain_site.core.errors import DomainError
+from nodes.agent.protocol import Action
+from nodes.models import Lease, ReplicaSet
+from nodes.services import failures, placement, replica_sets, reservations
+from nodes.services.replica_sets import STANDBY_SLOT
+from nodes.states import ALIVE, DeviceState, LeaseState
+
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=2), timedelta(seconds=30)
+RETURN_TIME = timedelta(seconds=10)
+"""A device that is back has so long to say that it goes on, before its slots are given away."""
+MOST_AT_ONCE = 2000
+
+log = structlog.get_logger()
+
+
+def look(workload_id: UUID) -> int:
+    """Give every slot of a workload that has nobody to the best device there is; returns how many were given. Idempotent.
+
+    1. A warm standby takes the first. 2. The others are placed. 3. What finds no device is noted, and looked at again after a pause.
+    """
+    with transaction.atomic():
+        wanted = replica_sets.lock(workload_id)
+        if wanted is None or not wanted.wanted:
+            Lease.objects.filter(workload_id=workload_id, due_at__isnull=False).update(due_at=None)
+            return 0
+        now = timezone.now()
+        newest = replica_sets.newest_leases(workload_id)
+        vacant = [slot for slot in range(wanted.replicas) if _is_vacant(newest.get(slot), now)]
+        given = _promote(wanted, newest, vacant, now) if vacant else 0
+        slots = [slot for slot in vacant[given:] if not _is_its_own_fault(newest.get(slot), newest)]
+        if wanted.standby and _is_vacant(newest.get(STANDBY_SLOT), now):
+            slots.append(STANDBY_SLOT)
+        filled = placement.fill(wanted, newest, slots, by=None, forgiving=False) if slots else placement.Filled()
+        later = filled.lacking > 0 or any(last.state == LeaseState.LOST for last in newest.values())
+        tries = wanted.tries + 1 if later and not filled.opened else 0
+        pause = min(FIRST_PAUSE * 2 ** min(tries, 10), LONGEST_PAUSE)
+        replica_sets.note_due(wanted, now + pause if later else None, tries=min(tries, 100))
+        Lease.objects.filter(workload_id=workload_id, due_at__isnull=False).update(due_at=None)
+        return given + len(filled.opened)
+
+
+def sweep(*, limit: int = MOST_AT_ONCE) -> int:
+    """Look at every workload that is due, oldest first; returns how many slots were given. Its cost is that of what is due."""
+    now = timezone.now()
+    due: dict[UUID, datetime] = {}
+    rows = [
+        *Lease.objects.filter(due_at__lte=now).order_by("due_at").values_list("workload_id", "due_at")[:limit],
+        *ReplicaSet.objects.filter(due_at__lte=now).order_by("due_at").values_list("workload_id", "due_at")[:limit],
+    ]
+    for workload_id, at in rows:
+        due[workload_id] = min(at, due.get(workload_id, at))
+    given = 0
+    for workload_id in sorted(due, key=lambda one: due[one])[:limit]:
+        given += guarded_look(workload_id)
+    return given
+
+
+def guarded_look(workload_id: UUID) -> int:
+    """Look at one workload; what goes wrong is logged and left to the next sweep."""
+    try:
+        return look(workload_id)
+    except DomainError as error:
+        log.info("election_later", workload=str(workload_id), why=error.message)
+    except Exception:
+        log.exception("election_failed", workload=str(workload_id))
+    return 0
+
+
+def _is_vacant(last: Lease | None, now: datetime) -> bool:
+    if last is None or last.action not in (Action.RUN.value, Action.STANDBY.value):
+        return True
+    if last.state in ALIVE:
+        return False
+    return last.state != LeaseState.LOST or not _is_back(last, now)
+
+
+def _is_back(last: Lease, now: datetime) -> bool:
+    """Whether a lost lease's device was heard again a moment ago, and may say any moment that the lease goes on."""
+    seen = last.device.last_seen_at
+    return last.device.state == DeviceState.ONLINE and seen is not None and now - seen < RETURN_TIME
+
+
+def _is_its_own_fault(last: Lease | None, newest: dict[int, Lease]) -> bool:
+    """Whether the workload itself failed in this slot, so that only another replica that runs is a reason to try again."""
+    if last is None or last.state != LeaseState.STOPPED or not last.reason or last.reason in failures.DEVICE_FAULTS:
+        return False
+    return not any(other.state == LeaseState.RUNNING for other in newest.values())
+
+
+def _promote(wanted: ReplicaSet, newest: dict[int, Lease], vacant: list[int], now: datetime) -> int:
+    """Let the warm standby take the first vacant slot: the same lease, with a newer generation; returns how many did."""
+    standby = newest.get(STANDBY_SLOT)
+    if standby is None or standby.action != Action.STANDBY.value or standby.state != LeaseState.READY:
+        return 0
+    if standby.device.state != DeviceState.ONLINE:
+        return 0
+    slot = vacant[0]
+    last = newest.get(slot)
+    if last is not None:
+        placement.supersede(last, now=now)
+    changes = {
+        "slot": slot,
+        "action": Action.RUN.value,
+        "generation": replica_sets.next_generation(wanted),
+        "state": LeaseState.OFFERED,
+        "state_changed_at": now,
+        "revision": standby.revision + 1,
+    }
+    Lease.objects.filter(pk=standby.pk, action=Action.STANDBY.value).update(**changes)
+    for name, value in changes.items():
+        setattr(standby, name, value)
+    newest[slot] = newest.pop(STANDBY_SLOT)
+    reservations.refresh(standby.device_id)
+    audit.record("standby_promoted", subject=f"lease:{standby.pk}", slot=slot, generation=standby.generation)
+    placement.announce(standby, by=None)
+    return 1

@@ -1,0 +1,61 @@
+"""Which devices failed a workload a moment ago, and until when each is left alone. Read from the leases, so no restart forgets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Q
+
+from nodes.agent.protocol import Reason
+from nodes.models import Lease
+
+FIRST_REST, LONGEST_REST = timedelta(seconds=30), timedelta(minutes=15)
+DECLINED_FOR = timedelta(minutes=5)  # a device that declined a workload is not asked for it again before
+REMEMBERED = timedelta(hours=6)
+MOST_LEASES = 100
+DEVICE_FAULTS = frozenset({Reason.DECLINED.value, Reason.DEVICE_ERROR.value})
+"""What is the device's doing, so that the same workload may well run elsewhere."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What one device did to one workload lately."""
+
+    count: int = 0
+    rests_until: datetime | None = None
+    declined_until: datetime | None = None
+
+
+def of_workload(workload_id: UUID, *, now: datetime) -> dict[UUID, Failures]:
+    """Return what each device did to a workload lately; devices that did nothing wrong are absent. One query."""
+    recent = Lease.objects.filter(workload_id=workload_id).order_by("-generation")[:MOST_LEASES]
+    failed = Lease.objects.filter(pk__in=recent.values("pk")).filter(
+        Q(fenced_at__gte=now - REMEMBERED) | Q(stopped_at__gte=now - REMEMBERED) & ~Q(reason="")
+    )
+    found: dict[UUID, Failures] = {}
+    for device_id, reason, fenced_at, stopped_at in failed.order_by("generation").values_list(
+        "device_id", "reason", "fenced_at", "stopped_at"
+    ):
+        before = found.get(device_id, Failures())
+        at = fenced_at or stopped_at
+        if at is None:
+            continue
+        rest = min(FIRST_REST * 2**before.count, LONGEST_REST)
+        declined = at + DECLINED_FOR if reason == Reason.DECLINED.value else before.declined_until
+        found[device_id] = Failures(before.count + 1, at + rest, declined)
+    return found
+
+
+def resting(failures: dict[UUID, Failures], *, now: datetime, forgiving: bool) -> set[UUID]:
+    """Return the devices not to ask now.
+
+    Args:
+        forgiving: a person asks, who may try a device again at once; not one whose owner declined.
+    """
+    return {
+        device_id
+        for device_id, one in failures.items()
+        if (one.declined_until or now) > now or (not forgiving and (one.rests_until or now) > now)
+    }
