@@ -35,6 +35,7 @@ def schedule() -> dict[str, dict[str, object]]:
         ("billing.tasks.proofs.take_reserves_if_due", min(60, settings.RESERVES_SECONDS)),
         ("billing.tasks.proofs.reconcile_if_due", min(60, settings.RECONCILE_SECONDS)),
         ("nodes.tasks.sweep_liveness", 5),
+        ("nodes.tasks.sweep_elections", 3),
         ("nodes.tasks.sweep_owner_limits", 30),
         ("nodes.tasks.sweep_spot_checks", 30),
         ("nodes.tasks.observe_devices", 60),

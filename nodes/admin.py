@@ -94,7 +94,17 @@ class DeviceKeyAdmin(ReadOnlyAdmin):
 
 @admin.register(Lease)
 class LeaseAdmin(ReadOnlyAdmin):
-    list_display = ("name", "slot", "generation", "device", "state", "action", "reason", "opened_at", "state_changed_at")
+    list_display = (
+        "name",
+        "slot",
+        "generation",
+        "device",
+        "state",
+        "action",
+        "reason",
+        "opened_at",
+        "state_changed_at",
+    )
     list_filter = ("state", "reason")
     list_select_related = ("device",)
     search_fields = ("name", "workload_id", "id")

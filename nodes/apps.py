@@ -6,4 +6,4 @@ class NodesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from nodes import receivers  # noqa: F401, PLC0415
+        from nodes import receivers  # noqa: F401

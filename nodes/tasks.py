@@ -6,12 +6,28 @@ from uuid import UUID
 
 from celery import shared_task
 
-from nodes.services import gateway_counts, gateways, liveness, owner_limits, routes, spot_checks, suspicion, trust
+from nodes.services import (
+    election,
+    gateway_counts,
+    gateways,
+    liveness,
+    owner_limits,
+    routes,
+    spot_checks,
+    suspicion,
+    trust,
+)
 
 
 @shared_task
 def sweep_liveness() -> None:
     liveness.sweep()
+
+
+@shared_task
+def sweep_elections() -> None:
+    """Fill the slots whose election nobody began or finished."""
+    election.sweep()
 
 
 @shared_task

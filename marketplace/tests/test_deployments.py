@@ -31,7 +31,7 @@ def test_it_follows_its_lease_to_running(running):
 
 
 def test_deploy_takes_few_queries(ready, cast, django_assert_num_queries):
-    with django_assert_num_queries(29):
+    with django_assert_num_queries(34):
         deployments.deploy(app=ready, by=cast.publisher)
 
 

@@ -54,9 +54,13 @@ class Lease(models.Model):
     stopped_at = models.DateTimeField(null=True, blank=True)
     wiped_at = models.DateTimeField(null=True, blank=True)
     fenced_at = models.DateTimeField(
-        null=True, blank=True, help_text="When another took its slot though it may have gone on; later use never counts."
+        null=True,
+        blank=True,
+        help_text="When another took its slot though it may have gone on; later use never counts.",
     )
-    due_at = models.DateTimeField(null=True, blank=True, help_text="When the sweep looks for somebody to take its slot.")
+    due_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the sweep looks for somebody to take its slot."
+    )
 
     class Meta:
         ordering = ("opened_at", "generation")
@@ -82,7 +86,9 @@ class Lease(models.Model):
                 name="lease_one_slot_per_device",
             ),
             models.CheckConstraint(condition=Q(state__in=LeaseState.values), name="lease_state_known"),
-            models.CheckConstraint(condition=Q(action__in=["run", "standby", "stop", "wipe"]), name="lease_action_known"),
+            models.CheckConstraint(
+                condition=Q(action__in=["run", "standby", "stop", "wipe"]), name="lease_action_known"
+            ),
             models.CheckConstraint(condition=Q(host_port__lte=65535), name="lease_host_port_is_a_port"),
             models.CheckConstraint(condition=Q(generation__gte=1), name="lease_generation_from_one"),
             models.CheckConstraint(

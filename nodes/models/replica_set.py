@@ -31,7 +31,9 @@ class ReplicaSet(models.Model):
     workload_public = models.JSONField(help_text="protocol.Workload without its environment: what new leases get.")
     environment_encrypted = models.TextField(help_text="The environment, secrets included (core.secrets).")
     has_volume = models.BooleanField()
-    due_at = models.DateTimeField(null=True, blank=True, help_text="When the sweep looks at it; empty: all is as wanted.")
+    due_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the sweep looks at it; empty: all is as wanted."
+    )
     tries = models.PositiveSmallIntegerField(default=0, help_text="Looks in a row that found no device.")
 
     class Meta:

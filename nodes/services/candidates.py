@@ -29,6 +29,7 @@ def offers(
     holding: Iterable[Device] = (),
     avoid: Collection[UUID] = (),
     count: int = 1,
+    first: bool = False,
     forgiving: bool = True,
     now: datetime,
 ) -> list[Offer]:
@@ -38,13 +39,14 @@ def offers(
         holding: devices that hold an earlier generation of it, whose room counts as free for the next.
         avoid: devices it is not to go to.
         count: how many replicas are to be placed, so that enough devices are looked at.
+        first: whether it never was anywhere, so that nothing need be looked up of its past.
         forgiving: whether a person asks, who may try a device that failed it a moment ago.
 
     Raises:
         NoDevice: there is none; the message says why.
     """
     home = data_home.home_of(workload)
-    known_failures = failures.of_workload(UUID(workload.id), now=now)
+    known_failures = {} if first else failures.of_workload(UUID(workload.id), now=now)
     resting = failures.resting(known_failures, now=now, forgiving=forgiving)
     if home is not None:
         _check_home(home, workload, resting)
@@ -117,9 +119,7 @@ def _loads(device_ids: list[UUID]) -> dict[UUID, int]:
         told = redis.connection().hmget(LOAD_KEY, [str(pk) for pk in device_ids]) if device_ids else []
     except RedisError:
         return {}
-    return {
-        pk: int(json.loads(text).get("cpu_percent", 0)) for pk, text in zip(device_ids, told, strict=True) if text
-    }
+    return {pk: int(json.loads(text).get("cpu_percent", 0)) for pk, text in zip(device_ids, told, strict=True) if text}
 
 
 def _check_home(device: Device, workload: protocol.Workload, resting: Collection[UUID]) -> None:

@@ -75,7 +75,9 @@ def _merged(key: str, saved: bytes) -> tuple[int, bytes]:
 
 def _credit(row: GatewayCount) -> None:
     """Add the users not yet in any total to the newest lease of the workload."""
-    lease = Lease.objects.select_for_update().filter(workload_id=row.workload_id, is_newest=True).order_by("slot").first()
+    lease = (
+        Lease.objects.select_for_update().filter(workload_id=row.workload_id, is_newest=True).order_by("slot").first()
+    )
     new = row.users - row.users_credited
     if lease is None or new == 0:
         return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -57,13 +58,13 @@ def open_lease(
     """
     check(workload)
     with transaction.atomic():
-        replica_sets.lock(UUID(workload.id))
+        known = replica_sets.lock(UUID(workload.id))
         newest = replica_sets.newest_leases(UUID(workload.id))
         if any(last.action == Action.RUN.value and last.state != LeaseState.LOST for last in newest.values()):
             raise Conflict("This already runs. Redeploy it to change what runs.")
         if any(last.action == Action.WIPE.value and last.state != LeaseState.WIPED for last in newest.values()):
             raise Conflict("Its data is being deleted. Wait until that is done, then start it again.")
-        wanted = replica_sets.want(workload, replicas=replicas, standby=standby, region=region)
+        wanted = replica_sets.want(known, workload, replicas=replicas, standby=standby, region=region)
         filled = fill(wanted, newest, range(replicas), by=by, forgiving=by is not None)
         require(filled, least)
         if standby:
@@ -89,7 +90,7 @@ def replace_workload(*, lease_id: UUID, workload: Workload, by: User | None, avo
         if wanted is None or lease.workload_id != wanted.pk or not lease.is_newest:
             raise Conflict("This was redeployed meanwhile. Reload and try again.")
         wanted = replica_sets.want(
-            workload, replicas=wanted.replicas, standby=wanted.standby, region=wanted.region
+            wanted, workload, replicas=wanted.replicas, standby=wanted.standby, region=wanted.region
         )
         newest = replica_sets.newest_leases(wanted.pk)
         filled = fill(wanted, newest, [lease.slot], by=by, avoid=[avoid] if avoid else [])
@@ -174,13 +175,13 @@ def fill(
     holding = [last.device for slot, last in newest.items() if slot in slots]
     try:
         found = candidates.offers(
-            workload, holding=holding, avoid=avoid, count=len(slots), forgiving=forgiving, now=now
+            workload, holding=holding, avoid=avoid, count=len(slots), first=not newest, forgiving=forgiving, now=now
         )
     except NoDevice as error:
         return Filled(lacking=len(slots), why=error.message)
     for number, slot in enumerate(slots):
         try:
-            with transaction.atomic():
+            with transaction.atomic() if slot in newest else nullcontext():
                 newest[slot] = _fill_slot(wanted, workload, newest, slot, found, by=by, now=now)
                 filled.opened.append(newest[slot])
         except NoDevice as error:
@@ -208,10 +209,9 @@ def _fill_slot(
         raise NoDevice
     if slot in newest:
         supersede(newest[slot], now=now)
-    generation = replica_sets.next_generation(wanted)
     action = Action.STANDBY if slot == STANDBY_SLOT else Action.RUN
     for offer in offers:
-        lease = _try(offer.device_id, wanted, workload, slot=slot, generation=generation, action=action, now=now)
+        lease = _try(offer.device_id, wanted, workload, slot=slot, action=action, now=now)
         if lease is not None:
             announce(lease, by=by)
             return lease
@@ -241,9 +241,7 @@ def announce(lease: Lease, *, by: User | None) -> None:
     )
     wake(lease.device_id)
     routes.publish(lease)
-    lease_changed.send(
-        sender=Lease, lease_id=lease.pk, workload_id=lease.workload_id, state=lease.state, reason=""
-    )
+    lease_changed.send(sender=Lease, lease_id=lease.pk, workload_id=lease.workload_id, state=lease.state, reason="")
 
 
 def _try(
@@ -252,7 +250,6 @@ def _try(
     workload: Workload,
     *,
     slot: int,
-    generation: int,
     action: Action,
     now: datetime,
 ) -> Lease | None:
@@ -266,7 +263,7 @@ def _try(
                 raise NoDevice
             lease = Lease.objects.create(
                 workload_id=wanted.pk,
-                generation=generation,
+                generation=replica_sets.next_generation(wanted),
                 slot=slot,
                 action=action.value,
                 device=device,

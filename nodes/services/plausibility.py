@@ -53,9 +53,9 @@ class Counted:
     closed_at: datetime | None
     stopped_at: datetime | None
     wiped_at: datetime | None
-    fenced_at: datetime | None = None
     totals: dict[Meter, int] = field(default_factory=dict)
     read_at: dict[Meter, datetime] = field(default_factory=dict)
+    fenced_at: datetime | None = None
 
     def milliseconds(self, meter: Meter, now: datetime) -> int:
         """Return for how long it can have counted. Data is held, and costs, until it is wiped, though the lease is stopped."""

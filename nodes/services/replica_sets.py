@@ -29,8 +29,10 @@ def newest_leases(workload_id: UUID) -> dict[int, Lease]:
     return {lease.slot: lease for lease in rows.select_for_update(of=("self",)).order_by("slot")}
 
 
-def want(workload: protocol.Workload, *, replicas: int, standby: bool, region: str = "") -> ReplicaSet:
-    """Write down that a workload is to run like this from now on; returns its row, locked.
+def want(
+    known: ReplicaSet | None, workload: protocol.Workload, *, replicas: int, standby: bool, region: str = ""
+) -> ReplicaSet:
+    """Write down that a workload is to run like this from now on, in its row as the caller locked it; returns it.
 
     Raises:
         Invalid: so many replicas cannot be. Conflict: its name is taken by another one that runs.
@@ -56,13 +58,16 @@ def want(workload: protocol.Workload, *, replicas: int, standby: bool, region: s
     }
     try:
         with transaction.atomic():
-            if not ReplicaSet.objects.filter(pk=workload_id).update(**values):
-                ReplicaSet.objects.create(pk=workload_id, **values)
-            return ReplicaSet.objects.select_for_update().get(pk=workload_id)
+            if known is None:
+                return ReplicaSet.objects.create(pk=workload_id, **values)
+            ReplicaSet.objects.filter(pk=workload_id).update(**values)
     except IntegrityError as error:
         if ReplicaSet.objects.filter(name=workload.name, wanted=True).exclude(pk=workload_id).exists():
             raise Conflict(f"The name {workload.name} is taken by something that runs now.") from error
         raise MovedMeanwhile from error
+    for name, value in values.items():
+        setattr(known, name, value)
+    return known
 
 
 def next_generation(wanted: ReplicaSet) -> int:

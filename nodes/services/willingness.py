@@ -29,4 +29,3 @@ def standing(device: Device) -> Standing:
 def takes(device: Device) -> bool:
     """Return whether new apps may come to the device now."""
     return device.state == DeviceState.ONLINE and standing(device).mode is Mode.OPEN
-
