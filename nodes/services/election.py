@@ -65,7 +65,8 @@ def sweep(*, limit: int = MOST_AT_ONCE) -> int:
         *ReplicaSet.objects.filter(due_at__lte=now).order_by("due_at").values_list("workload_id", "due_at")[:limit],
     ]
     for workload_id, at in rows:
-        due[workload_id] = min(at, due.get(workload_id, at))
+        if at is not None:
+            due[workload_id] = min(at, due.get(workload_id, at))
     given = 0
     for workload_id in sorted(due, key=lambda one: due[one])[:limit]:
         given += guarded_look(workload_id)

@@ -8,6 +8,7 @@ A total only grows, so late, repeated and reordered batches change nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -63,7 +64,7 @@ def _leases(device: Device, claimed: set[UUID], *, now: datetime) -> dict[UUID, 
     rows = Lease.objects.filter(counting, device=device).order_by()
     known: dict[UUID, Counted] = {}
     for row in rows.values_list(*columns, *times, "totals__meter", "totals__total", "totals__at"):
-        lease = known.get(row[0]) or known.setdefault(row[0], Counted(*row[:9], fenced_at=row[9]))
+        lease = known.get(row[0]) or known.setdefault(row[0], replace(Counted(*row[:9]), fenced_at=row[9]))
         if row[10] is not None:
             lease.totals[Meter(row[10])] = row[11]
             lease.read_at[Meter(row[10])] = row[12]
