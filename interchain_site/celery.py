@@ -42,6 +42,8 @@ def schedule() -> dict[str, dict[str, object]]:
         ("nodes.tasks.rate_devices", 300),
         ("nodes.tasks.republish_routes", 10),
         ("nodes.tasks.watch_gateways", 10),
+        ("nodes.tasks.sweep_directory", 30),
+        ("nodes.tasks.probe_directories", 30),
         ("nodes.tasks.save_gateway_counts", settings.READING_INTERVAL_SECONDS),
     ]
     return {task: {"task": task, "schedule": seconds, "options": {"expires": seconds}} for task, seconds in rows}

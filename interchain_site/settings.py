@@ -339,6 +339,9 @@ GATEWAY_GUARD_FROM = env.integer("GATEWAY_GUARD_FROM", 10)  # with fewer live ap
 LINK_TIMEOUT_SECONDS = env.integer("LINK_TIMEOUT_SECONDS", 30)
 PING_ANSWER_SECONDS = env.integer("PING_ANSWER_SECONDS", 1)
 SPOT_CHECK_SECONDS = env.integer("SPOT_CHECK_SECONDS", 6 * 3600)
+SELF_STOP_SECONDS = env.integer("SELF_STOP_SECONDS", 20)
+DIRECTORY_RECORD_SECONDS = env.integer("DIRECTORY_RECORD_SECONDS", 7 * 86_400)
+DIRECTORY_INTERVAL_SECONDS = env.integer("DIRECTORY_INTERVAL_SECONDS", 30)
 READING_INTERVAL_SECONDS = env.integer("READING_INTERVAL_SECONDS", 30)
 NODE_IMAGE = env.text("NODE_IMAGE", "")  # the agent as a container image (nodes/agent/Dockerfile); empty: not offered
 # Whether a device may be reached at a private address: on for a portal on this machine, off for one that serves strangers.

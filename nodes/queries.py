@@ -148,6 +148,8 @@ def _desired_beside_leases(device: Device) -> Desired:
         release=release.version if (release := releases.wanted_by(device)) else "",
         spot_check=spot_checks.handed_out(device),
         instructions_per_second=int(device.benchmark.get("proven_rate", 0)),
+        self_stop_seconds=settings.SELF_STOP_SECONDS,
+        directory_interval_seconds=settings.DIRECTORY_INTERVAL_SECONDS,
     )
 
 

@@ -8,10 +8,17 @@ from uuid import UUID
 from django.db import transaction
 from django.dispatch import receiver
 
-from nodes.services import election
-from nodes.signals import slot_vacant
+from nodes.services import directory, election
+from nodes.signals import lease_changed, slot_vacant
+from nodes.states import LeaseState
 
 
 @receiver(slot_vacant, dispatch_uid="nodes.elect")
 def on_slot_vacant(sender: Any, *, workload_id: UUID, **_: Any) -> None:
     transaction.on_commit(lambda: election.guarded_look(workload_id), robust=True)
+
+
+@receiver(lease_changed, dispatch_uid="nodes.directory")
+def on_lease_changed(sender: Any, *, workload_id: UUID, state: str, **_: Any) -> None:
+    if state != LeaseState.OFFERED:  # what was just offered serves nothing yet
+        transaction.on_commit(lambda: directory.guarded_renew(workload_id), robust=True)

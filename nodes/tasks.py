@@ -7,11 +7,13 @@ from uuid import UUID
 from celery import shared_task
 
 from nodes.services import (
+    directory,
     election,
     gateway_counts,
     gateways,
     liveness,
     owner_limits,
+    peers,
     routes,
     spot_checks,
     suspicion,
@@ -74,3 +76,13 @@ def rate_devices() -> None:
 @shared_task
 def watch_gateways() -> None:
     gateways.watch()
+
+
+@shared_task
+def sweep_directory() -> None:
+    directory.sweep()
+
+
+@shared_task
+def probe_directories() -> None:
+    peers.probe()

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from nodes.api import directory
 from nodes.views import devices, install
 
 urlpatterns = [
@@ -19,4 +20,9 @@ urlpatterns = [
     path("install/agent.whl", install.agent_archive, name="agent_archive"),
     path("install/<str:token>", install.install_script, name="install_script"),
     path("internal/tls-ask", install.gateway_ask, name="gateway_ask"),
+    # The portal answers as every node of the directory does (nodes/agent/gossip.py).
+    path("directory/trust.json", directory.TrustFile.as_view(), name="directory_trust"),
+    path("directory/<str:name>", directory.Resolve.as_view(), name="directory_resolve"),
+    path("gossip/nodes", directory.Nodes.as_view(), name="directory_nodes"),
+    path("gossip/suspect", directory.PublicSuspect.as_view(), name="directory_suspect"),
 ]

@@ -84,6 +84,8 @@ def _settings(parsed: argparse.Namespace, done: protocol.Enrolled, rate: int, ow
         engine=parsed.engine,
         limits=dataclasses.replace(own, outbound=True),  # `allow_outbound` says it already
         release_key=done.release_key,
+        directory_key=done.directory_key,
+        directory_port=parsed.directory_port,
     )
 
 
@@ -208,6 +210,9 @@ def _enrol_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--token", required=True, help="from the device page; used once")
     sub.add_argument("--endpoint-host", default="", help="name or address the gateway reaches this device by")
     sub.add_argument("--publish-address", default="", help="address apps' ports are opened on")
+    sub.add_argument(
+        "--directory-port", type=int, default=Config.directory_port, help="where the directory is served; 0: nowhere"
+    )
     sub.add_argument("--cpu-millis", type=int, default=0, help="processor to lend; 1000 is one core (default: all)")
     sub.add_argument("--memory-mib", type=int, default=0, help="memory to lend (default: 80 %%)")
     sub.add_argument("--disk-gib", type=int, default=0, help="disk to lend (default: half of what is free)")

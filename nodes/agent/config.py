@@ -4,6 +4,8 @@ config.json   who this device is, where the portal is, the owner's limits       
 device.key    Ed25519 private key, PEM, mode 0600
 desired.json  the last desired state, so that a portal out of reach stops nothing  (mode 0600: holds apps' secrets)
 meters.json   cumulative counters, see meter.py
+directory.sqlite3  where every name is served, signed; see directory_store.py
+self_stop.json     leases this device stopped itself while it was cut off      (absent: none)
 mode.json     the owner's switch: paused or draining, see intake.py                 (absent: open)
 traffic.json  bytes of this month, for the owner's limit
 outbox/       signed readings the portal has not confirmed yet, see outbox.py
@@ -45,6 +47,8 @@ class Config:
         default_factory=Limits
     )  # hold whatever the portal says; `interchain-node limits` changes them
     release_key: str = ""  # whose signature on a version of the agent is trusted; came at enrolment
+    directory_key: str = ""  # the directory's first key; came at enrolment, or with the first answer
+    directory_port: int = 19_420  # the directory is served here, or on one of the next twenty; 0: not served
 
     @property
     def own_limits(self) -> Limits:
@@ -66,13 +70,16 @@ class Home:
     archives: Path = field(init=False)
     mode: Path = field(init=False)
     traffic: Path = field(init=False)
+    self_stop: Path = field(init=False)
+    directory: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("desired", "meters", "config", "mode", "traffic"):
+        for name in ("desired", "meters", "config", "mode", "traffic", "self_stop"):
             object.__setattr__(self, name, self.root / f"{name}.json")
         for name in ("outbox", "receipts", "archives"):
             object.__setattr__(self, name, self.root / name)
         object.__setattr__(self, "key", self.root / "device.key")
+        object.__setattr__(self, "directory", self.root / "directory.sqlite3")
 
     def create(self) -> Home:
         """Make the folders, readable by their owner alone."""

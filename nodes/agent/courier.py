@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from nodes.agent.contact import Contact
 from nodes.agent.errors import AgentError, PortalRefused, PortalUnreachable
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.protocol import Desired, Report
@@ -32,13 +33,16 @@ class Courier(threading.Thread):
         revoked: "Callable[[], None]",
         refused: "Callable[[PortalRefused], None]" = lambda error: None,
         upkeep: "Callable[[], None]" = lambda: None,
+        contact: "Contact | None" = None,
     ) -> None:
         """Args: report: asked for what to say. desired: given what the portal wants. revoked: the owner removed the device.
-        refused: told of every refusal. upkeep: called after each report that arrived; may use the portal."""
+        refused: told of every refusal. upkeep: called after each report that arrived; may use the portal.
+        contact: told whether the portal answers."""
         super().__init__(name="courier", daemon=True)
         self._portal, self._outbox, self._receipts = portal, outbox, receipts
         self._report, self._desired, self._revoked = report, desired, revoked
         self._refusal, self._upkeep = refused, upkeep
+        self._contact = contact or Contact()
         self._wake = threading.Event()
         self._stopping, self._resting = False, False
         self._one_round = threading.Lock()
@@ -85,6 +89,7 @@ class Courier(threading.Thread):
             except PortalRefused as error:
                 self._refused(error)
             except PortalUnreachable as error:
+                self._contact.failed()
                 self._slow_down(f"The portal cannot be used now ({error}). Apps go on; trying again.")
             except Exception:  # a fault of ours must not silence the device
                 log.exception("Unexpected; trying again.")
@@ -105,6 +110,7 @@ class Courier(threading.Thread):
             self._report_due = time.monotonic() + max(1, self._times.report_interval_seconds)
             try:
                 self._portal.report(self._report())
+                self._contact.answered()
             except AgentError:
                 self._changed = True
                 raise
@@ -161,6 +167,7 @@ class Courier(threading.Thread):
         if desired is not None:
             self._times = desired
             self._desired(desired)
+        self._contact.informed()
 
     def _refused(self, error: PortalRefused) -> None:
         if error.code == DEVICE_REVOKED:

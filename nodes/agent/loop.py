@@ -7,6 +7,8 @@ Threads, each of which may hang or fail without the others noticing:
     link        the WebSocket that says "look"
     events      waits for Docker to say that a container died
     metering    counters and disks
+    directory   gossips the directory with peers, and sees whether this device is cut off
+    directory-http  answers clients and peers
     health-*    one per running lease
     step-*      one per step under way
 """
@@ -17,7 +19,7 @@ import logging
 import threading
 import time
 
-from nodes.agent import __version__, capacity, diagnosis, files, reconcile
+from nodes.agent import __version__, capacity, diagnosis, files, reconcile, self_stop
 from nodes.agent.board import Board
 from nodes.agent.config import Home
 from nodes.agent.diagnosis import Finding
@@ -29,6 +31,7 @@ from nodes.agent.metering import View
 from nodes.agent.outbox import Receipts
 from nodes.agent.protocol import Action, Desired, DesiredLease, ProtocolError, Reason, Report, from_json, to_json
 from nodes.agent.reconcile import Note
+from nodes.agent.self_stop import Decision
 from nodes.agent.steps import Steps
 from nodes.agent.watch import Watch
 
@@ -62,6 +65,7 @@ class Agent:
         self.stopping = threading.Event()
         self._unsafe_rounds, self._firewall_due = 0, 0.0
         self._load = capacity.Load(home.root)
+        self._told, self._held = stored_desired(home) or Desired(), stored_hold(home)
 
     def run(self) -> None:
         """Go round until `stopping`; containers are left running."""
@@ -121,13 +125,44 @@ class Agent:
         pointless is cut short. 3. The loop acts on it. 4. It is on disk, where it only adds: a start does not wait for the disk.
         """
         with self._board.lock:
-            before = {lease.lease_id: lease for lease in self._board.desired.leases}
-        listed = {lease.lease_id: lease.generation for lease in desired.leases}
-        ends = any(lease_id not in listed for lease_id in before)
-        ends = ends or any(lease.action is not Action.RUN for lease in desired.leases)
+            self._told = desired
+            before = {lease.lease_id for lease in self._board.desired.leases}
+        listed = {lease.lease_id for lease in desired.leases}
+        ends = not before <= listed or any(lease.action is not Action.RUN for lease in desired.leases)
         if ends:
             self._keep(desired)
+        self._pursue(self_stop.without(desired, self._held))
+        if not ends:
+            self._keep(desired)
+        self._receipts.forget(lambda lease_id: lease_id in listed)
+
+    def hold(self, decision: Decision) -> None:
+        """Stop leases because this device is cut off; their data is kept, also over a restart."""
         with self._board.lock:
+            held = self._held | decision.lease_ids
+            if held == self._held:
+                return
+            log.error("%s Stopping %d leases until the portal answers.", decision.why, len(held - self._held))
+            self._held = held
+        try:
+            files.write_json(self._home.self_stop, sorted(held))
+        except OSError as error:
+            log.error("That these leases are stopped cannot be kept on disk (%s).", error)
+        self._pursue(self_stop.without(self._told, held))
+
+    def release(self) -> None:
+        """The portal answers: what it wants counts again."""
+        if self._held:
+            log.info("The portal answers: starting what it wants here.")
+            self._held = frozenset()
+            self._home.self_stop.unlink(missing_ok=True)
+            self._pursue(self._told)
+
+    def _pursue(self, desired: Desired) -> None:
+        """Let the loop bring about a desired state."""
+        listed = {lease.lease_id: lease.generation for lease in desired.leases}
+        with self._board.lock:
+            before = {lease.lease_id: lease for lease in self._board.desired.leases}
             self._board.desired, self._board.informed = desired, True
             for lease_id in before.keys() - listed.keys():
                 self._steps.cancel(lease_id)
@@ -135,9 +170,6 @@ class Agent:
                 self._change_of_mind(before.get(lease.lease_id), lease)
             self._meters.listed(listed, is_wiped=self._receipts.has)
         self._wake.set()
-        if not ends:
-            self._keep(desired)
-        self._receipts.forget(lambda lease_id: lease_id in listed)
 
     def _keep(self, desired: Desired) -> None:
         try:
@@ -204,3 +236,9 @@ def stored_desired(home: Home) -> "Desired | None":
     except ProtocolError as error:
         log.error("%s is damaged (%s). What runs is left alone until the portal answers.", home.desired, error)
         return None
+
+
+def stored_hold(home: Home) -> "frozenset[str]":
+    """Return the leases this device stopped itself before it ended."""
+    found = files.read_json(home.self_stop)
+    return frozenset(str(lease_id) for lease_id in found) if isinstance(found, list) else frozenset()

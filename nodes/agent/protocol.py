@@ -33,6 +33,8 @@ LEAVE_PATH = "/api/node/v1/leave"  # POST nothing → 204: the owner, at the dev
 RELEASE_PATH = "/api/node/v1/release"  # GET → ReleaseOffer, the version this device should run
 RELEASE_FILE_PATH = "/api/node/v1/releases/"  # GET + sha256 → that version's wheel
 ARCHIVE_PATH = "/api/node/v1/archives/"  # GET + sha256 → the image archive of a workload leased to this device
+DIRECTORY_PATH = "/api/node/v1/directory"  # GET ?since=N, If-None-Match → records.DirectoryDelta with ETag, or 304
+SUSPECT_PATH = "/api/node/v1/suspects"  # POST records.Suspicion → 204: a client found an endpoint dead
 # WebSocket; first message from the agent is the JWT; the portal sends {"type": "look"}, and {"type": "ping", "id"} to be
 # answered at once by {"type": "pong", "id"}.
 LINK_PATH = "/link/"
@@ -227,6 +229,8 @@ class Desired:
     release: str = ""  # the agent version this device should run; empty: the one it has
     spot_check: SpotCheck = field(default_factory=SpotCheck)
     instructions_per_second: int = 0  # the rate spot checks have proven; 0: as measured at enrolment
+    self_stop_seconds: int = 0  # cut off for so long, the device stops its leases itself (self_stop.py); 0: never
+    directory_interval_seconds: int = 30
 
 
 @dataclass(frozen=True)
@@ -254,6 +258,7 @@ class Report:
     limits: Limits = field(default_factory=Limits)  # those of the device's own config.json
     can_update: bool = False  # whether this agent can put another version of itself in its place
     update_failure: str = ""  # which version did not come up here, and why
+    directory_port: int = 0  # where this device serves the directory; 0: it does not
 
 
 @dataclass(frozen=True)
@@ -341,6 +346,7 @@ class Enrolled:
     link_url: str
     desired: Desired = field(default_factory=Desired)
     release_key: str = ""  # Ed25519 JWK `x`: whose signature on a version of the agent this device trusts
+    directory_key: str = ""  # Ed25519 JWK `x`: the first key of the directory (records.py)
 
 
 @dataclass(frozen=True)

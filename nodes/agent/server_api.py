@@ -17,11 +17,14 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nodes.agent import protocol
 from nodes.agent.errors import AgentError, Cancelled, PortalRefused, PortalUnreachable
 from nodes.agent.keys import DeviceKey
+
+if TYPE_CHECKING:
+    from nodes.agent import records
 
 log = logging.getLogger(__name__)
 CALL_SECONDS = 15.0
@@ -44,7 +47,7 @@ class Portal:
         self._connection: "http.client.HTTPConnection | None" = None
         self._lock = threading.Lock()
         self._clock_offset = 0.0  # the portal's clock minus ours, learnt when it refuses our tokens
-        self._etag = ""
+        self._etag = self._directory_etag = ""
 
     def now(self) -> float:
         """Return seconds since 1970 by the portal's clock, as far as we know it."""
@@ -90,6 +93,20 @@ class Portal:
     def download_release(self, sha256: str, to: Path, *, most: int) -> None:
         """Write a version's wheel to a file. The caller checks what it is."""
         self._download(protocol.RELEASE_FILE_PATH + sha256, to, most=most, cancelled=threading.Event())
+
+    def directory(self, since: int) -> "records.DirectoryDelta | None":
+        """Return what changed in the directory after a place in its order, or None if nothing did."""
+        from nodes.agent import records
+
+        known = {"If-None-Match": self._directory_etag} if self._directory_etag else {}
+        answer = self._call("GET", f"{protocol.DIRECTORY_PATH}?since={since}", headers=known)
+        if answer.status == 304:
+            return None
+        self._directory_etag = answer.etag
+        return _understood(records.DirectoryDelta, answer)
+
+    def suspect(self, suspicion: "records.Suspicion") -> None:
+        self._call("POST", protocol.SUSPECT_PATH, protocol.to_json(suspicion))
 
     def mode(self, wish: protocol.ModeWish) -> None:
         self._call("POST", protocol.MODE_PATH, protocol.to_json(wish))

@@ -9,12 +9,14 @@ import threading
 from pathlib import Path
 
 from nodes.agent import config as configuration
-from nodes.agent import doctor, files, keys
+from nodes.agent import doctor, files, keys, self_stop
 from nodes.agent.board import Board
 from nodes.agent.checkup import Checkup
 from nodes.agent.config import Config, Home
+from nodes.agent.contact import Contact
 from nodes.agent.counters import Counters
 from nodes.agent.courier import Courier
+from nodes.agent.directory import Directory
 from nodes.agent.docker_executor import DockerExecutor
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, SetupError
@@ -22,7 +24,7 @@ from nodes.agent.firewall import Firewall
 from nodes.agent.images import Images
 from nodes.agent.intake import Intake
 from nodes.agent.link import Link
-from nodes.agent.loop import Agent, stored_desired
+from nodes.agent.loop import Agent, stored_desired, stored_hold
 from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
@@ -68,7 +70,8 @@ class Node:
         self._settings, self._key, self._executor = settings, key, executor
         self._wake = threading.Event()
         self._checkup = Checkup(home.root)
-        board = Board(stored_desired(home), executor)
+        stored = stored_desired(home)
+        board = Board(self_stop.without(stored, stored_hold(home)) if stored else None, executor)
         watch = Watch(board, meters, wake=self._wake.set)
         self._intake = Intake(home, settings, board, meters, news=lambda: self._courier.changed(), wake=self._wake.set)
         self._metering = Metering(
@@ -111,6 +114,16 @@ class Node:
         self._updater = Updater(home, portal=lambda: _portal(settings, key), restart=lambda: self.stop(Goodbye.UPDATE))
         self._meters = meters
         self._spot_checks = SpotChecks(device_id=settings.device_id, sign=key.sign, send=self._send_spot_check)
+        self._contact = Contact()
+        self._contact.on_informed = agent.release
+        self._directory = Directory(
+            home,
+            settings,
+            self._contact,
+            desired=lambda: agent.view().desired,
+            hold=agent.hold,
+            news=lambda: self._courier.changed(),
+        )
         self._courier = Courier(
             self._portal,
             outbox=outbox,
@@ -120,6 +133,7 @@ class Node:
             revoked=agent.revoked,
             refused=self._rotation.refused,
             upkeep=self._upkeep,
+            contact=self._contact,
         )
         board.on_news = self._courier.changed
         self._reason = Goodbye.STOP
@@ -133,6 +147,7 @@ class Node:
             self._metering,
             self._intake,
             self._checkup,
+            self._directory,
             threading.Thread(target=self._events, name="events", daemon=True),
         )
         for thread in threads:
@@ -176,6 +191,7 @@ class Node:
         except (AgentError, OSError) as error:
             log.warning("The last readings could not be taken: %s", error)
         self._courier.stop(seconds=GOODBYE_SECONDS)
+        self._directory.stop()
         self._link.stop(self._reason)
         log.info("Stopped (%s). Apps keep running; the next start takes over where this left.", self._reason.value)
 
@@ -203,6 +219,7 @@ class Node:
             limits=self._settings.own_limits,
             can_update=self._updater.possible,
             update_failure=self._updater.failure,
+            directory_port=self._directory.port,
         )
 
     def _upkeep(self) -> None:
@@ -212,6 +229,7 @@ class Node:
             self._rotation.run()
         self._updater.reported()
         self._updater.want(desired.release)
+        self._directory.upkeep(self._portal)
 
     def _events(self) -> None:
         while not self.agent.stopping.is_set():

@@ -26,11 +26,13 @@ from nodes.services import (
     checkups,
     device_keys,
     devices,
+    directory_keys,
     enrolment,
     leases,
     liveness,
     metering,
     owner_limits,
+    peers,
     receipts,
     refusals,
     releases,
@@ -96,6 +98,7 @@ class Enrol(AgentView):
             portal_url=settings.PORTAL_URL,
             link_url=_link_url(),
             release_key=key.public_key if key else "",
+            directory_key=directory_keys.chain()[0],
         )
         return HttpResponse(protocol.to_json(answer), content_type="application/json", status=201)
 
@@ -144,6 +147,7 @@ class ReportView(AgentView):
         device = self.device(request)
         liveness.note_load(device, report)
         owner_limits.hear(device=device, report=report)
+        peers.hear(device=device, report=report)
         leases.handle_report(device=device, report=report)
         return HttpResponse(status=204)
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from nodes.api import agents
+from nodes.api import agents, directory
 
 urlpatterns = [
     path("enrol", agents.Enrol.as_view(), name="node_enrol"),
@@ -18,5 +18,7 @@ urlpatterns = [
     path("spot-check", agents.SpotCheck.as_view(), name="node_spot_check"),
     path("release", agents.Release.as_view(), name="node_release"),
     path("releases/<str:sha256>", agents.ReleaseFile.as_view(), name="node_release_file"),
+    path("directory", directory.Changes.as_view(), name="node_directory"),
+    path("suspects", directory.Suspects.as_view(), name="node_suspects"),
     path("archives/<str:sha256>", agents.Archive.as_view(), name="node_archive"),
 ]

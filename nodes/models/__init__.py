@@ -1,6 +1,7 @@
 """What nodes stores: devices, what runs on them, and what was measured."""
 
 from nodes.models.device import Device, DeviceKey, EnrolmentToken
+from nodes.models.directory import DirectoryCounter, DirectoryKey, DirectoryRecord
 from nodes.models.lease import Lease
 from nodes.models.reading import CappedClaim, GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
 from nodes.models.release import AgentRelease, ReleaseKey
@@ -14,6 +15,9 @@ __all__ = [
     "Device",
     "DeviceHistory",
     "DeviceKey",
+    "DirectoryCounter",
+    "DirectoryKey",
+    "DirectoryRecord",
     "EnrolmentToken",
     "GatewayCount",
     "Lease",

@@ -59,6 +59,9 @@ class Device(models.Model):
     reliability = models.PositiveSmallIntegerField(
         default=reliability.NEWCOMER, help_text="In thousandths, from what was seen of it (nodes/reliability.py)."
     )
+    directory_port = models.PositiveIntegerField(default=0, help_text="Where it serves the directory; 0: nowhere.")
+    directory_answers = models.BooleanField(default=False, help_text="It did when it was asked last.")
+    directory_probed_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
     enrolled_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True, help_text="Saved now and then; Redis is fresher.")

@@ -7,6 +7,7 @@ it is the whole portal an agent knows, one small method a path.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import ssl
 import threading
@@ -23,7 +24,7 @@ from joserfc.jwk import OKPKey
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from nodes.agent import packaging, protocol
+from nodes.agent import packaging, protocol, records
 from nodes.agent.protocol import Desired, Enrolled, Enrolment, Meter, Reading, ReadingBatch, Report, Status, WipeReceipt
 
 
@@ -45,6 +46,8 @@ class FakePortal:
         self.archives: dict[str, bytes] = {}
         self.tokens: set[str] = set()
         self.release_key = ""
+        self.directory = records.DirectoryDelta(0)
+        self.suspicions: list[records.Suspicion] = []
         self.offer = protocol.ReleaseOffer()
         self.release_files: dict[str, bytes] = {}
         self.left = False
@@ -174,11 +177,13 @@ class FakePortal:
             ("POST", protocol.RECEIPTS_PATH): self._receipt,
             ("GET", protocol.RELEASE_PATH): lambda headers, body: (200, protocol.to_json(self.offer), {}),
             ("POST", protocol.LEAVE_PATH): self._leave,
+            ("GET", protocol.DIRECTORY_PATH): self._directory,
+            ("POST", protocol.SUSPECT_PATH): self._suspect,
             ("POST", protocol.KEY_PATH): self._change_key,
             ("POST", protocol.MODE_PATH): self._wish,
             ("POST", protocol.CHECKS_PATH): self._check,
             ("POST", protocol.SPOT_CHECK_PATH): self._spot_check,
-        }[(method, path)](headers, body)
+        }[(method, path.partition("?")[0])](headers, body)
 
     def _enrol(self, enrolment: Enrolment) -> tuple[int, bytes, dict[str, str]]:
         if enrolment.token != "good":
@@ -214,6 +219,15 @@ class FakePortal:
 
     def _wish(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         self.wishes.append(protocol.from_json(protocol.ModeWish, body).mode)
+        return 204, b"", {}
+
+    def _directory(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        answer = protocol.to_json(self.directory)
+        etag = f'"{hashlib.sha256(answer).hexdigest()}"'
+        return (304, b"", {"ETag": etag}) if headers.get("If-None-Match") == etag else (200, answer, {"ETag": etag})
+
+    def _suspect(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        self.suspicions.append(protocol.from_json(records.Suspicion, body))
         return 204, b"", {}
 
     def _leave(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:

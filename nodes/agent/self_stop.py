@@ -1,0 +1,95 @@
+"""Whether this device should stop its leases by itself, because it is cut off and others take them over. Pure.
+
+Rules, in the order they are applied:
+
+1. `self_stop_seconds` is 0: go on.
+2. The portal answered within `self_stop_seconds`: go on.
+3. No peer is known: go on; there is nobody to take over.
+4. No peer answered within `self_stop_seconds` either: this device is cut off. Stop all.
+5. More than half of the peers that answered had the portal's answer after this device began to miss it: the cut is this
+   device's own, and the portal is placing its leases elsewhere. Stop all. A minority may lie.
+6. Else the portal is down for all: go on, but stop a lease of whose workload there is a signed record of a newer generation
+   that is served, and not by this lease.
+
+What was stopped starts again only when the portal answers and still wants it (`loop.Agent.release`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from nodes.agent.protocol import Action, Desired, DesiredLease
+from nodes.agent.records import Record
+
+MARGIN_SECONDS = 1.0  # a peer's answer is so long under way at most
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What is known of a peer. Times are of this device's monotonic clock."""
+
+    answered_at: "float | None" = None
+    portal_answered_at: "float | None" = None  # when, by its word, the portal answered it last; None: it has not
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which leases to stop, and why in a sentence; none: go on."""
+
+    lease_ids: frozenset[str] = frozenset()
+    why: str = ""
+
+
+def decide(
+    *,
+    now: float,
+    self_stop_seconds: float,
+    portal_answered_at: float,
+    portal_failing_since: "float | None",
+    peers: Iterable[Peer],
+    leases: Iterable[DesiredLease],
+    records: Mapping[str, Record],
+) -> Decision:
+    """Return what to stop. Times are of this device's monotonic clock; `records` are by workload id."""
+    if not self_stop_seconds or now - portal_answered_at < self_stop_seconds:
+        return Decision()
+    known, wanted = list(peers), [lease for lease in leases if lease.action is Action.RUN]
+    if not known:
+        return Decision()
+    everything = frozenset(lease.lease_id for lease in wanted)
+    heard = [peer for peer in known if peer.answered_at is not None and now - peer.answered_at < self_stop_seconds]
+    if not heard:
+        return Decision(everything, "Neither the portal nor any other device can be reached.")
+    if portal_failing_since is not None:
+        since = portal_failing_since + MARGIN_SECONDS
+        reaching = [peer for peer in heard if peer.portal_answered_at is not None and peer.portal_answered_at > since]
+        if 2 * len(reaching) > len(heard):
+            return Decision(everything, "Other devices reach the portal, and this one does not.")
+    superseded = frozenset(lease.lease_id for lease in wanted if is_superseded(lease, records.get(lease.workload.id)))
+    return Decision(superseded, "Another device has taken its place." if superseded else "")
+
+
+def is_superseded(lease: DesiredLease, record: "Record | None") -> bool:
+    """Whether a signed record shows a newer generation that is served without this lease."""
+    return (
+        record is not None
+        and record.workload_id == lease.workload.id
+        and record.generation > lease.generation
+        and bool(record.generations)
+        and lease.generation not in record.generations
+    )
+
+
+def without(desired: Desired, lease_ids: "frozenset[str]") -> Desired:
+    """Return the desired state with these leases stopped, their data kept."""
+    if not lease_ids:
+        return desired
+    leases = tuple(
+        dataclasses.replace(lease, action=Action.STOP)
+        if lease.lease_id in lease_ids and lease.action is Action.RUN
+        else lease
+        for lease in desired.leases
+    )
+    return dataclasses.replace(desired, leases=leases)
