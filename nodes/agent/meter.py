@@ -108,12 +108,15 @@ class Meters:
 
     def held(self, lease_id: str, volume_bytes: int, now_ms: int) -> None:
         """Take the size of a volume. Since the look before it held the smaller of the two sizes, in byte-milliseconds:
-        what came and went between, or while the agent was away, nobody saw."""
+        what came and went between, or while the agent was away, nobody saw. A smaller size is on disk before this returns."""
         with self._lock:
             storage, size = self._total(lease_id, "storage"), self._total(lease_id, "volume")
+            shrunk = volume_bytes < size.last
             if storage.source == self._boot and now_ms >= storage.last:
                 storage.total += min(size.last, volume_bytes) * (now_ms - storage.last)
             storage.source, storage.last, size.last = self._boot, now_ms, volume_bytes
+            if shrunk:
+                self._save()
 
     def held_by_another(self, lease_id: str) -> None:
         """Another lease counts the volume now: should it come back to this one, it counts from then."""

@@ -72,6 +72,8 @@ class Watch:
                 self._well(lease_id, monitor, note, at_ms)
             elif lease is not None and (note.healthy or _deserves_hint(note)):
                 self._unwell(lease, monitor, note)
+        if well and not note.healthy:  # from here on uptime counts, also if the agent is killed before the next reading
+            self._meters.save()
 
     def _well(self, lease_id: str, monitor: Monitor, note: Note, at_ms: int) -> None:
         self._meters.healthy(lease_id, monitor.run_id, at_ms, pause_ms=monitor.pause_ms)
