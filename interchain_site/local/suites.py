@@ -58,7 +58,7 @@ def suites() -> dict[str, Suite]:
         Suite(
             "docker",
             "a real Docker Engine, and killing each process of a site",
-            (*containers, *system.UNITS),
+            (*containers, *system.UNITS, *system.COMPILER),
             docker,
             True,
             True,

@@ -38,6 +38,10 @@ ENGINE = "docker" if sys.platform == "darwin" else "dockerd"
 DOCKER = (Package("docker.io", (ENGINE,)), Package("iptables", ("iptables",)))
 IMAGES = (Package("debootstrap", ("debootstrap",)),)
 TEST_IMAGES = (Package("busybox-static", ("busybox",)),)  # interchain_site/testing/docker.py
+COMPILER = (  # the sandbox's probes: nodes/agent/tests/probes/src
+    Package("gcc", ("gcc",)),
+    Package("libc6-dev", files=("/usr/lib/*/libc.a", "/usr/lib64/libc.a")),
+)
 UNITS = (Package("systemd", ("systemd-analyze",)),)  # checks the agent's service
 BROWSER = (
     Package("chromium-headless-shell", ("chromium-headless-shell",)),

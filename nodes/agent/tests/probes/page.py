@@ -1,0 +1,55 @@
+"""`python -m nodes.agent.tests.probes.page`: write docs/sandbox.md from the tables; `--check` only says whether it is current."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from nodes.agent.tests.probes.table import ESCAPES, Probe
+from nodes.agent.tests.probes.weakened import WEAKENINGS
+
+PAGE = Path(__file__).resolve().parents[4] / "docs/sandbox.md"
+HEAD = """# The sandbox, tried
+
+Made by `python -m nodes.agent.tests.probes.page` from the tables the tests run (`nodes/agent/tests/probes/`); a test fails when this page is stale. Do
+not edit it. What a container gets and why is in [agent-protocol.md](agent-protocol.md#what-a-container-may-do) and `nodes/agent/sandbox.py`.
+
+Each probe runs from inside an app that the agent started, as a child of the app's own process, in CI, against a real Docker Engine. It counts
+as refused when the kernel answers with one of the errors listed, or nobody outside is reached, **and** what the last column names is the same on the
+device as before. Apps: `restricted` and `baseline` are closed, `outbound` is a `baseline` app that may open connections to the internet.
+"""
+CONTROLS = """
+## The probes can succeed
+
+A probe that cannot succeed proves nothing. Each of these does, or gets past the refusal, in the same container with one lock taken off
+(`test_controls.py`):
+
+| without | succeed |
+|---|---|
+"""
+
+
+def page() -> str:
+    """Return docs/sandbox.md as it should be."""
+    parts = [HEAD, f"\n## {len(ESCAPES)} escapes: none succeeds\n", _table(ESCAPES), CONTROLS.rstrip("\n")]
+    parts += [f"| {one.name} | {', '.join(one.probes)} |" for one in WEAKENINGS]
+    return "\n".join(parts) + "\n"
+
+
+def _table(probes: tuple[Probe, ...]) -> str:
+    lines = ["| kind | tries to | apps | refused with | the same on the device |", "|---|---|---|---|---|"]
+    for probe in sorted(probes, key=lambda one: one.kind):
+        refused = "no answer" if probe.refused == "ETIMEDOUT" else ", ".join(probe.refused.split())
+        same = "nobody was reached" if probe.same == "arrivals" else probe.same
+        lines.append(f"| {probe.kind} | {probe.tries} | {', '.join(probe.apps)} | {refused} | {same} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    if "--check" not in sys.argv:
+        PAGE.write_text(page())
+    return 0 if PAGE.read_text() == page() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+/* Bombs: each takes as much of one thing as it gets, up to the most it was told, prints how much, and gives it back. */
+#include "probe.h"
+#include <mqueue.h>
+#include <signal.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define MIB (1ul << 20)
+
+/* Run in a child: whoever is killed for it, this program stays to tell. */
+static int survived(int (*bomb)(char **), char **argument)
+{
+	int status = 0;
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		int refused = bomb(argument);
+		fflush(stdout);
+		_exit(refused);
+	}
+	if (child < 0 || waitpid(child, &status, 0) < 0)
+		return errno;
+	return WIFSIGNALED(status) ? (WTERMSIG(status) == SIGXFSZ ? EFBIG : ENOMEM) : WEXITSTATUS(status);
+}
+
+/* MOST: processes that do nothing. */
+static int forks(char **argument)
+{
+	int most = atoi(argument[0]), made = 0, refused = 0;
+	signal(SIGTERM, SIG_IGN);
+	setpgid(0, 0);
+	while (made < most && !refused) {
+		pid_t child = fork();
+		if (child == 0) {
+			signal(SIGTERM, SIG_DFL);
+			pause();
+			_exit(0);
+		}
+		if (child < 0)
+			refused = errno;
+		else
+			made++;
+	}
+	printf("made %d\n", made);
+	kill(0, SIGTERM);
+	while (wait(NULL) > 0)
+		;
+	return refused;
+}
+static int fork_bomb(char **argument) { return survived(forks, argument); }
+
+static int allocate(char **argument)
+{
+	for (int done = 0; done < atoi(argument[0]); done += 8) {
+		char *more = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (more == MAP_FAILED)
+			return errno;
+		fill(more, 8 * MIB);
+	}
+	return 0;
+}
+static int memory_bomb(char **argument) { return survived(allocate, argument); }
+
+static int allocate_shared(char **argument)
+{
+	int segment = shmget(IPC_PRIVATE, (size_t)atoi(argument[0]) * MIB, IPC_CREAT | 0600);
+	char *memory = segment < 0 ? (void *)-1 : shmat(segment, NULL, 0);
+	if (memory == (void *)-1)
+		return errno;
+	shmctl(segment, IPC_RMID, NULL);
+	fill(memory, (size_t)atoi(argument[0]) * MIB);
+	return 0;
+}
+static int shared_memory_bomb(char **argument) { return survived(allocate_shared, argument); }
+
+static int pour(int file, size_t size)
+{
+	static char block[MIB];
+	for (size_t done = 0; done < size; done += sizeof block) {
+		fill(block, sizeof block);
+		ssize_t got = write(file, block, sizeof block);
+		if (got < (ssize_t)sizeof block) {
+			int refused = got < 0 ? errno : ENOSPC;
+			printf("wrote %zu MiB\n", done / MIB);
+			return refused;
+		}
+	}
+	return 0;
+}
+
+static int nameless(char **argument) { return pour(memfd_create("probe", 0), (size_t)atoi(argument[0]) * MIB); }
+static int nameless_bomb(char **argument) { return survived(nameless, argument); }
+
+/* PATH MIB: one file. */
+static int one_file(char **argument)
+{
+	signal(SIGXFSZ, SIG_IGN);
+	int file = open(argument[0], O_CREAT | O_TRUNC | O_WRONLY, 0600);
+	int refused = file < 0 ? errno : pour(file, (size_t)atoi(argument[1]) * MIB);
+	close(file);
+	return refused;
+}
+
+static int file_bomb(char **argument)
+{
+	int refused = survived(one_file, argument);
+	if (!argument[2])
+		unlink(argument[0]);
+	return refused;
+}
+
+/* FOLDER COUNT: files with nothing in them. They hold no block, but each takes an entry of the file system's. */
+static int empty_files(char **argument)
+{
+	char path[4096];
+	for (int number = 0; number < atoi(argument[1]); number++) {
+		snprintf(path, sizeof path, "%s/%d", argument[0], number);
+		int file = open(path, O_CREAT | O_WRONLY, 0600);
+		if (file < 0)
+			return printf("made %d\n", number), errno;
+		close(file);
+	}
+	return 0;
+}
+
+/* FOLDER MIB: a file at the end of a path no program can name in one go. */
+static int deep_file(char **argument)
+{
+	char name[250];
+	memset(name, 'd', sizeof name - 1), name[sizeof name - 1] = 0;
+	if (chdir(argument[0]) < 0)
+		return errno;
+	for (int level = 0; level < 20; level++)
+		if ((mkdir(name, 0700) < 0 && errno != EEXIST) || chdir(name) < 0)
+			return errno;
+	return one_file((char *[]){"file", argument[1], NULL});
+}
+
+/* FOLDER MIB SECONDS: a file nobody finds by looking, because its name is gone, held open. */
+static int deleted_file(char **argument)
+{
+	int file = open(argument[0], O_TMPFILE | O_WRONLY, 0600);
+	int refused = file < 0 ? errno : pour(file, (size_t)atoi(argument[1]) * MIB);
+	if (fork() == 0) {
+		close(0), close(1), close(2);
+		sleep((unsigned)atoi(argument[2]));
+		_exit(0);
+	}
+	return refused;
+}
+
+static int many(int (*take)(int), int most)
+{
+	for (int count = 0; count < most; count++)
+		if (take(count) < 0) {
+			int refused = errno;
+			return printf("took %d\n", count), refused;
+		}
+	return 0;
+}
+
+static int one_descriptor(int n) { return (void)n, open("/dev/null", O_RDONLY); }
+static int one_watch(int n) { return (void)n, inotify_init(); }
+
+static int one_queue(int n)
+{
+	char name[32];
+	snprintf(name, sizeof name, "/probe-%d", n);
+	mqd_t queue = mq_open(name, O_CREAT | O_RDWR, 0600, NULL);
+	mq_unlink(name); /* it stays while it is open */
+	return queue;
+}
+
+/* What waits in a pair of sockets is the kernel's memory. */
+static int one_full_pair(int n)
+{
+	static char block[65536];
+	int ends[2];
+	(void)n;
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0)
+		return -1;
+	while (send(ends[0], block, sizeof block, MSG_DONTWAIT) > 0)
+		;
+	return 0;
+}
+
+static int descriptors(char **argument) { return many(one_descriptor, atoi(argument[0])); }
+static int watches(char **argument) { return many(one_watch, atoi(argument[0])); }
+static int queues(char **argument) { return many(one_queue, atoi(argument[0])); }
+static int buffers(char **argument) { return many(one_full_pair, atoi(argument[0])); }
+static int descriptor_bomb(char **argument) { return survived(descriptors, argument); }
+static int watch_bomb(char **argument) { return survived(watches, argument); }
+static int queue_bomb(char **argument) { return survived(queues, argument); }
+static int buffer_bomb(char **argument) { return survived(buffers, argument); }
+
+/* MIB: to the app's own output, which Docker keeps. */
+static int log_bomb(char **argument)
+{
+	static char line[256];
+	int log = open("/proc/1/fd/1", O_WRONLY);
+	memset(line, 'x', sizeof line - 1), line[sizeof line - 1] = '\n';
+	if (log < 0)
+		return errno;
+	for (size_t done = 0; done < (size_t)atoi(argument[0]) * MIB; done += sizeof line)
+		if (write(log, line, sizeof line) < 0)
+			return errno;
+	return 0;
+}
+
+/* MILLISECONDS PROCESSES: nothing but running; prints how long they ran, all together. */
+static int spin(char **argument)
+{
+	int count = atoi(argument[1]);
+	for (int child = 0; child < count; child++)
+		if (fork() == 0) {
+			struct timespec now, end;
+			clock_gettime(CLOCK_MONOTONIC, &end);
+			end.tv_nsec += (long)(atoi(argument[0]) % 1000) * 1000000L;
+			end.tv_sec += atoi(argument[0]) / 1000 + end.tv_nsec / 1000000000L;
+			do
+				clock_gettime(CLOCK_MONOTONIC, &now);
+			while (now.tv_sec < end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec < end.tv_nsec % 1000000000L));
+			_exit(0);
+		}
+	while (wait(NULL) > 0)
+		;
+	struct rusage used;
+	getrusage(RUSAGE_CHILDREN, &used);
+	printf("ran %ld ms\n", (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000 +
+				       (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1000);
+	return 0;
+}
+
+static int kill_all(char **argument) { return (void)argument, OUTCOME(kill(-1, SIGKILL)); }
+
+const struct probe abuse_probes[] = {
+	{"fork-bomb", fork_bomb}, {"memory-bomb", memory_bomb}, {"shared-memory-bomb", shared_memory_bomb},
+	{"nameless-bomb", nameless_bomb}, {"file-bomb", file_bomb}, {"empty-files", empty_files},
+	{"deep-file", deep_file}, {"deleted-file", deleted_file}, {"descriptor-bomb", descriptor_bomb},
+	{"watch-bomb", watch_bomb}, {"queue-bomb", queue_bomb}, {"buffer-bomb", buffer_bomb}, {"log-bomb", log_bomb},
+	{"spin", spin}, {"kill-all", kill_all}, {NULL, NULL},
+};
