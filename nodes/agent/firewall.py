@@ -1,12 +1,12 @@
 """Keeps containers away from the owner's device, network and, unless allowed, from everything else.
 
-A bridge's name tells its policy (sandbox.py), so the rules are the same ten whatever runs, they hold from the moment a bridge
+A bridge's name tells its policy (sandbox.py), so the rules are the same few whatever runs, they hold from the moment a bridge
 exists, and agents sharing a machine agree on them:
 
     icn-*   only answers leave: new connections out of these bridges are dropped
     ico-*   may open connections to the internet, never to private, link-local (cloud metadata) or multicast addresses,
-            and not to port 25
-    both    nothing of the device itself may be reached (INPUT)
+            not to port 25, and no more than 4,096 at a time
+    both    nothing of the device itself may be reached (INPUT), and only the published port leads in
 
 Published ports keep working: what comes in is not new on its way out. If the rules cannot be set, nothing is started.
 """
@@ -39,7 +39,9 @@ PRIVATE_RANGES = (  # RFC 6890: nothing here is the internet
     "224.0.0.0/4",
     "240.0.0.0/4",
 )
+CONNECTIONS = 4096  # of one app at a time: a sixteenth of the smallest table Linux makes on a computer of 4 GB
 WAIT_SECONDS = "5"  # for the lock other programs hold while they change rules
+PREFIXES = (CLOSED_PREFIX, OUTBOUND_PREFIX)
 _ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
 
 
@@ -49,7 +51,12 @@ def rules() -> "list[str]":
     forward += [f"-A {FORWARD_CHAIN} -d {net} -i {OUTBOUND_PREFIX}+ -j DROP" for net in PRIVATE_RANGES]
     # A stranger's program must not send mail from the owner's address.
     forward.append(f"-A {FORWARD_CHAIN} -i {OUTBOUND_PREFIX}+ -p tcp -m tcp --dport 25 -j DROP")
-    drops = [f"-A {INPUT_CHAIN} -i {prefix}+ -j DROP" for prefix in (CLOSED_PREFIX, OUTBOUND_PREFIX)]
+    # Where forwarding was on before Docker came, Docker below version 28 lets the owner's network route to every port of an app.
+    forward += [f"-A {FORWARD_CHAIN} -o {prefix}+ -m conntrack ! --ctstate DNAT -j DROP" for prefix in PREFIXES]
+    # The device's table of connections is one for all; full, it cuts the owner off as well.
+    many = f"-m connlimit --connlimit-above {CONNECTIONS} --connlimit-mask 32 --connlimit-saddr"
+    forward.append(f"-A {FORWARD_CHAIN} -i {OUTBOUND_PREFIX}+ {many} -j DROP")
+    drops = [f"-A {INPUT_CHAIN} -i {prefix}+ -j DROP" for prefix in PREFIXES]
     return [*forward, f"-A {INPUT_CHAIN} {_ANSWERS}", *drops]
 
 

@@ -19,6 +19,8 @@ BASELINE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", 
 NOBODY = 65_532  # "nonroot" in the distroless images: owns nothing on an ordinary device
 PROCESSES = 512
 OPEN_FILES = 16_384  # below the hard limit Docker itself commonly has: raising one needs rights it may lack
+QUEUE_BYTES = 409_600
+PENDING_SIGNALS = 4096
 TMPFS_BYTES = 64 * 2**20
 LOG_FILES, LOG_FILE_SIZE = 2, "1m"
 PERIOD_MICROSECONDS = 100_000
@@ -189,6 +191,10 @@ def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]
                 "Hard": workload.disk_bytes,
             },  # no single file passes the limit
             {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},  # kernel memory for file handles is the host's
+            # Linux counts these two for all programs with one user number, the owner's own among them, and lets each
+            # have 819,200 and tens of thousands: apps, all together, leave the rest.
+            {"Name": "msgqueue", "Soft": QUEUE_BYTES, "Hard": QUEUE_BYTES},
+            {"Name": "sigpending", "Soft": PENDING_SIGNALS, "Hard": PENDING_SIGNALS},
         ],
         # Logs live on the owner's disk outside every other limit.
         "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_FILE_SIZE, "max-file": str(LOG_FILES)}},

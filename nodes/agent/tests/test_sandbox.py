@@ -50,6 +50,8 @@ BASELINE = {
             {"Name": "core", "Soft": 0, "Hard": 0},
             {"Name": "fsize", "Soft": 1000, "Hard": 1000},
             {"Name": "nofile", "Soft": 16_384, "Hard": 16_384},
+            {"Name": "msgqueue", "Soft": 409_600, "Hard": 409_600},
+            {"Name": "sigpending", "Soft": 4096, "Hard": 4096},
         ],
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
         "CgroupnsMode": "private",

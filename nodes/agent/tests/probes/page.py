@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from nodes.agent.tests.probes.bombs import BOMBS
 from nodes.agent.tests.probes.table import ESCAPES, Probe
-from nodes.agent.tests.probes.weakened import WEAKENINGS
+from nodes.agent.tests.probes.weakened import UNBOUNDED, WEAKENINGS
 
 PAGE = Path(__file__).resolve().parents[4] / "docs/sandbox.md"
 HEAD = """# The sandbox, tried
@@ -17,6 +18,10 @@ not edit it. What a container gets and why is in [agent-protocol.md](agent-proto
 Each probe runs from inside an app that the agent started, as a child of the app's own process, in CI, against a real Docker Engine. It counts
 as refused when the kernel answers with one of the errors listed, or nobody outside is reached, **and** what the last column names is the same on the
 device as before. Apps: `restricted` and `baseline` are closed, `outbound` is a `baseline` app that may open connections to the internet.
+"""
+BOMB_HEAD = """
+| kind | tries to | app | ends with | seen from outside |
+|---|---|---|---|---|
 """
 CONTROLS = """
 ## The probes can succeed
@@ -31,8 +36,16 @@ A probe that cannot succeed proves nothing. Each of these does, or gets past the
 
 def page() -> str:
     """Return docs/sandbox.md as it should be."""
-    parts = [HEAD, f"\n## {len(ESCAPES)} escapes: none succeeds\n", _table(ESCAPES), CONTROLS.rstrip("\n")]
+    parts = [
+        HEAD,
+        f"\n## {len(ESCAPES)} escapes: none succeeds\n",
+        _table(ESCAPES),
+        f"\n## {len(BOMBS)} abuses: each is held\n{BOMB_HEAD}".rstrip("\n"),
+    ]
+    parts += [f"| {one.kind} | {one.tries} | {one.app} | {', '.join(one.ends.split())} | {one.seen} |" for one in BOMBS]
+    parts += [CONTROLS.rstrip("\n")]
     parts += [f"| {one.name} | {', '.join(one.probes)} |" for one in WEAKENINGS]
+    parts += [f"| {name} | `{line}` |" for name, _, line in UNBOUNDED]
     return "\n".join(parts) + "\n"
 
 

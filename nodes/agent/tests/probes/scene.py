@@ -93,6 +93,17 @@ class App:
             raise Gone(f"{' '.join(words)}: no answer")
         return Answer(text.splitlines()[-1].rpartition(": ")[2], text)
 
+    def wait(self, seconds: float = START_SECONDS) -> None:
+        """Wait until it answers again, when the agent has started it anew."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.ask("is-root", seconds=5)
+                return
+            except Gone:
+                assert time.monotonic() < deadline, "the app does not come back"
+                time.sleep(0.2)
+
     def inspect(self, template: str) -> str:
         return engine.docker("inspect", "-f", template, self.container)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from nodes.agent.tests.probes import weakened
 from nodes.agent.tests.probes.program import words
 from nodes.agent.tests.probes.scene import Scene
 from nodes.agent.tests.probes.table import ESCAPES
-from nodes.agent.tests.probes.weakened import WEAKENINGS, Weakening
+from nodes.agent.tests.probes.weakened import UNBOUNDED, WEAKENINGS, Weakening
 
 pytestmark = pytest.mark.docker
 MODULES = Path("/proc/modules")
@@ -26,6 +27,16 @@ def test_the_probe_sees_it(scene: Scene, weakening: Weakening) -> None:
         found = weakened.outcomes(made, *lines.values())
     for name, line in lines.items():
         assert found[" ".join(line)] not in BY_NAME[name].refused.split(), f"{name} is refused all the same"
+
+
+@pytest.mark.parametrize("unbounded", UNBOUNDED, ids=[name for name, _, _ in UNBOUNDED])
+def test_the_bomb_goes_off(scene: Scene, unbounded: "tuple[str, Callable[..., None], str]") -> None:
+    name, take_off, line = unbounded
+    for without, expected in ((lambda arguments, scene: None, False), (take_off, True)):
+        made = weakened.arguments_for(Weakening(name, without, ()), scene)
+        with weakened.container(made) as container:
+            (outcome,) = weakened.outcomes(container, line.split()).values()
+        assert (outcome == "done") is expected, f"{line}: {outcome}"
 
 
 def test_packets_that_nobody_answers_are_seen_outside(scene: Scene) -> None:

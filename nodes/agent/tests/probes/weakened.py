@@ -109,6 +109,16 @@ WEAKENINGS = (
     Weakening("a bridge without rules", lambda arguments, scene: None, ("device by TCP", "device by ping", "portal", "LAN by TCP", "LAN by ping", "metadata", "link-local", "link-local by ping", "neighbour's port", "mail", "internet by TCP", "internet by ping")),
 )  # fmt: skip
 
+# The same for bombs: what is taken off, and a bomb that must then go off.
+UNBOUNDED = (
+    ("no limit of processes", setting("PidsLimit", 0), "fork-bomb 1000"),
+    ("no limit of memory", lambda arguments, scene: arguments["HostConfig"].update(Memory=0, MemorySwap=0), "memory-bomb 384"),
+    ("no limit of shared memory", lambda arguments, scene: arguments["HostConfig"].update(Memory=0, MemorySwap=0, ShmSize=2**28, Ulimits=[]), "file-bomb /dev/shm/bomb 192"),
+    ("a higher limit of open files", setting("Ulimits", [{"Name": "nofile", "Soft": 18_000, "Hard": 18_000}]), "descriptor-bomb 17000"),
+    ("no limit of a file's size", lambda arguments, scene: arguments["HostConfig"].update(Ulimits=[]), "file-bomb /tmp/large 128"),
+    ("no limit of message queues", lambda arguments, scene: arguments["HostConfig"].update(Ulimits=[]), "queue-bomb 6"),
+)  # fmt: skip
+
 
 def arguments_for(weakening: Weakening, scene: Scene) -> Arguments:
     """Return what the agent would send to Docker, less the lock; outside every network the agent sets up."""

@@ -33,22 +33,21 @@ static int survived(int (*bomb)(char **), char **argument)
 static int forks(char **argument)
 {
 	int most = atoi(argument[0]), made = 0, refused = 0;
-	signal(SIGTERM, SIG_IGN);
-	setpgid(0, 0);
-	while (made < most && !refused) {
-		pid_t child = fork();
-		if (child == 0) {
-			signal(SIGTERM, SIG_DFL);
+	pid_t children[4096];
+	for (; made < most && made < 4096; made++) {
+		children[made] = fork();
+		if (children[made] == 0) {
 			pause();
 			_exit(0);
 		}
-		if (child < 0)
+		if (children[made] < 0) {
 			refused = errno;
-		else
-			made++;
+			break;
+		}
 	}
 	printf("made %d\n", made);
-	kill(0, SIGTERM);
+	for (int child = 0; child < made; child++)
+		kill(children[child], SIGKILL);
 	while (wait(NULL) > 0)
 		;
 	return refused;
@@ -94,7 +93,14 @@ static int pour(int file, size_t size)
 	return 0;
 }
 
-static int nameless(char **argument) { return pour(memfd_create("probe", 0), (size_t)atoi(argument[0]) * MIB); }
+/* In pieces, none of which is larger than a file may be. */
+static int nameless(char **argument)
+{
+	int refused = 0;
+	for (int done = 0; done < atoi(argument[0]) && !refused; done += 32)
+		refused = pour(memfd_create("probe", 0), 32 * MIB);
+	return refused;
+}
 static int nameless_bomb(char **argument) { return survived(nameless, argument); }
 
 /* PATH MIB: one file. */
@@ -173,7 +179,8 @@ static int one_queue(int n)
 	char name[32];
 	snprintf(name, sizeof name, "/probe-%d", n);
 	mqd_t queue = mq_open(name, O_CREAT | O_RDWR, 0600, NULL);
-	mq_unlink(name); /* it stays while it is open */
+	if (queue != (mqd_t)-1)
+		mq_unlink(name); /* it stays while it is open */
 	return queue;
 }
 

@@ -202,7 +202,7 @@ const struct probe kernel_probes[] = {
 	{"unshare-cgroup", unshare_cgroup}, {"join-namespace", join_namespace}, {"ports", ports}, {"port", port},
 	{"clone-user", clone_user}, {"clone3-user", clone3_user}, {"bpf", bpf}, {"perf", perf}, {"io-uring", io_uring},
 	{"set-clock", set_clock}, {"slew-clock", slew_clock}, {"gain-capability", gain_capability},
-	{"setuid-program", setuid_program}, {"exit-root", exit_root}, {"file-capability", file_capability},
+	{"setuid-program", setuid_program}, {"is-root", is_root}, {"exit-root", exit_root}, {"file-capability", file_capability},
 	{"signal-process", signal_process}, {"trace-process", trace_process}, {"open-process", open_process},
 	{"read-process", read_process}, {NULL, NULL},
 };
