@@ -20,12 +20,13 @@ HOUR_SECONDS = 3600
 
 @dataclass(frozen=True)
 class ExpectedUse:
-    """What a publisher expects. Uptime needs no input: a running app is up an hour an hour."""
+    """What a publisher expects, of each replica. Uptime needs no input: a running app is up an hour an hour."""
 
     cpu_seconds_per_hour: Decimal = Decimal("0.01")
     transfer_gb_per_hour: Decimal = Decimal("0.01")
     stored_gb: Decimal = Decimal(0)
     monthly_active_users: int = 0
+    replicas: int = 1
 
     def as_json(self) -> dict[str, Any]:
         return {name: value if isinstance(value, int) else str(value) for name, value in asdict(self).items()}
@@ -33,8 +34,10 @@ class ExpectedUse:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ExpectedUse:
         known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
-        users = int(known.pop("monthly_active_users", 0))
-        return cls(monthly_active_users=users, **{name: Decimal(value) for name, value in known.items()})
+        users, replicas = int(known.pop("monthly_active_users", 0)), int(known.pop("replicas", 1))
+        return cls(
+            monthly_active_users=users, replicas=replicas, **{name: Decimal(value) for name, value in known.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,12 @@ class Estimate:
 
 
 def monthly_quantities(use: ExpectedUse, instructions_per_second: int) -> dict[Meter, int]:
-    """Return a month of the expected use in base units, rounded up."""
+    """Return a month of the expected use of all replicas in base units, rounded up. An app's active users are counted once."""
     return {
-        Meter.TRANSFER: _up(use.transfer_gb_per_hour * pricing.GB * MONTH_HOURS),
-        Meter.STORAGE: _up(use.stored_gb * pricing.GB * MONTH_HOURS * HOUR_SECONDS),
-        Meter.COMPUTE: _up(use.cpu_seconds_per_hour * instructions_per_second * MONTH_HOURS),
-        Meter.UPTIME: MONTH_HOURS * pricing.HOUR_MILLISECONDS,
+        Meter.TRANSFER: use.replicas * _up(use.transfer_gb_per_hour * pricing.GB * MONTH_HOURS),
+        Meter.STORAGE: use.replicas * _up(use.stored_gb * pricing.GB * MONTH_HOURS * HOUR_SECONDS),
+        Meter.COMPUTE: use.replicas * _up(use.cpu_seconds_per_hour * instructions_per_second * MONTH_HOURS),
+        Meter.UPTIME: use.replicas * MONTH_HOURS * pricing.HOUR_MILLISECONDS,
         Meter.ACTIVE_USER: use.monthly_active_users,
     }
 

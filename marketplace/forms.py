@@ -11,6 +11,7 @@ from django import forms
 from marketplace.estimates import ExpectedUse
 from marketplace.models import App, HealthKind, ProfileChoice, Release
 from marketplace.services.publishing import ReleaseSpec
+from nodes.models import MOST_REPLICAS
 
 MB = 10**6
 _FIELD_OF = {"memory_bytes": "memory_mb", "disk_bytes": "disk_mb", "cpu_millis": "cpu_cores"}
@@ -138,6 +139,12 @@ class ExpectedUseForm(DomainForm):
         min_value=Decimal(0), max_value=10**6, max_digits=12, decimal_places=6, label="GB stored"
     )
     monthly_active_users = forms.IntegerField(min_value=0, max_value=10**9, label="Active users a month")
+    replicas = forms.IntegerField(
+        min_value=1,
+        max_value=MOST_REPLICAS,
+        label="Replicas",
+        help_text="Each runs on a device of its own and uses what you expect above. An app that keeps data runs once.",
+    )
 
     def use(self) -> ExpectedUse:
         return ExpectedUse(**{name: self.cleaned_data[name] for name in ExpectedUse.__dataclass_fields__})
@@ -147,8 +154,18 @@ class ExpectedUseForm(DomainForm):
         return {name: getattr(use, name) for name in ExpectedUse.__dataclass_fields__}
 
 
+class ScaleForm(DomainForm):
+    replicas = forms.IntegerField(min_value=1, max_value=MOST_REPLICAS, label="Replicas")
+    standby = forms.BooleanField(required=False, label="Keep one more device ready")
+
+
 class DeployForm(ExpectedUseForm):
     release = forms.ModelChoiceField(queryset=Release.objects.none(), empty_label=None)
+    standby = forms.BooleanField(
+        required=False,
+        label="Keep one more device ready",
+        help_text="It holds the image and a created container, and starts when another device is lost.",
+    )
     field_order = ("release",)
 
     def __init__(self, *args: Any, app: App, **kwargs: Any) -> None:

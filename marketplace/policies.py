@@ -95,6 +95,15 @@ def check_can_redeploy(by: Person, deployment: Deployment | None, app: App) -> N
         raise WrongState("Start the app first, then put another release on it.")
 
 
+def check_can_scale(by: Person, deployment: Deployment | None, app: App) -> None:
+    """What is neither stopping nor in grace can run on more or fewer devices.
+
+    Raises:
+        NotYours, NotDeployed, WrongState.
+    """
+    check_can_redeploy(by, deployment, app)
+
+
 def check_can_delete(by: Person, deployment: Deployment | None, app: App) -> None:
     """Any live deployment can be deleted once.
 
@@ -153,6 +162,10 @@ def can_stop(by: Person, deployment: Deployment | None, app: App) -> bool:
 
 def can_redeploy(by: Person, deployment: Deployment | None, app: App) -> bool:
     return _allows(check_can_redeploy, by, deployment, app)
+
+
+def can_scale(by: Person, deployment: Deployment | None, app: App) -> bool:
+    return _allows(check_can_scale, by, deployment, app)
 
 
 def can_delete(by: Person, deployment: Deployment | None, app: App) -> bool:

@@ -147,6 +147,7 @@ def app_screen(app: App, *, by: Any, now: datetime) -> AppScreen:
             "start": policies.can_start(by, live, app),
             "stop": policies.can_stop(by, live, app),
             "redeploy": policies.can_redeploy(by, live, app),
+            "scale": policies.can_scale(by, live, app),
             "delete": policies.can_delete(by, live, app),
             "change": policies.can_change_app(by, app),
         },

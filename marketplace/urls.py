@@ -11,6 +11,7 @@ urlpatterns = [
     path("apps/<slug:slug>/deploy/", deploying.app_deploy, name="app_deploy"),
     path("apps/<slug:slug>/estimate/", deploying.app_estimate, name="app_estimate"),
     path("apps/<slug:slug>/orders/<slug:action>/", deploying.app_action, name="app_action"),
+    path("apps/<slug:slug>/scale/", deploying.app_scale, name="app_scale"),
     path("prices/", prices.prices, name="prices"),
     path("prices/<slug:region>/<int:version>.json", proofs.price_list_document, name="price_list_document"),
     path("ledger/<int:entry_id>/proof/", proofs.bill_proof, name="bill_proof"),

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import structlog
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import close_old_connections
 from redis import RedisError
 from starlette.applications import Starlette
@@ -27,7 +28,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from interchain_site.core import redis
 from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import Goodbye
-from nodes.services import identity, liveness, pings
+from nodes.services import identity, liveness, pings, suspicion
 from nodes.services.wake import CHANNEL
 
 FIRST_MESSAGE_SECONDS = 10
@@ -40,6 +41,8 @@ CLOSE_UNAUTHENTICATED = 4401
 CLOSE_REMOVED = 4403
 CLOSE_TRY_LATER = 1013
 CLOSE_GOING_AWAY = 1001
+CLOSE_ABNORMAL = 1006
+OUR_OWN_CLOSES = frozenset({1012, CLOSE_REMOVED, CLOSE_UNAUTHENTICATED})  # 1012: this server is restarting
 FAREWELLS = frozenset(reason.value for reason in Goodbye)
 
 log = structlog.get_logger()
@@ -63,6 +66,17 @@ class Hub:
         sockets.discard(socket)
         if not sockets:
             self._links.pop(device_id, None)
+
+    def suspect_later(self, device_id: UUID) -> None:
+        """A link broke off without a word: give its device a moment to call again, then ask who is there."""
+        task = asyncio.create_task(self._suspect(device_id))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _suspect(self, device_id: UUID) -> None:
+        await asyncio.sleep(settings.LINK_RETURN_SECONDS)
+        if not self.holds(device_id):
+            await asyncio.to_thread(_suspect, device_id)
 
     async def listen(self) -> None:
         """Pass wake-ups on until cancelled; Redis may come and go."""
@@ -130,16 +144,27 @@ async def link(socket: WebSocket) -> None:
     except WebSocketDisconnect:
         return
     hub.add(device_id, socket)
-    reason = ""
+    reason, code = "", CLOSE_ABNORMAL
     try:
         while (message := await socket.receive())["type"] != "websocket.disconnect":
             if ping := _ping_answered(message.get("text") or ""):
                 await asyncio.to_thread(_note_answer, ping)
-        reason = str(message.get("reason") or "") if message.get("code") == CLOSE_GOING_AWAY else ""
+        code = int(message.get("code") or CLOSE_ABNORMAL)
+        reason = str(message.get("reason") or "") if code == CLOSE_GOING_AWAY else ""
     finally:
         hub.remove(device_id, socket)
     if reason in FAREWELLS and not hub.holds(device_id):
         await sync_to_async(_leave, thread_sensitive=False)(device_id, Goodbye(reason))
+    elif code not in OUR_OWN_CLOSES and not hub.holds(device_id):
+        hub.suspect_later(device_id)
+
+
+def _suspect(device_id: UUID) -> None:
+    close_old_connections()
+    try:
+        suspicion.suspect_link(device_id)
+    finally:
+        close_old_connections()
 
 
 def _ping_answered(text: str) -> str:

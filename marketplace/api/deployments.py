@@ -55,7 +55,8 @@ class DeploymentView(AppView):
         given = serializers.DeployIn(data=request.data)
         given.is_valid(raise_exception=True)
         release = _release(app, given.validated_data.get("release"))
-        deployments.deploy(app=app, release=release, expected=given.use(), by=person(request))
+        standby = given.validated_data["standby"]
+        deployments.deploy(app=app, release=release, expected=given.use(), standby=standby, by=person(request))
         return Response(_shown(app), status=201)
 
     @extend_schema(responses=ACCEPTED, operation_id="deployment_delete")
@@ -95,6 +96,15 @@ class RedeployView(_OrderView):
         given.is_valid(raise_exception=True)
         release = _release(self.app(request, slug), given.validated_data.get("release"))
         return self.order(request, slug, deployments.redeploy, release=release)
+
+
+class ScaleView(_OrderView):
+    @extend_schema(request=serializers.ScaleIn, responses=ACCEPTED, operation_id="deployment_scale")
+    def post(self, request: Request, slug: str) -> Response:
+        """Run the app on so many devices; what is more than that stops."""
+        given = serializers.ScaleIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        return self.order(request, slug, deployments.scale, **given.validated_data)
 
 
 class UsageView(AppView):

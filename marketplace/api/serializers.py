@@ -13,6 +13,7 @@ from marketplace.models import HealthKind, ProfileChoice
 from marketplace.services.publishing import ReleaseSpec
 from marketplace.states import DeploymentState, Desired
 from nodes.agent.protocol import Meter
+from nodes.models import MOST_REPLICAS
 
 _METERS = [meter.value for meter in Meter]
 _DEFAULT = ReleaseSpec()
@@ -100,6 +101,12 @@ class ExpectedUseIn(serializers.Serializer[Any]):
     transfer_gb_per_hour = AmountField(default=_USE.transfer_gb_per_hour)
     stored_gb = AmountField(default=_USE.stored_gb)
     monthly_active_users = serializers.IntegerField(min_value=0, max_value=10**9, default=0)
+    replicas = serializers.IntegerField(
+        min_value=1,
+        max_value=MOST_REPLICAS,
+        default=1,
+        help_text="Each runs on a device of its own and uses what is expected; active users are those of the app.",
+    )
 
     def use(self) -> ExpectedUse:
         """Return what was sent as the estimate takes it."""
@@ -110,6 +117,12 @@ class DeployIn(ExpectedUseIn):
     release = serializers.IntegerField(
         required=False, min_value=1, max_value=2**31 - 1, help_text="Its number; the newest when left out."
     )
+    standby = serializers.BooleanField(default=False, help_text="One more device keeps the app ready to start.")
+
+
+class ScaleIn(serializers.Serializer[Any]):
+    replicas = serializers.IntegerField(min_value=1, max_value=MOST_REPLICAS)
+    standby = serializers.BooleanField(default=False, help_text="One more device keeps the app ready to start.")
 
 
 class RedeployIn(serializers.Serializer[Any]):
@@ -165,7 +178,9 @@ class DeploymentOut(serializers.Serializer[Any]):
     url = serializers.CharField(help_text="Where it answers; empty while it does not.")
     release = serializers.IntegerField(source="deployment.release.number")
     price_list = serializers.IntegerField(source="deployment.price_list.version")
-    device = serializers.CharField(source="lease.device_name", default="")
+    replicas = serializers.IntegerField(source="deployment.replicas")
+    standby = serializers.BooleanField(source="deployment.standby")
+    device = serializers.CharField(source="lease.device_name", default="", help_text="Of the replica that is best off.")
     lease_id = serializers.UUIDField(source="deployment.lease_id", allow_null=True)
     grace_ends_at = serializers.DateTimeField(source="deployment.grace_ends_at", allow_null=True)
     wipe_receipts = serializers.ListField(child=serializers.CharField(), source="deployment.wipe_receipts")

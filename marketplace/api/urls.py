@@ -12,6 +12,7 @@ urlpatterns = [
     path("apps/<slug:slug>/deployment/start", deployments.StartView.as_view(), name="api_start"),
     path("apps/<slug:slug>/deployment/stop", deployments.StopView.as_view(), name="api_stop"),
     path("apps/<slug:slug>/deployment/redeploy", deployments.RedeployView.as_view(), name="api_redeploy"),
+    path("apps/<slug:slug>/deployment/scale", deployments.ScaleView.as_view(), name="api_scale"),
     path("apps/<slug:slug>/usage", deployments.UsageView.as_view(), name="api_usage"),
     path("apps/<slug:slug>/events", deployments.EventsView.as_view(), name="api_events"),
     path("price-lists", deployments.PriceListsView.as_view(), name="api_price_lists"),

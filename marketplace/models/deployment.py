@@ -10,6 +10,7 @@ from django.db import models
 from marketplace.models.app import App, Release
 from marketplace.models.price_list import PriceList
 from marketplace.states import ASKED_TO_RUN, DeploymentState, Desired
+from nodes.models import MOST_REPLICAS
 
 
 class Deployment(models.Model):
@@ -26,6 +27,8 @@ class Deployment(models.Model):
     lease_id = models.UUIDField(null=True, blank=True, db_index=True, help_text="The newest lease of this workload.")
     expected_use = models.JSONField(default=dict, help_text="What the publisher expected per hour when deploying.")
     expected_nano_usd_per_hour = models.BigIntegerField(default=0)
+    replicas = models.PositiveSmallIntegerField(default=1, help_text="On how many devices it is to run.")
+    standby = models.BooleanField(default=False, help_text="Whether one more device keeps it ready to start.")
     grace_started_at = models.DateTimeField(null=True, blank=True)
     grace_ends_at = models.DateTimeField(
         null=True, blank=True, help_text="The data is wiped then, unless NTC is bought before."
@@ -38,6 +41,10 @@ class Deployment(models.Model):
     class Meta:
         ordering = ("-created_at",)
         constraints = (
+            models.CheckConstraint(
+                name="deployment_replicas_in_range",
+                condition=models.Q(replicas__gte=1, replicas__lte=MOST_REPLICAS),
+            ),
             models.UniqueConstraint(
                 fields=("app",), condition=~models.Q(state=DeploymentState.DELETED), name="deployment_one_live_per_app"
             ),

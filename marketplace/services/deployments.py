@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from marketplace.services.history import move, note
 from marketplace.states import ON_DEVICE, DeploymentState, Desired
 from marketplace.workloads import workload_for
 from nodes.errors import NoDevice
-from nodes.services import leases, placement
+from nodes.services import leases, placement, scaling
 
 _S = DeploymentState
 _CLEAR = {"reason": "", "message": "", "log_tail": "", "grace_started_at": None, "grace_ends_at": None}
@@ -32,12 +33,17 @@ def deploy(
     app: App,
     release: Release | None = None,
     expected: ExpectedUse | None = None,
+    standby: bool = False,
     by: User,
     now: datetime | None = None,
 ) -> Deployment:
-    """Place an app's release (the newest unless named) on a device; returns the deployment, already leased.
+    """Place an app's release (the newest unless named) on a device for each replica; returns the deployment, already leased.
 
-    Steps: may they · newest release and prices · a place on a device · an hour's money · only then it is kept.
+    Steps: may they · newest release and prices · a device for each replica · an hour's money · only then it is kept.
+
+    Args:
+        expected: what it is expected to use, and how many replicas of it.
+        standby: one more device keeps it ready to start.
 
     Raises:
         NotYours, AlreadyDeployed, NoRelease, NoPriceList; NoDevice: why it cannot be placed; NotEnoughNTC, NoRate.
@@ -59,9 +65,11 @@ def deploy(
             created_by=by,
             expected_use=use.as_json(),
             expected_nano_usd_per_hour=hour,
+            replicas=use.replicas,
+            standby=standby,
         )
         _insert(deployment)
-        _place(deployment, by=by, now=now)
+        _place(deployment, by=by, now=now, least=use.replicas)
         check_hour_is_covered(publisher_id=app.publisher_id, nano_usd_per_hour=hour, now=now)
         note(deployment, kind="deployed", words=f"Release {release.number} was deployed.", now=now, by=by)
         audit.record("app_deployed", subject=f"deployment:{deployment.pk}", by=by, release=release.number)
@@ -176,6 +184,35 @@ def redeploy(*, app: App, release: Release | None = None, by: User, now: datetim
 
 
 @transaction.atomic
+def scale(*, app: App, replicas: int, standby: bool, by: User, now: datetime | None = None) -> Deployment:
+    """Run an app on so many devices, with or without one more that keeps it ready; what is more than that stops.
+
+    Raises:
+        NotYours, NotDeployed, WrongState, Invalid; NoDevice: fewer devices can take it; NotEnoughNTC, NoRate.
+    """
+    now = now or timezone.now()
+    deployment = queries.lock_live_deployment(app)
+    policies.check_can_scale(by, deployment, app)
+    assert deployment is not None  # noqa: S101
+    use = dataclasses.replace(ExpectedUse.from_json(deployment.expected_use), replicas=replicas)
+    hour = expected_nano_usd_per_hour(use, deployment.price_list)
+    more = replicas > deployment.replicas
+    if more:
+        check_hour_is_covered(publisher_id=app.publisher_id, nano_usd_per_hour=hour, now=now)
+    if deployment.state in ON_DEVICE:
+        opened = scaling.scale(workload_id=deployment.pk, replicas=replicas, standby=standby, by=by)
+        for lease in opened:
+            periods.open_for_new_lease(deployment, lease, now=now)
+    deployment.replicas, deployment.standby = replicas, standby
+    deployment.expected_use, deployment.expected_nano_usd_per_hour = use.as_json(), hour
+    deployment.save(update_fields=["replicas", "standby", "expected_use", "expected_nano_usd_per_hour"])
+    words = f"It is to run on {replicas} device{'s' if replicas > 1 else ''}{', one more ready' if standby else ''}."
+    note(deployment, kind="scaled", words=words, now=now, by=by)
+    audit.record("app_scaled", subject=f"deployment:{deployment.pk}", by=by, replicas=replicas, standby=standby)
+    return deployment
+
+
+@transaction.atomic
 def delete(*, app: App, by: User, now: datetime | None = None) -> Deployment:
     """Stop an app and wipe its data; the device's signed receipt arrives later and is kept.
 
@@ -204,9 +241,16 @@ def _insert(deployment: Deployment) -> None:
         raise AlreadyDeployed from None
 
 
-def _place(deployment: Deployment, *, by: User | None, now: datetime) -> None:
+def _place(deployment: Deployment, *, by: User | None, now: datetime, least: int = 1) -> None:
     deployment.release.app = deployment.app  # loaded already
-    lease = placement.open_lease(workload=workload_for(deployment.release, deployment_id=deployment.pk), by=by)
+    lease = placement.open_lease(
+        workload=workload_for(deployment.release, deployment_id=deployment.pk),
+        replicas=deployment.replicas,
+        standby=deployment.standby,
+        region=deployment.price_list.region,
+        least=least,
+        by=by,
+    )
     deployment.lease_id = lease.pk
     deployment.save(update_fields=["lease_id"])
     periods.open_for_new_lease(deployment, lease, now=now)

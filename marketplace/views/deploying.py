@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from interchain_site.core.errors import DomainError, NotFound
 from marketplace import policies, queries, screens
 from marketplace.estimates import ExpectedUse
-from marketplace.forms import DeployForm, ExpectedUseForm
+from marketplace.forms import DeployForm, ExpectedUseForm, ScaleForm
 from marketplace.models import App
 from marketplace.services import deployments
 from marketplace.views.people import person
@@ -38,7 +38,13 @@ def app_deploy(request: HttpRequest, slug: str) -> HttpResponse:
     form = DeployForm(request.POST or None, app=app, initial=initial)
     if request.method == "POST" and form.is_valid() and "deploy" in request.POST:
         try:
-            deployments.deploy(app=app, release=form.cleaned_data["release"], expected=form.use(), by=person(request))
+            deployments.deploy(
+                app=app,
+                release=form.cleaned_data["release"],
+                expected=form.use(),
+                standby=form.cleaned_data["standby"],
+                by=person(request),
+            )
         except DomainError as error:
             form.refuse(error.message, error.fields)
         else:
@@ -81,6 +87,23 @@ def app_action(request: HttpRequest, slug: str, action: str) -> HttpResponse:
         messages.error(request, error.message)
     else:
         messages.success(request, DONE[action])
+    return redirect("app_detail", app.slug)
+
+
+@login_required
+@require_POST
+def app_scale(request: HttpRequest, slug: str) -> HttpResponse:
+    app = queries.app_for(person(request), slug)
+    form = ScaleForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Choose from 1 to 100 replicas.")
+        return redirect("app_detail", app.slug)
+    try:
+        deployments.scale(app=app, by=person(request), **form.cleaned_data)
+    except DomainError as error:
+        messages.error(request, " ".join([error.message, *error.fields.values()]))
+    else:
+        messages.success(request, "Scaling.")
     return redirect("app_detail", app.slug)
 
 

@@ -54,12 +54,18 @@ class DockerExecutor:
         self._bridges.refill()
 
     def start(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:
+        return self._bring(lease, cancelled, start=True)
+
+    def make_ready(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:
+        return self._bring(lease, cancelled, start=False)
+
+    def _bring(self, lease: DesiredLease, cancelled: threading.Event, *, start: bool) -> Seen:
         try:
             detail = self._inspect(sandbox.container_name(lease.lease_id))
-            if detail is not None and detail["State"]["Running"]:
+            if detail is not None and (detail["State"]["Running"] or not start):
                 return _seen(detail)
             if detail is None or not self._start_again(detail, lease):
-                self._run(lease, cancelled)
+                self._run(lease, cancelled, start=start)
             detail = self._inspect(sandbox.container_name(lease.lease_id))
         except EngineError as error:
             raise _start_failure(error) from error
@@ -115,11 +121,11 @@ class DockerExecutor:
             return
         stopping.wait(1.0)
 
-    def _run(self, lease: DesiredLease, cancelled: threading.Event) -> None:
-        """Create and start a container from nothing: steps 2 to 7 of a start (steps.py).
+    def _run(self, lease: DesiredLease, cancelled: threading.Event, *, start: bool) -> None:
+        """Create and start a container from nothing: steps 2 to 7 of a start (steps.py); a warm standby's skips 6.
 
         2. Image. 3. Volume, where its owner must be set. 4. Bridge and holder. 5. Container. 6. Its process runs.
-        7. A spare bridge for the next one. A container that was made and never ran is removed and made anew.
+        7. A spare bridge for the next one. A container that was made and never ran is started as it is.
         """
         workload = lease.workload
         image = self._images.ensure(workload.image, cancelled)
@@ -129,14 +135,14 @@ class DockerExecutor:
             self._give_volume(workload, image.user)
         bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port)
         try:
-            self._place(lease, image, bridge, outbound)
+            self._place(lease, image, bridge, outbound, start=start)
         except BaseException:
             # With a container on it, it stays until the lease is removed.
             self._bridges.remove(bridge.name, lease.lease_id)
             raise
         self._bridges.refill_soon()
 
-    def _place(self, lease: DesiredLease, image: Local, bridge: Bridge, outbound: bool) -> None:
+    def _place(self, lease: DesiredLease, image: Local, bridge: Bridge, outbound: bool, *, start: bool) -> None:
         held = bridge.holder
         for port in [held.host_port] if held else ports.free(self._config, lease.lease_id):
             at = sandbox.Placement(
@@ -156,14 +162,16 @@ class DockerExecutor:
                 dns_servers=self._config.dns_servers,
                 outbound=outbound,
             )
-            if self._create_and_start(lease.workload, at):
+            if self._create(lease.workload, at, start=start):
                 return
         raise LeaseError(Reason.DEVICE_ERROR, "This device has no free port left in its range.")
 
-    def _create_and_start(self, workload: Workload, at: sandbox.Placement) -> bool:
+    def _create(self, workload: Workload, at: sandbox.Placement, *, start: bool) -> bool:
         """Return False if somebody took the port meanwhile; nothing is left then."""
         name = sandbox.container_name(at.lease_id)
         self._engine.call("POST", "/containers/create", sandbox.container_arguments(workload, at), query={"name": name})
+        if not start:
+            return True
         try:
             self._engine.call("POST", f"/containers/{name}/start")
         except EngineError as error:
@@ -174,10 +182,10 @@ class DockerExecutor:
         return True
 
     def _start_again(self, detail: "dict[str, Any]", lease: DesiredLease) -> bool:
-        """Start an exited container as it is; False if it never ran or its port was taken, and then it is removed."""
+        """Start an exited container, or a standby's, as it is; False if its port or network is gone, and then it is removed."""
         joined = detail["HostConfig"]["NetworkMode"].startswith("container:")
         lost = joined and self._bridges.take_up(lease.lease_id, port=lease.workload.port) is None
-        if detail["State"]["Status"] == "exited" and not lost:
+        if detail["State"]["Status"] in ("exited", "created") and not lost:
             try:
                 self._engine.call("POST", f"/containers/{detail['Id']}/start")
                 return True

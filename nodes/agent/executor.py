@@ -5,11 +5,12 @@ The states of a lease here are read from the Engine each time; nothing is rememb
     ABSENT    no container. The workload's volume may exist.
     RUNNING   one container with the lease's labels, its process is alive.
     EXITED    the container is there, its process is not; its logs and exit code can be read.
-    PARTIAL   a container that was never started: what a crash in the middle of `start` leaves.
+    PARTIAL   a container that was never started: a warm standby, or what a crash in the middle of `start` leaves.
 
 | verb   | allowed before | after it returned                         | after it raised          |
 |--------|----------------|-------------------------------------------|--------------------------|
 | start  | any            | RUNNING                                   | ABSENT, PARTIAL, EXITED  |
+| ready  | any            | PARTIAL, or RUNNING if it was             | ABSENT, PARTIAL, EXITED  |
 | stop   | any            | EXITED, PARTIAL or ABSENT; nothing runs   | any; call it again       |
 | remove | any            | ABSENT; the volume is as it was           | any; call it again       |
 | wipe   | any            | ABSENT, no volume, image gone if unused   | any; call it again       |
@@ -44,6 +45,9 @@ class Executor(Protocol):
             LeaseError: with the reason.
             Cancelled: the event was set; the lease is ABSENT or PARTIAL.
         """
+
+    def make_ready(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:
+        """Bring the lease to PARTIAL, so that nothing but the start is left to do. Raises as `start`."""
 
     def stop(self, lease_id: str) -> None:
         """End the lease's process: SIGTERM, and SIGKILL ten seconds later. Its container, network and volume stay."""

@@ -6,7 +6,7 @@ Rules, in the order they are applied to each lease:
 2. Only the newest generation of a workload may run here. An older one is stopped, whatever is asked of it.
 3. Not listed any more: stop it, keep its volume.
 4. `stop`: no container. `wipe`: nothing at all, then a receipt.
-5. `run` and given up: no container.
+5. `run` or `standby` and given up: no container. `standby`: a container that is created, not started.
 6. `run` and no running container: start it, unless its backoff is not over, or an older generation still holds the volume.
 7. `run`, running, but not healthy in time or for too long: give up this attempt.
 """
@@ -28,6 +28,7 @@ UNHEALTHY_CHECKS = 6  # failed health checks in a row before the container is re
 
 class Verb(str, Enum):
     START = "start"
+    READY = "ready"  # everything but the start
     RESTART = "restart"  # stop what hangs, then start; counts as a failed attempt
     STOP = "stop"
     WIPE = "wipe"
@@ -101,7 +102,7 @@ def plan(desired: Desired, seen: Mapping[str, Seen], notes: Mapping[str, Note], 
         for lease_id in seen
         if lease_id not in listed and _is_free(notes.get(lease_id, Note()), now)
     ]
-    return sorted(steps, key=lambda step: step.verb in (Verb.START, Verb.RESTART))
+    return sorted(steps, key=lambda step: step.verb in (Verb.START, Verb.READY, Verb.RESTART))
 
 
 def _is_free(note: Note, now: float) -> bool:
@@ -114,6 +115,10 @@ def _step(lease: DesiredLease, newest: int, seen: Mapping[str, Seen], note: Note
         return None if note.wiped and mine is None else Step(Verb.WIPE, lease.lease_id, lease)
     if lease.action is Action.STOP or note.failed or lease.generation < newest:
         return Step(Verb.STOP, lease.lease_id, lease) if mine is not None else None
+    if lease.action is Action.STANDBY:
+        if mine is not None and mine.container_id:
+            return Step(Verb.STOP, lease.lease_id, lease) if mine.running else None
+        return Step(Verb.READY, lease.lease_id, lease) if now >= note.ready_at else None
     if mine is None or not mine.running:
         if now < note.ready_at or _volume_is_held(lease, seen):
             return None
@@ -153,9 +158,11 @@ def next_due(desired: Desired, seen: Mapping[str, Seen], notes: Mapping[str, Not
     moments = [float("inf"), *(note.retry_at for note in notes.values() if note.retry_at and not note.busy)]
     for lease in desired.leases:
         note = notes.get(lease.lease_id, Note())
-        if lease.action is not Action.RUN or note.busy or note.failed:
+        if lease.action not in (Action.RUN, Action.STANDBY) or note.busy or note.failed:
             continue
         mine = seen.get(lease.lease_id)
+        if lease.action is Action.STANDBY and mine is not None and mine.container_id:
+            continue
         if mine is None or not mine.running:
             moments.append(note.ready_at)
         elif not note.healthy and note.running_since:
@@ -204,7 +211,7 @@ def statuses(desired: Desired, seen: Mapping[str, Seen], notes: Mapping[str, Not
 
 def _status(lease: DesiredLease, mine: "Seen | None", note: Note) -> Status:
     observed = _observed(lease, mine, note)
-    told = observed not in (Observed.RUNNING, Observed.STOPPED, Observed.WIPED)
+    told = observed not in (Observed.RUNNING, Observed.READY, Observed.STOPPED, Observed.WIPED)
     running = mine is not None and mine.running
     return Status(
         lease_id=lease.lease_id,
@@ -222,8 +229,11 @@ def _status(lease: DesiredLease, mine: "Seen | None", note: Note) -> Status:
 def _observed(lease: DesiredLease, mine: "Seen | None", note: Note) -> Observed:
     if lease.action is Action.WIPE and note.wiped and mine is None:
         return Observed.WIPED
-    if mine is None and (note.failed or lease.action is not Action.RUN):
-        return Observed.FAILED if note.failed and lease.action is Action.RUN else Observed.STOPPED
+    if lease.action is Action.STANDBY and not note.failed:
+        ready = mine is not None and mine.container_id and not mine.running and not note.busy
+        return Observed.READY if ready else Observed.PREPARING
+    if mine is None and (note.failed or lease.action not in (Action.RUN, Action.STANDBY)):
+        return Observed.FAILED if note.failed and lease.action in (Action.RUN, Action.STANDBY) else Observed.STOPPED
     if mine is not None and mine.running and note.healthy:
         return Observed.RUNNING
     return Observed.UNHEALTHY if note.was_healthy else Observed.PREPARING

@@ -94,6 +94,8 @@ class Steps:
             self._stop(step.lease_id)
         elif step.verb is Verb.START:
             self._start(step.lease, cancel)
+        elif step.verb is Verb.READY:
+            self._make_ready(step.lease, cancel)
         elif step.verb is Verb.RESTART:
             self._restart(step.lease)
         else:
@@ -113,6 +115,12 @@ class Steps:
                 self._watch.add(seen, lease)
             else:
                 self._board.change(lease.lease_id, running_since=time.monotonic())
+
+    def _make_ready(self, lease: DesiredLease, cancel: threading.Event) -> None:
+        self._admit(lease)
+        seen = self._executor.make_ready(lease, cancelled=cancel)
+        with self._board.lock:
+            self._board.seen[lease.lease_id] = seen
 
     def _restart(self, lease: DesiredLease) -> None:
         """End what is not healthy, saying why; a later round starts it again or leaves it."""

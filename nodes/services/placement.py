@@ -5,7 +5,6 @@ Lock order: the workload's row (`ReplicaSet`), its leases, one device at a time.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,16 +17,15 @@ from django.utils import timezone
 from interchain_site.core import audit
 from interchain_site.core.models import User
 from nodes.agent.protocol import Action, Workload
-from nodes.errors import Conflict, Invalid, MovedMeanwhile, NoDevice
+from nodes.errors import Conflict, MovedMeanwhile, NoDevice
 from nodes.models import Device, Lease, ReplicaSet
 from nodes.scoring import Offer, rank
 from nodes.services import candidates, leases, replica_sets, reservations, routes
 from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.services.wake import wake
+from nodes.services.workload_rules import check_workload
 from nodes.signals import lease_changed
 from nodes.states import LeaseState
-
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 
 def open_lease(
@@ -56,7 +54,7 @@ def open_lease(
         NoDevice: too few can take it; the message says why in words.
         Conflict: it runs already (use `replace_workload`), its data is being deleted, or its name is taken.
     """
-    check(workload)
+    check_workload(workload)
     with transaction.atomic():
         known = replica_sets.lock(UUID(workload.id))
         newest = replica_sets.newest_leases(UUID(workload.id))
@@ -83,7 +81,7 @@ def replace_workload(*, lease_id: UUID, workload: Workload, by: User | None, avo
         NoDevice: none can take the changed workload; the old one goes on.
         Conflict: the lease is not the newest of its slot.
     """
-    check(workload)
+    check_workload(workload)
     with transaction.atomic():
         wanted = replica_sets.lock(UUID(workload.id))
         lease = leases.get(lease_id)
@@ -122,7 +120,7 @@ def can_place(*, workload: Workload, replicas: int = 1) -> str:
     Raises:
         Invalid: it is not a workload.
     """
-    check(workload)
+    check_workload(workload)
     try:
         found = candidates.offers(workload, count=replicas, now=timezone.now())
     except NoDevice as error:
@@ -284,27 +282,3 @@ def _try(
         return None
     except IntegrityError as error:
         raise MovedMeanwhile from error
-
-
-def check(workload: Workload) -> None:
-    """Refuse what is no workload.
-
-    Raises:
-        Invalid: `fields` says what is wrong.
-    """
-    fields = {}
-    try:
-        UUID(workload.id)
-    except ValueError:
-        fields["id"] = "Not a UUID."
-    if not _LABEL.match(workload.name):
-        fields["name"] = "Not a label of a host name: a–z, 0–9 and - inside, at most 63."
-    if not 1 <= workload.port <= 65535:
-        fields["port"] = "Not a port from 1 to 65535."
-    for name, least in (("cpu_millis", 1), ("memory_bytes", 1), ("disk_bytes", 0)):
-        if not least <= getattr(workload, name) < 2**62:
-            fields[name] = "Out of range."
-    if not 1 <= len(candidates.image_key(workload)) <= 300:
-        fields["image"] = "Neither a reference nor an archive."
-    if fields:
-        raise Invalid(fields=fields)

@@ -5,9 +5,12 @@ A report moves nothing by itself, so who reports falsely costs one ping, at most
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
+from django.conf import settings
+from django.utils import timezone
 from redis import RedisError
 
 from interchain_site.core import redis
@@ -15,6 +18,7 @@ from nodes.models import Device
 from nodes.services import liveness, pings, succession
 
 ASKED_AGAIN_AFTER_SECONDS = 1
+BEAT = timedelta(seconds=1)
 SOURCES = ("gateway", "client", "link")
 
 log = structlog.get_logger()
@@ -27,6 +31,17 @@ def suspect_endpoint(*, workload_id: UUID, endpoint: str, source: str) -> bool:
             log.info("endpoint_suspected", workload=str(workload_id), endpoint=endpoint, source=source)
             return suspect(lease.device)
     return False
+
+
+def suspect_link(device_id: UUID) -> bool:
+    """A device's link broke off without a goodbye and did not come back. One that was heard since is left alone."""
+    device = Device.objects.get(pk=device_id)
+    heard_at = liveness.last_heard(device)
+    quiet = timedelta(seconds=settings.LINK_RETURN_SECONDS)
+    if device.goodbye or (heard_at is not None and timezone.now() - heard_at < quiet - BEAT):
+        return False
+    log.info("link_suspected", device=str(device_id))
+    return suspect(device)
 
 
 def suspect(device: Device) -> bool:

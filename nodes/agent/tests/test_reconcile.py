@@ -191,11 +191,12 @@ def test_taking_the_steps_comes_to_rest(desired: Desired, seen: dict) -> None:
     notes: dict[str, Note] = {}
     for _ in range(4):
         for step in plan(desired, seen, notes, 0.0):
-            if step.verb is Verb.START:
+            if step.verb in (Verb.START, Verb.READY):
+                runs = step.verb is Verb.START
                 seen[step.lease_id] = Seen(
-                    step.lease_id, step.lease.generation, step.lease.workload.id, "c", running=True
+                    step.lease_id, step.lease.generation, step.lease.workload.id, "c", running=runs
                 )
-                notes[step.lease_id] = Note(healthy=True, running_since=1.0)
+                notes[step.lease_id] = Note(healthy=True, running_since=1.0) if runs else Note()
             else:
                 seen.pop(step.lease_id, None)
                 notes[step.lease_id] = Note(wiped=step.verb is Verb.WIPE)
@@ -204,6 +205,20 @@ def test_taking_the_steps_comes_to_rest(desired: Desired, seen: dict) -> None:
     should = {
         item.lease_id
         for item in desired.leases
-        if item.action is Action.RUN and item.generation == newest[item.workload.id]
+        if item.action in (Action.RUN, Action.STANDBY) and item.generation == newest[item.workload.id]
     }
     assert set(seen) <= should
+
+
+# --- warm standby --------------------------------------------------------------------------------------------------
+def test_a_standby_is_made_ready_never_started_and_starts_once_it_is_wanted():
+    created = Seen("a", 1, "w", "c1")
+    assert one(Action.STANDBY) == [Verb.READY]
+    assert one(Action.STANDBY, note=Note(ready_at=100.5)) == []
+    assert one(Action.STANDBY, seen=created) == []
+    assert one(Action.STANDBY, seen=RUNNING) == [Verb.STOP]
+    assert one(Action.RUN, seen=created) == [Verb.START]
+    desired = Desired((lease(WORK, action=Action.STANDBY, lease_id="a"),))
+    assert statuses(desired, {"a": created}, {})[0].observed is Observed.READY
+    assert statuses(desired, {}, {})[0].observed is Observed.PREPARING
+    assert statuses(desired, {}, {"a": Note(failed=True)})[0].observed is Observed.FAILED
