@@ -5,6 +5,8 @@ RUN pip install --no-cache-dir --prefix=/packages -r /requirements.txt
 
 FROM python:3.11-slim
 COPY --from=packages /packages /usr/local
+# Removes snapshots past their time, and reads them for downloads.
+RUN apt-get update && apt-get install -y --no-install-recommends restic && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home interchain && mkdir /data && chown interchain: /data
 WORKDIR /app
 COPY --chown=interchain: manage.py pyproject.toml ./

@@ -38,6 +38,7 @@ def schedule() -> dict[str, dict[str, object]]:
         ("nodes.tasks.sweep_elections", 3),
         ("nodes.tasks.sweep_owner_limits", 30),
         ("nodes.tasks.sweep_spot_checks", 30),
+        ("nodes.tasks.sweep_snapshots", min(60, settings.SNAPSHOT_SECONDS)),
         ("nodes.tasks.observe_devices", 60),
         ("nodes.tasks.rate_devices", 300),
         ("nodes.tasks.republish_routes", 10),

@@ -122,6 +122,34 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
+# Snapshots of volumes: a folder of this server, or anything that speaks S3.
+SNAPSHOTS_S3_BUCKET = env.text("SNAPSHOTS_S3_BUCKET", "")
+STORAGES["snapshots"] = (
+    {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": SNAPSHOTS_S3_BUCKET,
+            "endpoint_url": env.text("SNAPSHOTS_S3_ENDPOINT", "") or None,
+            "access_key": env.text("SNAPSHOTS_S3_ACCESS_KEY", ""),
+            "secret_key": env.text("SNAPSHOTS_S3_SECRET_KEY", ""),
+            "region_name": env.text("SNAPSHOTS_S3_REGION", "") or None,
+            "default_acl": None,
+            "file_overwrite": True,
+            "max_memory_size": 2 * 2**20,
+        },
+    }
+    if SNAPSHOTS_S3_BUCKET
+    else {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {
+            "location": env.text("SNAPSHOTS_DIR", str(DATA_DIR / "snapshots")),
+            "directory_permissions_mode": 0o700,
+        },
+    }
+)
+# Where the portal's own restic finds the repositories; on the server itself a shorter way than the public address.
+SNAPSHOTS_PORTAL_URL = env.text("SNAPSHOTS_PORTAL_URL", "") or PORTAL_URL
+SNAPSHOT_SECONDS = env.integer("SNAPSHOT_SECONDS", 3600)
 MEDIA_ROOT = DATA_DIR / "media"
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"

@@ -22,6 +22,7 @@ urlpatterns = [
     path("api/v1/", include("billing.api.urls")),
     path("api/v1/", include("nodes.api.people_urls")),
     path("api/node/v1/", include("nodes.api.urls")),
+    path("api/node/snapshots/", include("nodes.snapshots.urls")),
     re_path("^api/", not_found, name="api_not_found"),
     path("metrics/metrics", views.metrics, name="metrics"),
 ]

@@ -8,11 +8,12 @@ from django.conf import settings
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nodes.agent.protocol import MAX_BODY_BYTES
+from nodes.agent.protocol import MAX_BODY_BYTES, REPOSITORY_PATH
 from nodes.errors import TooLarge
 
 PREFIX = "/api/node/"
 UPLOADS = re.compile(r"/(api/v1/)?apps/[^/]+/releases(/new/)?\Z")
+SNAPSHOT_BYTES = 160 * 1024 * 1024  # restic's largest packs are of 128 MiB
 ROOM_BYTES = 64 * 1024 * 1024  # beyond the largest archive, so that one a little too large is told so in its own words
 
 
@@ -51,6 +52,8 @@ class BodyLimit:
 
 def most_bytes(path: str) -> int:
     """Return how large a body sent to this path may be: an agent's message, an image archive, or a form."""
+    if path.startswith(REPOSITORY_PATH):
+        return SNAPSHOT_BYTES
     if path.startswith(PREFIX):
         return MAX_BODY_BYTES
     if UPLOADS.match(path):

@@ -1,4 +1,4 @@
-"""The states of a device, a lease and a spot check, the moves allowed between them, and the one function that makes a move.
+"""The states of a device, a lease, a spot check and a snapshot, the moves allowed between them, and the one function that makes a move.
 
 A move is a compare-and-set: the row changes only if it is still in the state (and generation) the caller saw, so two
 processes that both noticed something never both act on it.
@@ -15,7 +15,7 @@ from interchain_site.core.states import compare_and_set
 from nodes.errors import IllegalMove, MovedMeanwhile
 
 if TYPE_CHECKING:
-    from nodes.models import Device, Lease, SpotCheck
+    from nodes.models import Device, Lease, Snapshot, SpotCheck
 
 
 class DeviceState(models.TextChoices):
@@ -48,7 +48,14 @@ class SpotCheckState(models.TextChoices):
     DROPPED = "dropped", "called off"
 
 
-D, L, C = DeviceState, LeaseState, SpotCheckState
+class SnapshotState(models.TextChoices):
+    WANTED = "wanted", "under way"
+    TAKEN = "taken", "taken"
+    FAILED = "failed", "failed"
+    REMOVED = "removed", "removed"
+
+
+D, L, C, N = DeviceState, LeaseState, SpotCheckState, SnapshotState
 
 DEVICE_MOVES: dict[DeviceState, frozenset[DeviceState]] = {
     D.PENDING: frozenset({D.ONLINE, D.REVOKED}),
@@ -83,6 +90,13 @@ SPOT_CHECK_MOVES: dict[SpotCheckState, frozenset[SpotCheckState]] = {
     C.DROPPED: frozenset(),
 }
 
+SNAPSHOT_MOVES: dict[SnapshotState, frozenset[SnapshotState]] = {
+    N.WANTED: frozenset({N.TAKEN, N.FAILED}),
+    N.TAKEN: frozenset({N.REMOVED}),
+    N.FAILED: frozenset(),
+    N.REMOVED: frozenset(),
+}
+
 ALIVE = frozenset({L.OFFERED, L.PREPARING, L.RUNNING, L.UNHEALTHY, L.READY})
 HOLDS_MEMORY = ALIVE | {L.DRAINING, L.LOST}
 """In these states a lease occupies processor and memory of its device."""
@@ -112,11 +126,17 @@ def transition_spot_check(check: SpotCheck, to: SpotCheckState, **changes: Any) 
     _move(check, {"state": check.state}, changes | {"state": to})
 
 
+def transition_snapshot(snapshot: Snapshot, to: SnapshotState, **changes: Any) -> None:
+    """Move a snapshot by compare-and-set on its state; raises as `transition` does."""
+    _check(snapshot.state, to, SNAPSHOT_MOVES[SnapshotState(snapshot.state)], f"snapshot {snapshot.pk}")
+    _move(snapshot, {"state": snapshot.state}, changes | {"state": to})
+
+
 def _check(state: str, to: str, allowed: frozenset[Any], subject: str) -> None:
     if to not in allowed:
         raise IllegalMove(f"A {subject} that is {state} cannot become {to}.")
 
 
-def _move(row: Device | Lease | SpotCheck, seen: dict[str, Any], changes: dict[str, Any]) -> None:
+def _move(row: Device | Lease | Snapshot | SpotCheck, seen: dict[str, Any], changes: dict[str, Any]) -> None:
     if not compare_and_set(row, seen=seen, changes=changes):
         raise MovedMeanwhile

@@ -15,6 +15,7 @@ from nodes.services import (
     owner_limits,
     peers,
     routes,
+    snapshots,
     spot_checks,
     suspicion,
     trust,
@@ -86,3 +87,5 @@ def sweep_directory() -> None:
 @shared_task
 def probe_directories() -> None:
     peers.probe()
+def sweep_snapshots() -> None:
+    snapshots.sweep()

@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 def set_up_machine(steps: Steps) -> None:
     """Install and start what every site needs from the machine."""
-    steps.do("System packages", lambda: system.install(system.DOCKER))
+    steps.do("System packages", lambda: system.install((*system.DOCKER, *system.SNAPSHOTS)))
     steps.do("npm packages (Ethereum node, contracts)", npm.install)
     steps.do("Docker Engine", system.start_engine)
 

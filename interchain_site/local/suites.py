@@ -49,11 +49,16 @@ class Suite:
 
 def suites() -> dict[str, Suite]:
     """Return every suite in the order `all` runs them."""
-    containers = (*system.DOCKER, *system.TEST_IMAGES)
+    containers = (*system.DOCKER, *system.SNAPSHOTS, *system.TEST_IMAGES)
     rows = [
-        Suite("unit", "services, views, money and states on SQLite", (), unit),
-        Suite("fast", "unit without its slow tests: under two minutes; `all` leaves it out", (), fast),
-        Suite("postgres", "the same on PostgreSQL, with the tests of concurrency", system.POSTGRES, on_postgres),
+        Suite("unit", "services, views, money and states on SQLite", system.SNAPSHOTS, unit),
+        Suite("fast", "unit without its slow tests: under two minutes; `all` leaves it out", system.SNAPSHOTS, fast),
+        Suite(
+            "postgres",
+            "the same on PostgreSQL, with the tests of concurrency",
+            (*system.POSTGRES, *system.SNAPSHOTS),
+            on_postgres,
+        ),
         Suite("anvil", "a real local Ethereum node", (), anvil, packages=True),
         Suite(
             "docker",
@@ -65,7 +70,7 @@ def suites() -> dict[str, Suite]:
         ),
         Suite("browser", "headless Chromium", (*system.BROWSER, *containers), browser, True, True),
         Suite("contracts", "Solidity, by Forge", (), contracts, packages=True),
-        Suite("smoke", "bin/run --smoke", system.DOCKER, smoke, True, True),
+        Suite("smoke", "bin/run --smoke", (*system.DOCKER, *system.SNAPSHOTS), smoke, True, True),
     ]
     return {suite.name: suite for suite in rows}
 

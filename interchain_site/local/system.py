@@ -37,6 +37,7 @@ class Package:
 ENGINE = "docker" if sys.platform == "darwin" else "dockerd"
 DOCKER = (Package("docker.io", (ENGINE,)), Package("iptables", ("iptables",)))
 IMAGES = (Package("debootstrap", ("debootstrap",)),)
+SNAPSHOTS = (Package("restic", ("restic",)),)  # copies of apps' volumes
 TEST_IMAGES = (Package("busybox-static", ("busybox",)),)  # interchain_site/testing/docker.py
 COMPILER = (  # the sandbox's probes: nodes/agent/tests/probes/src
     Package("gcc", ("gcc",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from nodes.agent import counters, ports, sandbox
@@ -26,8 +27,16 @@ INIT_PROGRAM = "docker-init"
 class DockerExecutor:
     """One device's containers on one Engine."""
 
-    def __init__(self, config: Config, *, engine: Engine, images: Images) -> None:
-        self._config, self._engine, self._images = config, engine, images
+    def __init__(
+        self,
+        config: Config,
+        *,
+        engine: Engine,
+        images: Images,
+        restore: "Callable[[DesiredLease, str, threading.Event], None]" = lambda lease, path, cancelled: None,
+    ) -> None:
+        """Args: restore: lets the volume at a path hold what the lease is to begin with (snapshots.py)."""
+        self._config, self._engine, self._images, self._restore = config, engine, images, restore
         self._bridges = Bridges(config, engine)
         self._cgroup_driver, self._has_init = "", False
         self._mine = f"{LABEL}device={config.device_id}"
@@ -131,8 +140,8 @@ class DockerExecutor:
         image = self._images.ensure(workload.image, cancelled)
         _stop_if(cancelled)
         outbound = workload.outbound and self._config.allow_outbound
-        if workload.volume_path and workload.profile is Profile.RESTRICTED:
-            self._give_volume(workload, image.user)
+        if workload.volume_path and (workload.profile is Profile.RESTRICTED or lease.restore.restic_id):
+            self._ready_volume(lease, image.user, cancelled)
         bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port)
         try:
             self._place(lease, image, bridge, outbound, start=start)
@@ -200,12 +209,15 @@ class DockerExecutor:
         query = {"all": "1", **filters(label=[self._mine])}
         return list(self._engine.call("GET", "/containers/json", query=query))
 
-    def _give_volume(self, workload: Workload, user: str) -> None:
-        """Let a restricted app's user own its volume: it has no capability to take it."""
+    def _ready_volume(self, lease: DesiredLease, user: str, cancelled: threading.Event) -> None:
+        """Bring the data the lease begins with, and let a restricted app's user own its volume: it has no capability to take it."""
+        workload = lease.workload
         body = {"Name": self._volume(workload.id), "Labels": sandbox.volume_labels(self._config.device_id, workload.id)}
         path = self._engine.call("POST", "/volumes/create", body)["Mountpoint"]
-        owner, _, group = sandbox.unprivileged(user).partition(":")
-        os.chown(path, int(owner), int(group))
+        self._restore(lease, path, cancelled)
+        if workload.profile is Profile.RESTRICTED:
+            owner, _, group = sandbox.unprivileged(user).partition(":")
+            os.chown(path, int(owner), int(group))
 
     def _volume(self, workload_id: str) -> str:
         return sandbox.volume_name(self._config.device_id, workload_id)

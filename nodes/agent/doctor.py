@@ -36,7 +36,7 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
         folder: where the agent keeps its files; without it the disk is looked at where Docker keeps its own.
         portal_url: without it the network and the clock are not looked at.
     """
-    checks = [_time_zones()]
+    checks = [_time_zones(), _snapshots()]
     try:
         version, info = engine.call("GET", "/version"), engine.call("GET", "/info")
         checks += [_version(version), *_isolation(info), _storage(info)]
@@ -72,6 +72,15 @@ def _time_zones() -> Check:
         message = "This computer has no list of time zones, so hours of the week would keep it closed."
         return Check("time_zones", False, message, "Type: apt-get install tzdata", needed=False)
     return Check("time_zones", True, "Time zones are known.")
+
+
+def _snapshots() -> Check:
+    """Without it apps that keep data run here all the same, but their data exists only here."""
+    return _either(
+        "snapshots", shutil.which("restic") is not None, "Apps' data can be copied to a safe place.",
+        "restic is missing, so apps' data on this device cannot be copied anywhere.",
+        "Type: apt-get install restic", needed=False,
+    )  # fmt: skip
 
 
 def _version(version: "dict[str, Any]") -> Check:

@@ -28,6 +28,9 @@ INSTALL_CHECKS_PATH = (
     "/api/node/v1/install-checks"  # the same before there is a key: the token in it speaks for the device
 )
 KEY_PATH = "/api/node/v1/key"  # POST a JWS over KeyChange, signed with the old key → 204
+SNAPSHOT_ACCESS_PATH = "/api/node/v1/snapshot-access"  # POST SnapshotAccessWish → SnapshotAccess
+SNAPSHOTS_PATH = "/api/node/v1/snapshots"  # POST a JWS over SnapshotReport → 204
+REPOSITORY_PATH = "/api/node/snapshots/"  # + workload id + "/": a restic REST repository (restic's rest.md), Basic auth
 SPOT_CHECK_PATH = "/api/node/v1/spot-check"  # POST a JWS over SpotCheckAnswer → 204
 LEAVE_PATH = "/api/node/v1/leave"  # POST nothing → 204: the owner, at the device, removes it
 RELEASE_PATH = "/api/node/v1/release"  # GET → ReleaseOffer, the version this device should run
@@ -174,11 +177,21 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Restore:
+    """Whose data the volume is to begin with: a snapshot, in place of whatever is in the volume."""
+
+    snapshot_id: str = ""  # UUID; empty: leave the volume as it is
+    restic_id: str = ""
+
+
+@dataclass(frozen=True)
 class DesiredLease:
     lease_id: str
     generation: int
     action: Action
     workload: Workload
+    restore: Restore = field(default_factory=Restore)
+    snapshot_id: str = ""  # UUID of a snapshot to be taken of its volume now; empty: none
 
 
 @dataclass(frozen=True)
@@ -371,6 +384,34 @@ class ModeWish:
     """The owner, at the device, wants the portal's own switch like this too."""
 
     mode: Mode
+
+
+@dataclass(frozen=True)
+class SnapshotAccessWish:
+    lease_id: str
+
+
+@dataclass(frozen=True)
+class SnapshotAccess:
+    """Opens one workload's repository for some hours: to read and add, not to remove."""
+
+    user: str
+    password: str
+    key: str  # restic's own password, with which everything in it is encrypted
+
+
+@dataclass(frozen=True)
+class SnapshotReport:
+    """Signed: that a snapshot was taken, or why not."""
+
+    snapshot_id: str
+    lease_id: str
+    device_id: str
+    taken_at: str  # ISO 8601 UTC; when it began
+    restic_id: str = ""  # 64 hex digits; empty: it failed
+    volume_bytes: int = 0
+    added_bytes: int = 0
+    message: str = ""
 
 
 @dataclass(frozen=True)

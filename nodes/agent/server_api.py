@@ -118,6 +118,13 @@ class Portal:
     def receipt(self, jws: str) -> None:
         self._call("POST", protocol.RECEIPTS_PATH, jws.encode(), kind="application/jose")
 
+    def snapshot_access(self, wish: protocol.SnapshotAccessWish) -> protocol.SnapshotAccess:
+        answer = self._call("POST", protocol.SNAPSHOT_ACCESS_PATH, protocol.to_json(wish))
+        return _understood(protocol.SnapshotAccess, answer)
+
+    def snapshot(self, jws: str) -> None:
+        self._call("POST", protocol.SNAPSHOTS_PATH, jws.encode(), kind="application/jose")
+
     def spot_check(self, jws: str) -> None:
         self._call("POST", protocol.SPOT_CHECK_PATH, jws.encode(), kind="application/jose")
 

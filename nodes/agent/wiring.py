@@ -32,6 +32,7 @@ from nodes.agent.perf import Perf
 from nodes.agent.protocol import Desired, Goodbye, Image, Report
 from nodes.agent.rotation import Rotation
 from nodes.agent.server_api import Portal, patiently
+from nodes.agent.snapshots import Snapshots
 from nodes.agent.spot_checks import SpotChecks
 from nodes.agent.steps import Steps
 from nodes.agent.update import Updater
@@ -62,7 +63,9 @@ class Node:
         images = Images(
             engine, fetch=self._fetch, folder=home.archives, downloaded=lambda size: self._intake.downloaded(size)
         )
-        executor = DockerExecutor(settings, engine=engine, images=images)
+        executor = DockerExecutor(
+            settings, engine=engine, images=images, restore=lambda *what: self._snapshots.restore(*what)
+        )
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
         outbox = Outbox(home.outbox, key=key, device_id=settings.device_id, now=self._portal.now)
         receipts = Receipts(home.receipts)
@@ -113,6 +116,13 @@ class Node:
         self._rotation = Rotation(home, key, device_id=settings.device_id, portal=self._portal)
         self._updater = Updater(home, portal=lambda: _portal(settings, key), restart=lambda: self.stop(Goodbye.UPDATE))
         self._meters = meters
+        self._snapshots = Snapshots(
+            home.root,
+            device_id=settings.device_id,
+            sign=key.sign,
+            portal=lambda: _portal(settings, key),
+            volume_path=executor.volume_path,
+        )
         self._spot_checks = SpotChecks(device_id=settings.device_id, sign=key.sign, send=self._send_spot_check)
         self._contact = Contact()
         self._contact.on_informed = agent.release
@@ -200,6 +210,7 @@ class Node:
         self._meters.calibrate(desired.instructions_per_second or self._settings.instructions_per_second)
         self.agent.want(desired)
         self._spot_checks.want(desired.spot_check)
+        self._snapshots.want(desired.leases)
 
     def _send_spot_check(self, jws: str) -> None:
         portal = _portal(self._settings, self._key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
@@ -36,6 +37,7 @@ from nodes.services import (
     receipts,
     refusals,
     releases,
+    snapshots,
     spot_checks,
 )
 
@@ -194,6 +196,23 @@ class Receipts(AgentView):
         return HttpResponse(status=204)
 
 
+class SnapshotAccess(AgentView):
+    """POST SnapshotAccessWish → SnapshotAccess."""
+
+    def post(self, request: Request) -> HttpResponse:
+        wish = self.message(request, protocol.SnapshotAccessWish)
+        opened = snapshots.open_for(device=self.device(request), lease_id=_uuid(wish.lease_id, "lease_id"))
+        return HttpResponse(protocol.to_json(opened), content_type="application/json")
+
+
+class Snapshots(AgentView):
+    """POST a JWS over SnapshotReport → 204."""
+
+    def post(self, request: Request) -> HttpResponse:
+        snapshots.take_report(device=self.device(request), jws=self.jws(request))
+        return HttpResponse(status=204)
+
+
 class SpotCheck(AgentView):
     """POST a JWS over SpotCheckAnswer → 204."""
 
@@ -223,6 +242,13 @@ class Archive(AgentView):
     def get(self, request: Request, sha256: str) -> HttpResponseBase:
         path = archives.path_for_device(device=self.device(request), sha256=sha256)
         return stream(request, path, content_type="application/x-tar")
+
+
+def _uuid(text: str, name: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Malformed(f"{name}: not a UUID.") from None
 
 
 def _link_url() -> str:

@@ -6,6 +6,7 @@ from nodes.models.lease import Lease
 from nodes.models.reading import CappedClaim, GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
 from nodes.models.release import AgentRelease, ReleaseKey
 from nodes.models.replica_set import MOST_REPLICAS, ReplicaSet
+from nodes.models.snapshot import Snapshot, SnapshotRepository
 from nodes.models.trust import DeviceHistory, SpotCheck
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "ReadingSequence",
     "ReleaseKey",
     "ReplicaSet",
+    "Snapshot",
+    "SnapshotRepository",
     "SpotCheck",
     "WipeReceipt",
 ]

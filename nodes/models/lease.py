@@ -39,6 +39,14 @@ class Lease(models.Model):
     memory_bytes = models.BigIntegerField()
     disk_bytes = models.BigIntegerField()
     has_volume = models.BooleanField()
+    restore_from = models.ForeignKey(
+        "nodes.Snapshot",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="Whose data its volume is to begin with, in place of whatever the device has.",
+    )
 
     host_port = models.PositiveIntegerField(default=0)
     reason = models.CharField(max_length=20, blank=True)

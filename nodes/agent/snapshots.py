@@ -1,0 +1,236 @@
+"""Copies a volume into its app's repository, and brings one back, with restic.
+
+**Copy**, asked for by `DesiredLease.snapshot_id`. 1. The portal opens the repository. 2. The volume is there and is what it should
+be: a mount that is missing is never taken for an empty volume. 3. restic copies what is new. 4. The portal hears, signed.
+A copy that breaks off leaves nothing that counts: restic writes its snapshot last.
+
+**Restore**, asked for by `DesiredLease.restore`, before the first start of a lease. 1. `restored/<lease>` says whether it was done.
+2. What is in the volume is removed. 3. restic brings the snapshot. 4. `restored/<lease>` is written. A restore that breaks off begins
+again from 2: no app starts on half its data.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodes.agent import files
+from nodes.agent.errors import AgentError, Cancelled, LeaseError, PortalRefused
+from nodes.agent.protocol import (
+    REPOSITORY_PATH,
+    DesiredLease,
+    Reason,
+    SnapshotAccess,
+    SnapshotAccessWish,
+    SnapshotReport,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    from nodes.agent.server_api import Portal
+
+log = logging.getLogger(__name__)
+LOOK_SECONDS = 0.5
+NEW_REPOSITORY = "unable to open config file"
+
+
+class Snapshots:
+    """The copies of one device, one at a time."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device_id: str,
+        sign: "Callable[[bytes], str]",
+        portal: "Callable[[], Portal]",
+        volume_path: "Callable[[str], str]",
+    ) -> None:
+        """Args: folder: where `restored/` is. portal: returns a connection of its own. volume_path: of a workload."""
+        self._restored, self._cache = folder / "restored", folder / "restic"
+        self._device_id, self._sign, self._portal, self._volume_path = device_id, sign, portal, volume_path
+        self._known: "set[str]" = set()
+        self._one = threading.Lock()
+
+    def want(self, leases: "tuple[DesiredLease, ...]") -> None:
+        """Begin the copies that are new; returns at once."""
+        for lease in leases:
+            if lease.snapshot_id and lease.snapshot_id not in self._known:
+                self._known.add(lease.snapshot_id)
+                threading.Thread(target=self._copy, args=(lease,), name="snapshot", daemon=True).start()
+        self._known &= {lease.snapshot_id for lease in leases}
+        self._forget({lease.lease_id for lease in leases})
+
+    def restore(self, lease: DesiredLease, path: str, cancelled: threading.Event) -> None:
+        """Let the volume at `path` hold what the lease is to begin with; returns at once if that was done.
+
+        Raises:
+            LeaseError: it cannot be brought; it is tried again.
+            Cancelled: the portal changed its mind.
+        """
+        done = self._restored / lease.lease_id
+        if not lease.restore.restic_id or done.exists():
+            return
+        log.info("lease %s: bringing its data from snapshot %s", lease.lease_id, lease.restore.restic_id[:8])
+        try:
+            _empty(Path(path))
+            with self._opened(lease) as environment:
+                _restic(environment, "restore", lease.restore.restic_id, "--target", path, cancelled=cancelled)
+        except AgentError as error:
+            if isinstance(error, Cancelled):
+                raise
+            raise LeaseError(
+                Reason.DEVICE_ERROR, f"Its data could not be brought from the snapshot: {error}"
+            ) from error
+        files.private_folder(self._restored)
+        files.write_atomic(done, lease.restore.restic_id.encode())
+
+    def _copy(self, lease: DesiredLease) -> None:
+        taken_at = datetime.now(timezone.utc).isoformat()
+        report = SnapshotReport(lease.snapshot_id, lease.lease_id, self._device_id, taken_at)
+        try:
+            with self._one:
+                summary = self._back_up(lease)
+            report = SnapshotReport(
+                lease.snapshot_id,
+                lease.lease_id,
+                self._device_id,
+                taken_at,
+                str(summary["snapshot_id"]),
+                int(summary["total_bytes_processed"]),
+                int(summary["data_added"]),
+            )
+        except AgentError as error:
+            log.warning("lease %s: its volume could not be copied: %s", lease.lease_id, error)
+            report = SnapshotReport(
+                lease.snapshot_id, lease.lease_id, self._device_id, taken_at, message=str(error)[:300]
+            )
+        try:
+            self._tell(report)
+        except AgentError as error:
+            log.warning("The portal could not be told of snapshot %s: %s", lease.snapshot_id, error)
+            self._known.discard(
+                lease.snapshot_id
+            )  # the next desired state begins it again; restic adds only what is new
+
+    def _back_up(self, lease: DesiredLease) -> "dict[str, Any]":
+        path = self._volume_path(lease.workload.id)
+        if not path or not Path(path).is_dir():
+            raise AgentError("The volume is not there, so it was not copied.")
+        with self._opened(lease) as environment:
+            # The same path everywhere: on the next device it lies somewhere else, and is to be compared with this.
+            arguments = ("backup", ".", "--json", "--host", "interchain", "--ignore-inode", "--tag", lease.snapshot_id)
+            out = _restic(environment, *arguments, folder=path, new=True)
+            # The summary of older versions has a short id only.
+            listed = json.loads(_restic(environment, "snapshots", "--json", "--tag", lease.snapshot_id))
+        lines = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+        summary = next((line for line in reversed(lines) if line.get("message_type") == "summary"), None)
+        if summary is None or not listed:
+            raise AgentError("restic did not say what it copied.")
+        return {**summary, "snapshot_id": listed[-1]["id"]}
+
+    def _tell(self, report: SnapshotReport) -> None:
+        from nodes.agent.server_api import patiently
+
+        portal = self._portal()
+        try:
+            patiently(lambda: portal.snapshot(self._sign(to_json(report))))
+        except PortalRefused as error:
+            log.warning("The portal did not take the report of snapshot %s: %s", report.snapshot_id, error)
+        finally:
+            portal.close()
+
+    def _opened(self, lease: DesiredLease) -> "_Opened":
+        from nodes.agent.server_api import patiently
+
+        portal = self._portal()
+        try:
+            access = patiently(lambda: portal.snapshot_access(SnapshotAccessWish(lease.lease_id)))
+        finally:
+            portal.close()
+        return _Opened(portal.url, lease.workload.id, access, self._cache)
+
+    def _forget(self, lease_ids: "set[str]") -> None:
+        if self._restored.is_dir():
+            for path in self._restored.iterdir():
+                if path.name not in lease_ids:
+                    path.unlink(missing_ok=True)
+
+
+class _Opened:
+    """The environment restic runs in; its cache goes with it. Passwords are never arguments, which every user can see."""
+
+    def __init__(self, portal: str, workload_id: str, access: SnapshotAccess, cache: Path) -> None:
+        scheme, _, rest = portal.partition("://")
+        self._cache = cache
+        self._environment = {
+            "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+            "HOME": str(cache),
+            "RESTIC_REPOSITORY": f"rest:{scheme}://{access.user}:{access.password}@{rest}{REPOSITORY_PATH}{workload_id}/",
+            "RESTIC_PASSWORD": access.key,
+            "RESTIC_CACHE_DIR": str(cache),
+            "GOGC": "20",  # half the memory for a little more time
+        }
+
+    def __enter__(self) -> "dict[str, str]":
+        files.private_folder(self._cache)
+        return self._environment
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._cache, ignore_errors=True)
+
+
+def _restic(
+    environment: "dict[str, str]",
+    *arguments: str,
+    folder: str = "/",
+    new: bool = False,
+    cancelled: "threading.Event | None" = None,
+) -> bytes:
+    """Run restic to its end and return what it printed.
+
+    Args:
+        new: make the repository if there is none.
+
+    Raises:
+        AgentError: with restic's last words.
+        Cancelled: the event was set meanwhile.
+    """
+    try:
+        process = subprocess.Popen(
+            ["restic", *arguments], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    except FileNotFoundError:
+        raise AgentError("restic is not installed on this device. Type: apt-get install restic") from None
+    while True:
+        try:
+            out, said = process.communicate(timeout=LOOK_SECONDS)
+            break
+        except subprocess.TimeoutExpired:
+            if cancelled is not None and cancelled.is_set():
+                process.terminate()
+                process.communicate()
+                raise Cancelled("The portal no longer wants this lease to run.") from None
+    if process.returncode == 0:
+        return out
+    words = said.decode(errors="replace").strip()
+    if new and NEW_REPOSITORY in words:
+        _restic(environment, "init")
+        return _restic(environment, *arguments, folder=folder)
+    raise AgentError(f"restic {arguments[0]}: {words[-200:]}")
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
