@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -111,7 +112,12 @@ def desired_of(device: Device) -> Desired:
     """Return all the portal wants of a device."""
     leases = tuple(
         DesiredLease(
-            str(lease.pk), lease.generation, Action(lease.action), lease.workload, _restore(lease), str(lease.copy or "")
+            str(lease.pk),
+            lease.generation,
+            Action(lease.action),
+            lease.workload,
+            _restore(lease),
+            str(lease.copy or ""),
         )
         for lease in _wanted(device).select_related("restore_from")
     )
@@ -121,14 +127,18 @@ def desired_of(device: Device) -> Desired:
 def desired_etag(device: Device) -> str:
     """Return a name for what `desired_of` would say now, without its workloads: a lease's workload never changes.
 
-    One query, and one more where the device can update itself; nothing is decrypted. Most polls are answered with it alone.
+    Two queries, and one more where the device can update itself; nothing is decrypted. Most polls are answered with it alone.
     """
     leases = list(_wanted(device).values_list("pk", "generation", "action", "restore_from", "copy"))
     said = [protocol.to_json(_desired_beside_leases(device)), repr(leases).encode()]
     return f'"{hashlib.sha256(b"|".join(said)).hexdigest()}"'
 
 
-def _wanted(device: Device) -> QuerySet[Lease]:
+def _restore(lease: Lease) -> Restore:
+    return Restore(str(lease.restore_from.pk), lease.restore_from.restic_id) if lease.restore_from else Restore()
+
+
+def _wanted(device: Device) -> QuerySet[Any]:
     """What is stopped stays listed until its last readings are in; where it keeps data, until that is wiped, because the
     device goes on counting what it holds.
     """
@@ -145,136 +155,6 @@ def _wanted(device: Device) -> QuerySet[Lease]:
 
 def _desired_beside_leases(device: Device) -> Desired:
     return Desired(
-from nodes.errors import NotFound
-from nodes.models import Device, Lease, MeterTotal, Snapshot
-from nodes.services import releases, spot_checks
-from nodes.services.routes import url_of
-from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState, SnapshotState
-
-_MODES = {DeviceState.PAUSED: Mode.PAUSED, DeviceState.DRAINING: Mode.DRAINING}
-
-
-@dataclass(frozen=True)
-class LeaseSummary:
-    """What a publisher may know of a lease."""
-
-    lease_id: UUID
-    workload_id: UUID
-    generation: int
-    device_id: UUID
-    device_name: str
-    owner_id: int
-    region: str
-    state: str
-    action: str
-    reason: str
-    message: str
-    log_tail: str
-    host_port: int
-    url: str
-    restarts: int
-    opened_at: datetime
-    state_changed_at: datetime
-    running_since: datetime | None  # None while it does not run
-    stopped_at: datetime | None
-
-
-def lease_summary(workload_id: str | UUID) -> LeaseSummary | None:
-    """Return the newest generation of a workload, or None if it was never leased."""
-    return lease_summaries([workload_id]).get(UUID(str(workload_id)))
-
-
-def lease_summaries(workload_ids: Sequence[str | UUID]) -> dict[UUID, LeaseSummary]:
-    """Return the newest generation of each workload that has one, in one query."""
-    leases = Lease.objects.filter(workload_id__in=workload_ids, is_newest=True).select_related("device")
-    return {lease.workload_id: _summary(lease) for lease in leases}
-
-
-def leases_by_id(lease_ids: Sequence[UUID]) -> dict[UUID, LeaseSummary]:
-    """Return these leases, whichever generation, in one query: for charging, which needs device, owner and region."""
-    return {lease.pk: _summary(lease) for lease in Lease.objects.filter(pk__in=lease_ids).select_related("device")}
-
-
-def usage_totals(*, lease_ids: Sequence[UUID]) -> dict[UUID, dict[Meter, int]]:
-    """Return the cumulative totals in base units, active users included; a meter never read is absent."""
-    totals: dict[UUID, dict[Meter, int]] = {lease_id: {} for lease_id in lease_ids}
-    for row in MeterTotal.objects.filter(lease_id__in=lease_ids):
-        totals[row.lease_id][Meter(row.meter)] = row.total
-    return totals
-
-
-def leases_with_new_readings(*, after: int, limit: int) -> list[tuple[UUID, int]]:
-    """Return leases whose totals changed after this place in the order of changes, with their own place, oldest first.
-
-    Places are unique per lease and become visible in order, so the last one returned is the next `after`.
-    """
-    rows = MeterTotal.objects.filter(sequence__gt=after).values("lease_id").annotate(place=Max("sequence"))
-    return [(row["lease_id"], row["place"]) for row in rows.order_by("place")[:limit]]
-
-
-def evidence_for(lease_id: UUID, meter: Meter | None = None) -> dict[Meter, int | None]:
-    """Return per meter the id of the signed batch its total rests on; None for what the gateway counted."""
-    rows = MeterTotal.objects.filter(lease_id=lease_id)
-    if meter is not None:
-        rows = rows.filter(meter=meter.value)
-    return {Meter(row.meter): row.batch_id for row in rows}
-
-
-def desired_of(device: Device) -> Desired:
-    """Return all the portal wants of a device."""
-    leases = tuple(
-        DesiredLease(
-            str(lease.pk), lease.generation, Action(lease.action), lease.workload, _restore(lease), str(lease.copy or "")
-        )
-        for lease in _wanted(device).select_related("restore_from")
-    )
-    return dataclasses.replace(_desired_beside_leases(device), leases=leases)
-
-
-def desired_etag(device: Device) -> str:
-    """Return a name for what `desired_of` would say now, without its workloads: a lease's workload never changes.
-
-    One query, and one more where the device can update itself; nothing is decrypted. Most polls are answered with it alone.
-    """
-    leases = list(_wanted(device).values_list("pk", "generation", "action", "restore_from", "copy"))
-    said = [protocol.to_json(_desired_beside_leases(device)), repr(leases).encode()]
-    return f'"{hashlib.sha256(b"|".join(said)).hexdigest()}"'
-
-
-def _wanted(device: Device) -> QuerySet[Lease]:
-    """What is stopped stays listed until its last readings are in; where it keeps data, until that is wiped, because the
-    device goes on counting what it holds.
-    """
-    recently = timezone.now() - timedelta(seconds=2 * settings.READING_INTERVAL_SECONDS)
-    newer = Lease.objects.filter(
-        workload_id=OuterRef("workload_id"), generation__gt=OuterRef("generation"), has_volume=True
-    )
-    keeps_data = Q(has_volume=True) & ~Exists(newer)  # not the newest of all: that one may have no volume
-    stopped = Q(state=LeaseState.STOPPED) & (Q(action=Action.WIPE.value) | Q(stopped_at__gte=recently) | keeps_data)
-<<<<<<< HEAD
-    wanted = Lease.objects.filter(Q(state__in=HOLDS_MEMORY) | stopped, device=device)
-    return wanted.order_by("opened_at", "generation")
-
-
-def _desired_beside_leases(device: Device) -> Desired:
-    return Desired(
-=======
-    wanted = Lease.objects.filter(Q(state__in=HOLDS_MEMORY) | stopped, device=device).select_related("restore_from")
-    leases = list(wanted.order_by("opened_at", "generation"))
-    copies = snapshots.wanted_of([lease.pk for lease in leases if lease.has_volume])
-    return Desired(
-        leases=tuple(
-            DesiredLease(
-                str(lease.pk),
-                lease.generation,
-                Action(lease.action),
-                lease.workload,
-                _restore(lease),
-                copies.get(lease.pk, ""),
-            )
-            for lease in leases
-        ),
->>>>>>> da68c55 (Copy apps' volumes with restic to where no device can lose them)
         reading_interval_seconds=settings.READING_INTERVAL_SECONDS,
         limits=device.both_limits[0],
         mode=_MODES.get(DeviceState(device.state), Mode.OPEN),
@@ -285,10 +165,6 @@ def _desired_beside_leases(device: Device) -> Desired:
         self_stop_seconds=settings.SELF_STOP_SECONDS,
         directory_interval_seconds=settings.DIRECTORY_INTERVAL_SECONDS,
     )
-
-
-def _restore(lease: Lease) -> Restore:
-    return Restore(str(lease.restore_from.pk), lease.restore_from.restic_id) if lease.restore_from else Restore()
 
 
 def devices_of(user: User) -> QuerySet[Device]:

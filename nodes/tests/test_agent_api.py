@@ -18,8 +18,8 @@ from nodes import queries
 from nodes.agent import protocol
 from nodes.agent.courier import DEVICE_REVOKED
 from nodes.conftest import API, Agent, code
-from nodes.models import Device, ReadingBatch
-from nodes.services import devices, identity, leases, liveness, placement, refusals
+from nodes.models import Device, Lease, ReadingBatch, Snapshot
+from nodes.services import devices, identity, leases, liveness, placement, refusals, snapshots
 
 
 def test_a_good_token_is_used_up(agent):
@@ -181,22 +181,22 @@ def test_a_token_that_is_replayed_does_not_make_its_device_heard(agent):
     assert redis.connection().zscore(liveness.SEEN_KEY, agent.box.id) is None
 
 
-def test_a_poll_that_finds_nothing_new_is_two_queries_and_decrypts_nothing(
+def test_a_poll_that_finds_nothing_new_is_three_queries_and_decrypts_nothing(
     agent, django_assert_num_queries, monkeypatch
 ):
     for number in range(3):
         placement.open_lease(workload=make_workload(f"app{number}"), by=None)
     etag = agent.send("desired").headers["ETag"]
     monkeypatch.setattr(secrets, "decrypt", None)
-    with django_assert_num_queries(2):  # the device, its leases
+    with django_assert_num_queries(3):  # the device, its leases, its spot check
         assert agent.send("desired", **{"If-None-Match": etag}).status_code == 304
 
 
-def test_a_poll_that_finds_something_new_is_three_queries_for_any_number_of_leases(agent, django_assert_num_queries):
+def test_a_poll_that_finds_something_new_is_four_queries_for_any_number_of_leases(agent, django_assert_num_queries):
     for number in range(6):
         placement.open_lease(workload=make_workload(f"app{number}"), by=None)
         if number in (0, 5):
-            with django_assert_num_queries(3):
+            with django_assert_num_queries(4):
                 assert len(agent.send("desired").json()["leases"]) == number + 1
 
 
@@ -206,6 +206,8 @@ def test_the_etag_changes_exactly_when_the_body_does(agent, cast, settings):
     changes = [
         lambda: agent.box.runs(first),
         lambda: agent.box.says(first, protocol.Observed.UNHEALTHY),
+        lambda: snapshots.want(lease=Lease.objects.get(pk=first.pk), cause=Snapshot.Cause.DEMAND),
+        lambda: Lease.objects.filter(pk=first.pk).update(restore_from=Snapshot.objects.get()),
         lambda: placement.open_lease(workload=make_workload("other"), by=None),
         lambda: devices.pause_device(device=Device.objects.get(), by=cast.owner),
         lambda: devices.resume_device(device=Device.objects.get(), by=cast.owner),
