@@ -149,6 +149,7 @@ STORAGES["snapshots"] = (
 )
 # Where the portal's own restic finds the repositories; on the server itself a shorter way than the public address.
 SNAPSHOTS_PORTAL_URL = env.text("SNAPSHOTS_PORTAL_URL", "") or PORTAL_URL
+DATA_FAILOVER_SECONDS = env.integer("DATA_FAILOVER_SECONDS", 300)
 SNAPSHOT_SECONDS = env.integer("SNAPSHOT_SECONDS", 3600)
 MEDIA_ROOT = DATA_DIR / "media"
 STATIC_URL = "/static/"

@@ -13,3 +13,6 @@ slot_vacant = Signal()
 workload_wiped = Signal()
 """Nothing of a workload is left on any device. Arguments: workload_id (UUID), receipt (the last device's JWS,
 str; "" when the last device was removed by its owner and cannot be asked)."""
+
+snapshots_wiped = Signal()
+"""Nothing is left of a workload's snapshots. Arguments: workload_id (UUID), receipt (str: the portal's JWS, by its directory key)."""

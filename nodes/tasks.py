@@ -87,5 +87,7 @@ def sweep_directory() -> None:
 @shared_task
 def probe_directories() -> None:
     peers.probe()
+
+
 def sweep_snapshots() -> None:
     snapshots.sweep()

@@ -1,7 +1,7 @@
 """Copies a volume into its app's repository, and brings one back, with restic.
 
-**Copy**, asked for by `DesiredLease.snapshot_id`. 1. The portal opens the repository. 2. The volume is there and is what it should
-be: a mount that is missing is never taken for an empty volume. 3. restic copies what is new. 4. The portal hears, signed.
+**Copy**, asked for by `DesiredLease.snapshot_id`. 1. The portal opens the repository. 2. A lease that is to stop has
+stopped: after this copy nothing is written. 3. The volume is there: a mount that is missing is never taken for an empty volume. 4. restic copies what is new. 5. The portal hears, signed.
 A copy that breaks off leaves nothing that counts: restic writes its snapshot last.
 
 **Restore**, asked for by `DesiredLease.restore`, before the first start of a lease. 1. `restored/<lease>` says whether it was done.
@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,6 +27,7 @@ from nodes.agent import files
 from nodes.agent.errors import AgentError, Cancelled, LeaseError, PortalRefused
 from nodes.agent.protocol import (
     REPOSITORY_PATH,
+    Action,
     DesiredLease,
     Reason,
     SnapshotAccess,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
+STOPPED_WITHIN_SECONDS = 120.0
 NEW_REPOSITORY = "unable to open config file"
 
 
@@ -53,10 +56,13 @@ class Snapshots:
         sign: "Callable[[bytes], str]",
         portal: "Callable[[], Portal]",
         volume_path: "Callable[[str], str]",
+        runs: "Callable[[str], bool]",
     ) -> None:
-        """Args: folder: where `restored/` is. portal: returns a connection of its own. volume_path: of a workload."""
+        """Args: folder: where `restored/` is. portal: returns a connection of its own. volume_path: of a workload.
+        runs: whether a lease has a process."""
         self._restored, self._cache = folder / "restored", folder / "restic"
-        self._device_id, self._sign, self._portal, self._volume_path = device_id, sign, portal, volume_path
+        self._device_id, self._sign, self._portal = device_id, sign, portal
+        self._volume_path, self._runs = volume_path, runs
         self._known: "set[str]" = set()
         self._one = threading.Lock()
 
@@ -122,6 +128,12 @@ class Snapshots:
             )  # the next desired state begins it again; restic adds only what is new
 
     def _back_up(self, lease: DesiredLease) -> "dict[str, Any]":
+        waited = 0.0
+        while lease.action is Action.STOP and self._runs(lease.lease_id):
+            if waited > STOPPED_WITHIN_SECONDS:
+                raise AgentError("The app did not stop, so its data was not copied.")
+            time.sleep(LOOK_SECONDS)
+            waited += LOOK_SECONDS
         path = self._volume_path(lease.workload.id)
         if not path or not Path(path).is_dir():
             raise AgentError("The volume is not there, so it was not copied.")

@@ -122,6 +122,7 @@ class Node:
             sign=key.sign,
             portal=lambda: _portal(settings, key),
             volume_path=executor.volume_path,
+            runs=lambda lease_id: (seen := board.seen.get(lease_id)) is not None and seen.running,
         )
         self._spot_checks = SpotChecks(device_id=settings.device_id, sign=key.sign, send=self._send_spot_check)
         self._contact = Contact()

@@ -10,8 +10,8 @@ from django.db import transaction
 
 from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import Workload
-from nodes.models import Device, Lease
-from nodes.services import leases, placement, replica_sets
+from nodes.models import Device, Lease, Snapshot
+from nodes.services import leases, placement, replica_sets, snapshots
 from nodes.states import ALIVE
 
 log = structlog.get_logger()
@@ -53,6 +53,8 @@ def _move(lease_id: UUID, workload_id: UUID, reason: str, which: Callable[[Workl
             lease = leases.get(lease_id)
         # Its own trouble is over with it: what is asked to run is placed again, not given up.
         Lease.objects.filter(pk=lease.pk).update(reason="")
+        if lease.has_volume:
+            snapshots.want(lease=lease, cause=Snapshot.Cause.MOVE)
         leases.close_locked(lease, reason=reason)
         leases.note_due(lease)
         return True

@@ -20,7 +20,7 @@ from nodes.agent.protocol import Action, Workload
 from nodes.errors import Conflict, MovedMeanwhile, NoDevice
 from nodes.models import Device, Lease, ReplicaSet
 from nodes.scoring import Offer, rank
-from nodes.services import candidates, leases, replica_sets, reservations, routes
+from nodes.services import candidates, data_home, leases, replica_sets, reservations, routes
 from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.services.wake import wake
 from nodes.services.workload_rules import check_workload
@@ -273,6 +273,7 @@ def _try(
                 memory_bytes=workload.memory_bytes,
                 disk_bytes=workload.disk_bytes,
                 has_volume=bool(workload.volume_path),
+                restore_from=data_home.begins_with(workload, device),
                 opened_at=now,
                 state_changed_at=now,
             )

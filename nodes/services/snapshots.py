@@ -2,12 +2,13 @@
 
 The life of a snapshot: 1. wanted, of the lease that holds the volume (on schedule, asked for, or before a move). 2. The device
 reads that with its desired state, opens the repository with a grant, and lets restic copy the volume. 3. It reports, signed.
-4. A worker removes what is past its time. 5. With the workload's data all of it goes.
+4. A worker removes what is past its time. 5. With the workload's data all of it goes, with a receipt of the portal.
 A snapshot is of a running volume, as after a power cut: programs that survive one survive being restored.
 """
 
 from __future__ import annotations
 
+import json
 import secrets as random
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,7 +16,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, Q
+from django.db.models import Exists, F, Max, OuterRef, Q
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -25,9 +26,10 @@ from interchain_site.core.models import User
 from nodes.agent import protocol
 from nodes.errors import Conflict, Malformed, MovedMeanwhile, NotFound
 from nodes.models import Device, Lease, Snapshot, SnapshotRepository
-from nodes.services import texts
+from nodes.services import directory_keys, leases, texts
 from nodes.services.signatures import payload_of
 from nodes.services.wake import wake
+from nodes.signals import snapshots_wiped
 from nodes.snapshots import grants, restic
 from nodes.snapshots.grants import Grant
 from nodes.snapshots.restic import ResticFailed
@@ -73,6 +75,11 @@ def want(*, lease: Lease, cause: Snapshot.Cause, by: User | None = None) -> Snap
     if lease.state not in (*_COPIED_WHILE, LeaseState.DRAINING):
         raise Conflict("Its data cannot be copied now. Try again once it runs.")
     repository = repository_of(lease)
+    if cause == Snapshot.Cause.MOVE:
+        # One that was begun while it still ran would miss its last words.
+        Snapshot.objects.filter(repository=repository, state=_S.WANTED).update(
+            state=_S.FAILED, ended_at=timezone.now(), message="Another copy took its place, before a move."
+        )
     try:
         with transaction.atomic():
             snapshot = Snapshot.objects.create(
@@ -83,12 +90,6 @@ def want(*, lease: Lease, cause: Snapshot.Cause, by: User | None = None) -> Snap
     except IntegrityError:
         return Snapshot.objects.get(repository=repository, state=_S.WANTED)
     return snapshot
-
-
-def newest(workload_id: UUID) -> Snapshot | None:
-    """Return the newest snapshot of a workload that can be restored."""
-    taken = Snapshot.objects.filter(repository_id=workload_id, state=_S.TAKEN)
-    return taken.order_by("-taken_at").first()
 
 
 def open_for(*, device: Device, lease_id: UUID) -> protocol.SnapshotAccess:
@@ -142,10 +143,13 @@ def take_report(*, device: Device, jws: str) -> None:
         SnapshotRepository.objects.filter(pk=snapshot.repository_id).update(bytes=F("bytes") + report.added_bytes)
         audit.record("snapshot_taken", subject=f"lease:{snapshot.lease_id}", actor=f"device:{device.pk}")
         clear_alert(code="snapshots_fail", subject=f"workload:{snapshot.repository_id}")
+        if snapshot.cause == Snapshot.Cause.MOVE:
+            leases.note_due(snapshot.lease)  # it may begin elsewhere now
 
 
 def sweep() -> None:
-    """1. Want what is due. 2. Give up on what no device took. 3. Remove what is past its time. One bad row stops no other."""
+    """1. Want what is due. 2. Give up on what no device took. 3. Remove what is past its time. 4. Remove all of what is wiped.
+    One bad row stops no other."""
     now = timezone.now()
     for lease in _due(now):
         try:
@@ -163,6 +167,9 @@ def sweep() -> None:
             tidy(repository)
         except ResticFailed as error:
             log.warning("snapshots_not_tidied", workload=str(repository.pk), error=error.message)
+    unwiped = Lease.objects.filter(workload_id=OuterRef("workload_id")).exclude(state=LeaseState.WIPED)
+    for workload_id in SnapshotRepository.objects.exclude(Exists(unwiped)).values_list("pk", flat=True)[:MANY_AT_ONCE]:
+        remove_all(workload_id)
 
 
 def tidy(repository: SnapshotRepository) -> None:
@@ -186,12 +193,21 @@ def tidy(repository: SnapshotRepository) -> None:
 
 
 def remove_all(workload_id: UUID) -> int:
-    """Remove a workload's snapshots for good, with the key to them; returns how many files there were. Idempotent."""
+    """Remove a workload's snapshots for good, with the key to them, and say so signed; returns how many files there were.
+
+    Idempotent: what a crash left is removed by the next call, and the receipt comes last.
+    """
     removed = Repository(workload_id).remove()
+    now = timezone.now()
     with transaction.atomic():
         count, _ = SnapshotRepository.objects.filter(pk=workload_id).delete()
         if count:
+            statement = {"kind": "snapshots-wiped", "workload_id": str(workload_id), "wiped_at": now.isoformat()}
+            receipt = directory_keys.signer(directory_keys.in_force()).sign(
+                json.dumps(statement, sort_keys=True).encode()
+            )
             audit.record("snapshots_wiped", subject=f"workload:{workload_id}", files=removed)
+            snapshots_wiped.send(sender=SnapshotRepository, workload_id=workload_id, receipt=receipt)
     return removed
 
 

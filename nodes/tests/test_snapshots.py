@@ -29,7 +29,7 @@ from nodes.agent.server_api import Portal
 from nodes.agent.snapshots import Snapshots
 from nodes.errors import Conflict, NotFound
 from nodes.models import Lease, Snapshot, SnapshotRepository
-from nodes.services import leases, placement, snapshots
+from nodes.services import data_home, leases, placement, snapshots
 from nodes.snapshots.store import Repository
 from nodes.states import SnapshotState
 
@@ -51,11 +51,17 @@ class Agent:
         key.touch(0o600)
         key.write_bytes(box.key.as_pem(private=True))
         self.key = keys.load(key)
+        self.running: set[str] = set()
         self.work = self.made()
 
     def made(self) -> Snapshots:
         return Snapshots(
-            self.root, device_id=self.box.id, sign=self.key.sign, portal=self.portal, volume_path=self.volume_path
+            self.root,
+            device_id=self.box.id,
+            sign=self.key.sign,
+            portal=self.portal,
+            volume_path=self.volume_path,
+            runs=lambda lease_id: lease_id in self.running,
         )
 
     def portal(self) -> Portal:
@@ -151,7 +157,7 @@ def test_only_what_is_new_is_added(agent, box):
     second = taken(agent, lease)
     assert first.added_bytes > 2_000_000
     assert second.added_bytes < 50_000
-    assert snapshots.newest(lease.workload_id) == second
+    assert data_home.newest_snapshot(lease.workload_id) == second
 
 
 def test_the_portal_holds_only_ciphertext(agent, box, at):
@@ -172,7 +178,7 @@ def test_a_missing_volume_is_no_empty_one(agent, box):
         SnapshotState.FAILED,
         "The volume is not there, so it was not copied.",
     )
-    assert snapshots.newest(lease.workload_id) is None
+    assert data_home.newest_snapshot(lease.workload_id) is None
 
 
 @pytest.mark.slow
@@ -212,7 +218,7 @@ def test_an_interrupted_copy_counts_for_nothing(agent, box, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", real)
     if first.state != SnapshotState.TAKEN:  # fast machines are done before
         assert first.state == SnapshotState.FAILED
-        assert snapshots.newest(lease.workload_id) is None
+        assert data_home.newest_snapshot(lease.workload_id) is None
     assert taken(agent, lease).volume_bytes == 30_000_000
 
 

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('nodes', '0005_replicas'),
+        ('nodes', '0006_directory'),
     ]
 
     operations = [
