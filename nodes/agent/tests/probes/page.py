@@ -23,6 +23,20 @@ BOMB_HEAD = """
 | kind | tries to | app | ends with | seen from outside |
 |---|---|---|---|---|
 """
+OTHERS = """
+While an app forks, fills memory, disk and logs, runs eight processes and sends packets nobody takes, the agent reports, polls and delivers readings
+on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how much of its pace it keeps is measured in
+[bench/sandbox](../bench/sandbox/README.md).
+
+## What is not held
+
+- **inotify.** Linux lets programs with one user number have 128 instances together, and only a user namespace would give apps a count of their own. An
+  app that takes them all leaves none to the owner's programs with the same number (root's, or that of an image's user) while it runs.
+- **Writable layer.** Where Docker cannot hold it to a size (most devices), the agent looks how much it holds, and stops the app. It does not see files
+  that have no name any more, files at the end of paths of more than 4,096 characters, nor what a root app writes into `/etc/hosts`,
+  `/etc/hostname` and `/etc/resolv.conf`, which are Docker's files (each at most `disk_bytes`).
+- **Docker's own work** for an app's log and network is not within the app's quota of the processor.
+"""
 CONTROLS = """
 ## The probes can succeed
 
@@ -43,7 +57,7 @@ def page() -> str:
         f"\n## {len(BOMBS)} abuses: each is held\n{BOMB_HEAD}".rstrip("\n"),
     ]
     parts += [f"| {one.kind} | {one.tries} | {one.app} | {', '.join(one.ends.split())} | {one.seen} |" for one in BOMBS]
-    parts += [CONTROLS.rstrip("\n")]
+    parts += [OTHERS.rstrip("\n"), CONTROLS.rstrip("\n")]
     parts += [f"| {one.name} | {', '.join(one.probes)} |" for one in WEAKENINGS]
     parts += [f"| {name} | `{line}` |" for name, _, line in UNBOUNDED]
     return "\n".join(parts) + "\n"

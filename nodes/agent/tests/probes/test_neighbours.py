@@ -1,0 +1,44 @@
+"""What abuses leave to others: the agent's beat, and a neighbour's pace. How much exactly is measured in bench/sandbox."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+
+from nodes.agent import protocol
+from nodes.agent.tests.probes import pace
+from nodes.agent.tests.probes.scene import Scene
+
+pytestmark = pytest.mark.docker
+LATE_SECONDS = 6.0  # beside the interval; a beat that is missed comes a whole interval later, and then another
+LEAST_PACE = 0.35  # coarse, for machines that do much else at the same time
+STORM_SECONDS = 0.9
+
+
+def gaps(scene: Scene, path: str, began: float, ended: float) -> list[float]:
+    """Return the seconds between one message of the agent and the next."""
+    times = [began, *(at for at, asked in scene.portal.heard if asked == path and began < at < ended), ended]
+    return [after - before for before, after in pairwise(times)]
+
+
+def test_the_agent_misses_no_beat_and_a_neighbour_keeps_its_pace(scene: Scene) -> None:
+    neighbour, abuser = scene.apps["neighbour"], scene.apps["baseline"]
+    began, goodbyes = time.monotonic(), len(scene.portal.goodbyes)
+    ratios = {}
+    for storm in pace.STORMS:
+        measured = pace.measure(neighbour, abuser, storm, rounds=2, seconds=STORM_SECONDS)
+        ratios[storm] = measured.best_ratio("processor")
+    ended = time.monotonic()
+    desired = scene.portal.desired
+    for path, interval in (
+        (protocol.REPORT_PATH, desired.report_interval_seconds),
+        (protocol.DESIRED_PATH, desired.poll_interval_seconds),
+        (protocol.READINGS_PATH, desired.reading_interval_seconds),
+    ):
+        assert max(gaps(scene, path, began, ended)) < interval + LATE_SECONDS, path
+    assert scene.portal.linked
+    assert len(scene.portal.goodbyes) == goodbyes, "the link never broke"
+    assert not scene.portal.rejected
+    assert all(ratio > LEAST_PACE for ratio in ratios.values()), ratios
