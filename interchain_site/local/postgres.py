@@ -6,7 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ SETTINGS = (
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[str]:
+def cluster(folder: Path, *, settings: Sequence[str] = SETTINGS) -> Iterator[str]:
     """Run a cluster in `folder` (made on first use) until the block ends; yields its URL.
 
     Raises:
@@ -50,7 +50,7 @@ def cluster(folder: Path) -> Iterator[str]:
         ]
         _as(user, initdb, "PostgreSQL cannot make a cluster")
     port, log = free_port(), folder / "postgres.log"
-    options = " ".join(f"-c {setting}" for setting in (*SETTINGS, f"port={port}", f"unix_socket_directories={folder}"))
+    options = " ".join(f"-c {setting}" for setting in (*settings, f"port={port}", f"unix_socket_directories={folder}"))
     control = [str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(log)]
     subprocess.run(_command(user, [*control, "-m", "immediate", "stop"]), capture_output=True, check=False, cwd="/")
     _as(user, [*control, "-o", options, "start"], f"PostgreSQL does not start (see {log})")

@@ -487,6 +487,9 @@ def from_json(kind: type[T], data: bytes | str | dict[str, Any]) -> T:
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
+    # Most values of most messages; bool is an int in Python, and must not pass for a quantity.
+    if type(value) is kind:
+        return value
     if dataclasses.is_dataclass(kind):
         return _build_dataclass(kind, value, where)
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -503,29 +506,30 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise ProtocolError(f"{where}: not an object")
         return {str(key): _build(kind.__args__[1], item, f"{where}.{key}") for key, item in value.items()}
-    # bool is an int in Python, and must not pass for a quantity.
-    if type(value) is not kind:
-        raise ProtocolError(f"{where}: not {kind.__name__}")
-    return value
+    raise ProtocolError(f"{where}: not {kind.__name__}")
 
 
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ProtocolError(f"{where}: not an object")
-    hints = _hints(kind)
     arguments = {}
-    for item in dataclasses.fields(kind):
-        if item.name in value:
-            arguments[item.name] = _build(hints[item.name], value[item.name], f"{where}.{item.name}")
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise ProtocolError(f"{where}.{item.name}: missing")
+    for name, hint, needed in _members(kind):
+        if name in value:
+            arguments[name] = _build(hint, value[name], f"{where}.{name}")
+        elif needed:
+            raise ProtocolError(f"{where}.{name}: missing")
     return kind(**arguments)
 
 
-_HINTS: dict[Any, dict[str, Any]] = {}
+_MEMBERS: dict[Any, list[tuple[str, Any, bool]]] = {}
 
 
-def _hints(kind: Any) -> dict[str, Any]:
-    if kind not in _HINTS:
-        _HINTS[kind] = typing.get_type_hints(kind)
-    return _HINTS[kind]
+def _members(kind: Any) -> list[tuple[str, Any, bool]]:
+    """Return name, type and whether it must be there, of each field."""
+    if kind not in _MEMBERS:
+        hints, missing = typing.get_type_hints(kind), dataclasses.MISSING
+        _MEMBERS[kind] = [
+            (item.name, hints[item.name], item.default is missing and item.default_factory is missing)
+            for item in dataclasses.fields(kind)
+        ]
+    return _MEMBERS[kind]

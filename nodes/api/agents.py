@@ -16,8 +16,8 @@ from rest_framework.throttling import AnonRateThrottle, BaseThrottle
 from rest_framework.views import APIView
 
 from interchain_site.core.errors import DomainError
-from nodes import queries
 from nodes.agent import protocol
+from nodes.api import frequent
 from nodes.api.authentication import DeviceAuthentication
 from nodes.api.files import stream
 from nodes.errors import Malformed, TooLarge
@@ -31,7 +31,6 @@ from nodes.services import (
     enrolment,
     leases,
     liveness,
-    metering,
     owner_limits,
     peers,
     receipts,
@@ -66,10 +65,7 @@ class AgentView(APIView):
             raise Malformed(str(error)) from None
 
     def jws(self, request: Request) -> str:
-        try:
-            return self.body(request).decode("ascii").strip()
-        except UnicodeDecodeError:
-            raise Malformed("The body is not a compact JWS.") from None
+        return frequent.compact_jws(self.body(request))
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, DomainError) and exc.status < 500:
@@ -128,17 +124,11 @@ class Checks(AgentView):
 
 
 class DesiredView(AgentView):
-    """GET → 200 Desired with an ETag, or 304 when the agent has just that."""
+    """GET → 200 Desired with an ETag, or 304 when the agent has just that. The web process answers it before Django does."""
 
     def get(self, request: Request) -> HttpResponse:
-        device = self.device(request)
-        # The name is taken first: what changes in between is in the body, and the next poll finds another name.
-        etag = queries.desired_etag(device)
-        if request.headers.get("If-None-Match") == etag:
-            return HttpResponse(status=304, headers={"ETag": etag})
-        body = protocol.to_json(queries.desired_of(device))
-        headers = {"ETag": etag, "Cache-Control": "no-store"}
-        return HttpResponse(body, content_type="application/json", headers=headers)
+        known = request.headers.get("If-None-Match", "")
+        return _said(frequent.desired(self.device(request), known=known))
 
 
 class ReportView(AgentView):
@@ -181,11 +171,10 @@ class Leave(AgentView):
 
 
 class Readings(AgentView):
-    """POST a JWS over ReadingBatch → 200 Accepted."""
+    """POST a JWS over ReadingBatch → 200 Accepted. The web process answers it before Django does."""
 
     def post(self, request: Request) -> HttpResponse:
-        accepted = metering.ingest(device=self.device(request), jws=self.jws(request))
-        return HttpResponse(protocol.to_json(accepted), content_type="application/json")
+        return _said(frequent.readings(self.device(request), self.body(request)))
 
 
 class Receipts(AgentView):
@@ -249,6 +238,10 @@ def _uuid(text: str, name: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise Malformed(f"{name}: not a UUID.") from None
+
+
+def _said(answer: frequent.Answer) -> HttpResponse:
+    return HttpResponse(answer.body, status=answer.status, headers=answer.headers)
 
 
 def _link_url() -> str:

@@ -8,7 +8,6 @@ A total only grows, so late, repeated and reordered batches change nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from nodes.agent.protocol import Accepted, Meter
-from nodes.models import Device, Lease
+from nodes.models import Device, Lease, MeterTotal
 from nodes.services import batches, capped_claims, refusals, totals
 from nodes.services.batches import Claim
 from nodes.services.capped_claims import Excess
@@ -40,8 +39,9 @@ def ingest(*, device: Device, jws: str) -> Accepted:
     leases = _leases(device, {claim.lease_id for claim in batch.claims}, now=now)
     own = [claim for claim in batch.claims if _is_own(claim, leases)]
     counted = [claim for claim in own if not _is_fenced(claim, leases)]
+    stood = {lease_id: dict(lease.totals) for lease_id, lease in leases.items()}
     held, excesses = _held_to_the_possible(device, counted, leases, now=now)
-    grown = [total for total in held if total.total > leases[total.lease_id].totals.get(total.meter, -1)]
+    grown = [total for total in held if total.total > stood[total.lease_id].get(total.meter, -1)]
     row = totals.Batch(device.pk, batch.id, jws, batch.created_at, now)
     # Notes come after the batch is committed, which keeps the order of changes locked as briefly as can be. If this process
     # dies in between, a note is lost, and the next reading, as cumulative as this one, makes it again.
@@ -49,7 +49,7 @@ def ingest(*, device: Device, jws: str) -> Accepted:
         return Accepted(str(batch.id), duplicate=True)
     if excesses:
         capped_claims.note(device, excesses, now=now)
-    _note_falls(device, counted, leases)
+    _note_falls(device, [claim for claim in counted if claim.total < stood[claim.lease_id].get(claim.meter, 0)])
     refused = sorted({str(claim.lease_id) for claim in batch.claims} - {str(claim.lease_id) for claim in own})
     if refused:
         refusals.note("readings_refused", device=device, batch=str(batch.id), leases=refused)
@@ -63,11 +63,10 @@ def _leases(device: Device, claimed: set[UUID], *, now: datetime) -> dict[UUID, 
     times = ("opened_at", "closed_at", "stopped_at", "wiped_at", "fenced_at")
     rows = Lease.objects.filter(counting, device=device).order_by()
     known: dict[UUID, Counted] = {}
-    for row in rows.values_list(*columns, *times, "totals__meter", "totals__total", "totals__at"):
-        lease = known.get(row[0]) or known.setdefault(row[0], replace(Counted(*row[:9]), fenced_at=row[9]))
+    for row in rows.values_list(*columns, *times, "totals__meter", "totals__total"):
+        lease = known.get(row[0]) or known.setdefault(row[0], Counted(*row[:10]))
         if row[10] is not None:
             lease.totals[Meter(row[10])] = row[11]
-            lease.read_at[Meter(row[10])] = row[12]
     return known
 
 
@@ -96,17 +95,20 @@ def _held_to_the_possible(
     return held, excesses
 
 
-def _note_falls(device: Device, claims: list[Claim], leases: dict[UUID, Counted]) -> None:
-    """A counter that was read later and stands lower is one the device lost, or one it made up."""
-    for claim in claims:
-        lease = leases[claim.lease_id]
-        was = lease.totals.get(claim.meter, 0)
-        if claim.total < was and claim.at > lease.read_at[claim.meter]:
+def _note_falls(device: Device, lower: list[Claim]) -> None:
+    """Of claims below what stands: a counter that was read later and is lower is one the device lost, or one it made up."""
+    if not lower:
+        return
+    rows = MeterTotal.objects.filter(lease_id__in={claim.lease_id for claim in lower})
+    standing = {(row.lease_id, row.meter): row for row in rows}
+    for claim in lower:
+        row = standing[claim.lease_id, claim.meter.value]
+        if claim.at > row.at:
             refusals.note(
                 "total_fell",
                 device=device,
                 lease=str(claim.lease_id),
                 meter=claim.meter.value,
-                was=was,
+                was=row.total,
                 now=claim.total,
             )

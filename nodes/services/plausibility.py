@@ -8,6 +8,7 @@ by what its owner lends today, for a limit lowered now must not undo what was us
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -42,7 +43,7 @@ DIRECTIONS = 2
 
 @dataclass(frozen=True)
 class Counted:
-    """One lease of a device, as far as bounds need it, and its totals so far."""
+    """One lease of a device, as far as bounds need it, and its totals so far, which grow with what is granted."""
 
     lease_id: UUID
     generation: int
@@ -53,9 +54,8 @@ class Counted:
     closed_at: datetime | None
     stopped_at: datetime | None
     wiped_at: datetime | None
-    totals: dict[Meter, int] = field(default_factory=dict)
-    read_at: dict[Meter, datetime] = field(default_factory=dict)
     fenced_at: datetime | None = None
+    totals: dict[Meter, int] = field(default_factory=dict)
 
     def milliseconds(self, meter: Meter, now: datetime) -> int:
         """Return for how long it can have counted. Data is held, and costs, until it is wiped, though the lease is stopped."""
@@ -70,32 +70,42 @@ class Bounds:
 
     def __init__(self, device: Device, leases: Iterable[Counted], now: datetime) -> None:
         self._device, self._now = device, now
-        self._leases = sorted(leases, key=lambda lease: (lease.opened_at, str(lease.lease_id)))
+        self._leases = sorted(leases, key=lambda lease: lease.opened_at)
         self._place = {lease.lease_id: place for place, lease in enumerate(self._leases)}
-        self._granted: dict[Meter, list[int]] = {}
+        self._since = [_milliseconds(lease.opened_at, now) for lease in self._leases]
+        self._used: dict[Meter, list[int]] = {}
 
     def grant(self, lease_id: UUID, meter: Meter, method: Method, claim: int) -> int:
         """Return how much of this claimed total, in the meter's base unit, is possible; never less than stands already."""
         place = self._place[lease_id]
         lease = self._leases[place]
-        granted = self._granted.setdefault(meter, [lease.totals.get(meter, 0) for lease in self._leases])
-        if claim <= granted[place]:
+        stands = lease.totals.get(meter, 0)
+        if claim <= stands:
             return claim
         most = most_of_lease(lease, self._device, meter, method, self._now)
         if meter is not Meter.UPTIME:
-            most = min(most, granted[place] + self._room(place, meter, method, granted))
-        granted[place] = max(granted[place], min(claim, most))
-        return granted[place]
+            most = min(most, stands + self._room(place, meter, method))
+        granted = max(stands, min(claim, most))
+        self._take(place, meter, granted - stands)
+        lease.totals[meter] = granted
+        return granted
 
-    def _room(self, place: int, meter: Meter, method: Method, granted: list[int]) -> int:
+    def _room(self, place: int, meter: Meter, method: Method) -> int:
         """Return how much more the device can have done, in the tightest of the stretches of time this lease is part of."""
-        rate = rate_of_device(self._device, meter, method)
-        used, room = sum(granted[place + 1 :]), 2**63
-        for earlier in range(place, -1, -1):
-            used += granted[earlier]
-            since = _milliseconds(self._leases[earlier].opened_at, self._now)
-            room = min(room, rate * since // 1000 - used)
-        return max(0, room)
+        rate, used = rate_of_device(self._device, meter, method), self._used_since(meter)
+        return max(0, min(rate * self._since[earlier] // 1000 - used[earlier] for earlier in range(place + 1)))
+
+    def _used_since(self, meter: Meter) -> list[int]:
+        """Return for each lease what it and those opened after it have used together."""
+        if meter not in self._used:
+            newest_first = itertools.accumulate(lease.totals.get(meter, 0) for lease in reversed(self._leases))
+            self._used[meter] = list(newest_first)[::-1]
+        return self._used[meter]
+
+    def _take(self, place: int, meter: Meter, amount: int) -> None:
+        used = self._used_since(meter)
+        for earlier in range(place + 1):
+            used[earlier] += amount
 
 
 def most_of_lease(lease: Counted, device: Device, meter: Meter, method: Method, now: datetime) -> int:

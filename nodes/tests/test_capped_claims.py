@@ -181,7 +181,7 @@ def test_an_honest_device_is_never_capped_and_a_greedy_one_gets_no_more_than_its
 
 def counted(lease_id, opened_at, ends_at, total, now) -> Counted:
     ended = ends_at if ends_at <= now else None
-    return Counted(lease_id, 1, 1000, 1, True, opened_at, ended, ended, None, {Meter.TRANSFER: total})
+    return Counted(lease_id, 1, 1000, 1, True, opened_at, ended, ended, None, totals={Meter.TRANSFER: total})
 
 
 # --- what is kept of it ------------------------------------------------------------------------------------------

@@ -1,0 +1,226 @@
+"""A fleet against one web process: memory and CPU of idle links, dispatch, and signed readings. README.md beside this has the rest.
+
+`python bench/fleet/run.py idle|dispatch|readings|all [--quick] [--write]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from bench.fleet.site import Portal, portal  # noqa: E402  (after the path is set)
+
+RESULTS = ROOT / "bench" / "results" / "fleet.md"
+
+
+@contextmanager
+def fleet(what: str, at: Portal, **options: object) -> Iterator[subprocess.Popen[str]]:
+    """Run simulated agents until the block ends, which they notice by the end of their stdin."""
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    command = [sys.executable, str(ROOT / "bench/fleet/fleet.py"), what, "--portal", at.url, *words]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        process.stdout.read()
+        process.wait(60)
+
+
+def heard(process: subprocess.Popen[str]) -> dict:
+    """Return the next line the agents say."""
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit("The agents ended early.")
+    return json.loads(line)
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def idle(asked: argparse.Namespace) -> list[list[str]]:
+    """Memory and CPU of the web process with so many links open and nothing else to do."""
+    counts = [0, 1000, 2000] if asked.quick else [0, 1000, 2000, 10_000]
+    seconds = 10 if asked.quick else 30
+    rows, first = [], 0
+    for count in counts:
+        with portal(devices=max(counts)) as at, fleet("idle", at, count=max(1, count)) as agents:
+            opening = heard(agents)["seconds"]
+            time.sleep(5)
+            before, began = at.web_cpu(), time.monotonic()
+            time.sleep(seconds)
+            share = (at.web_cpu() - before) / (time.monotonic() - began)
+            memory = at.web_memory()
+            agents.stdin.close()
+            open_still = heard(agents)["still_open"]
+        first = first or memory
+        each = (memory - first) / count / 1024 if count else 0
+        rows.append(
+            [
+                f"{count:,}",
+                f"{memory / 2**20:.0f} MB",
+                f"{each:.1f} kB",
+                f"{100 * share:.1f} %",
+                f"{max(1, count) / opening:.0f}/s",
+                str(open_still),
+            ]
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def dispatch(asked: argparse.Namespace) -> list[list[str]]:
+    """From the commit of an opened lease until its agent has fetched the desired state with it."""
+    count, leases, rows = 2000, 100 if asked.quick else 600, []
+    with portal(devices=count) as at:
+        import django
+
+        django.setup()
+        for polls in (0, 130):
+            rows.append(_dispatched(at, count, leases, polls))
+            print(rows[-1], flush=True)
+    return rows
+
+
+def _dispatched(at: Portal, count: int, leases: int, polls: int) -> list[str]:
+    opened, fetched = {}, {}
+    with fleet("watch", at, count=count, polls=polls) as agents:
+        while "ready" not in heard(agents):
+            pass
+        cpu, began = at.web_cpu(), time.monotonic()
+        for _ in range(leases):
+            device, opened_at = _open_lease()
+            opened[device] = opened_at
+            while (said := heard(agents))["device"] != device:
+                pass
+            assert said["status"] == 200, said
+            fetched[device] = said
+            time.sleep(0.02)
+        share = (at.web_cpu() - cpu) / (time.monotonic() - began)
+    took = [1000 * (fetched[device]["fetched"] - opened[device]) for device in opened]
+    woken = [1000 * (fetched[device]["looked"] - opened[device]) for device in opened]
+    return [
+        f"{count:,}", str(polls), str(len(took)), f"{percentile(woken, 0.5):.1f} ms", f"{percentile(took, 0.5):.1f} ms",
+        f"{percentile(took, 0.99):.1f} ms", f"{max(took):.1f} ms", f"{100 * share:.0f} %",
+    ]  # fmt: skip
+
+
+def _open_lease() -> tuple[str, float]:
+    """Open a lease through placement; returns its device and when it was committed."""
+    from django.db import transaction
+
+    from nodes.agent.protocol import Image, Workload
+    from nodes.models import Device, Lease
+    from nodes.services import placement
+
+    name = f"bench-{uuid.uuid4().hex[:12]}"
+    workload = Workload(
+        str(uuid.uuid4()), name, Image(reference=f"registry.example/{name}@sha256:{'a' * 64}"), 8080, 2**28, 100, 0
+    )
+    committed: list[float] = []
+    with transaction.atomic():
+        transaction.on_commit(lambda: committed.append(time.time()))
+        lease = placement.open_lease(workload=workload, by=None)
+    # Ranking gives everything to one device while all are alike: the next lease goes to a device that has none.
+    Lease.objects.filter(pk=lease.pk).update(state="running")
+    Device.objects.filter(pk=lease.device_id).update(state="paused")
+    return str(lease.device_id), committed[0]
+
+
+def readings(asked: argparse.Namespace) -> list[list[str]]:
+    """Signed batches posted as fast as one web process takes them."""
+    rows = []
+    batches = 400 if asked.quick else 2000
+    for leases, meters, at_once in ((25, 4, 4), (25, 4, 16), (3, 4, 16), (1, 1, 16)):
+        with portal(devices=200, with_leases=200, leases=leases) as at:
+            options = {"count": 200, "leases": leases, "meters": meters, "at_once": at_once}
+            _post(at, **options, batches=100)
+            rows.append(_row(at, batches, **options))
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _post(at: Portal, **options: object) -> tuple[dict, float, float]:
+    with fleet("readings", at, **options) as agents:
+        heard(agents)
+        web, database = at.web_cpu(), at.database_cpu()
+        agents.stdin.write("go\n")
+        agents.stdin.flush()
+        found = heard(agents)
+        return found, at.web_cpu() - web, at.database_cpu() - database
+
+
+def _row(at: Portal, batches: int, **options: object) -> list[str]:
+    found, web, database = _post(at, **options, batches=batches)
+    if found["failed"]:
+        raise SystemExit(f"{found['failed']} batches were not accepted: {found['example']}")
+    size = int(options["leases"]) * int(options["meters"])
+    samples, taken = size * batches, [1000 * seconds for seconds in found["taken"]]
+    return [
+        str(size), str(options["at_once"]), f"{batches / found['seconds']:.0f}/s", f"{samples / found['seconds']:,.0f}/s",
+        f"{samples / web:,.0f}", f"{1000 * web / batches:.2f} ms", f"{1000 * database / batches:.2f} ms",
+        f"{percentile(taken, 0.5):.0f} ms", f"{percentile(taken, 0.99):.0f} ms",
+    ]  # fmt: skip
+
+
+TABLES = {
+    "idle": (idle, "Idle links", ["links", "web process", "per link", "CPU", "opened", "still open at the end"]),
+    "dispatch": (dispatch, "Dispatch", ["links", "polls a second beside it", "leases", "woken, median", "fetched, median", "fetched, p99", "slowest", "web CPU"]),
+    "readings": (readings, "Signed readings", ["readings a batch", "under way", "batches", "samples", "samples per CPU second of the web process", "web CPU a batch", "PostgreSQL CPU a batch", "median", "p99"]),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=[*TABLES, "all"])
+    parser.add_argument("--quick", action="store_true", help="fewer of everything, to see that it runs")
+    parser.add_argument("--write", action="store_true", help="put the tables into bench/results/fleet.md")
+    asked = parser.parse_args()
+    random.seed(1)
+    for name in TABLES if asked.what == "all" else [asked.what]:
+        measure, title, columns = TABLES[name]
+        began = os.getloadavg()[0]
+        text = _table(title, columns, measure(asked), began)
+        print(text, flush=True)
+        if asked.write:
+            _write(title, text)
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]], load: float) -> str:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    cpu = next(
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    )
+    said = f"{datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip()}, {cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, load before {load:.1f}."
+    lines = ["| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns), *rows)]
+    return "\n".join([f"## {title}", "", said, "", *lines, ""])
+
+
+def _write(title: str, text: str) -> None:
+    """Replace the section of this title, or add it."""
+    old = RESULTS.read_text() if RESULTS.exists() else "# A fleet against one web process\n\n"
+    parts = old.split("\n## ")
+    kept = [parts[0].rstrip("\n") + "\n", *(f"## {part}" for part in parts[1:] if not part.startswith(f"{title}\n"))]
+    RESULTS.write_text("\n".join([*(part.rstrip("\n") + "\n" for part in kept), text]))
+
+
+if __name__ == "__main__":
+    main()
