@@ -108,8 +108,8 @@ def evidence_for(lease_id: UUID, meter: Meter | None = None) -> dict[Meter, int 
     return {Meter(row.meter): row.batch_id for row in rows}
 
 
-def desired_of(device: Device) -> Desired:
-    """Return all the portal wants of a device."""
+def desired_of(device: Device, *, beside: Desired | None = None) -> Desired:
+    """Return all the portal wants of a device; `beside` is `desired_beside_leases`, when the caller has asked already."""
     leases = tuple(
         DesiredLease(
             str(lease.pk),
@@ -121,16 +121,16 @@ def desired_of(device: Device) -> Desired:
         )
         for lease in _wanted(device).select_related("restore_from")
     )
-    return dataclasses.replace(_desired_beside_leases(device), leases=leases)
+    return dataclasses.replace(beside or desired_beside_leases(device), leases=leases)
 
 
-def desired_etag(device: Device) -> str:
+def desired_etag(device: Device, *, beside: Desired) -> str:
     """Return a name for what `desired_of` would say now, without its workloads: a lease's workload never changes.
 
-    Two queries, and one more where the device can update itself; nothing is decrypted. Most polls are answered with it alone.
+    One query; nothing is decrypted. Most polls are answered with it alone.
     """
     leases = list(_wanted(device).values_list("pk", "generation", "action", "restore_from", "copy"))
-    said = [protocol.to_json(_desired_beside_leases(device)), repr(leases).encode()]
+    said = [protocol.to_json(beside), repr(leases).encode()]
     return f'"{hashlib.sha256(b"|".join(said)).hexdigest()}"'
 
 
@@ -153,7 +153,8 @@ def _wanted(device: Device) -> QuerySet[Any]:
     return wanted.order_by("opened_at", "generation")
 
 
-def _desired_beside_leases(device: Device) -> Desired:
+def desired_beside_leases(device: Device) -> Desired:
+    """Return what the portal wants of a device but for its leases. One query, and one more where it can update itself."""
     return Desired(
         reading_interval_seconds=settings.READING_INTERVAL_SECONDS,
         limits=device.both_limits[0],

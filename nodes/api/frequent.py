@@ -45,10 +45,11 @@ def compact_jws(body: bytes) -> str:
 def desired(device: Device, *, known: str) -> Answer:
     """GET → 200 Desired with an ETag, or 304 when the agent has just that (`known`)."""
     # The name is taken first: what changes in between is in the body, and the next poll finds another name.
-    etag = queries.desired_etag(device)
+    beside = queries.desired_beside_leases(device)
+    etag = queries.desired_etag(device, beside=beside)
     if known == etag:
         return Answer(304, headers={"ETag": etag})
-    body = protocol.to_json(queries.desired_of(device))
+    body = protocol.to_json(queries.desired_of(device, beside=beside))
     return Answer(200, body, {"ETag": etag, "Cache-Control": "no-store", "Content-Type": "application/json"})
 
 
