@@ -36,7 +36,7 @@ from nodes.services import (
     receipts,
     refusals,
     releases,
-    snapshots,
+    snapshot_reports,
     spot_checks,
 )
 
@@ -190,7 +190,7 @@ class SnapshotAccess(AgentView):
 
     def post(self, request: Request) -> HttpResponse:
         wish = self.message(request, protocol.SnapshotAccessWish)
-        opened = snapshots.open_for(device=self.device(request), lease_id=_uuid(wish.lease_id, "lease_id"))
+        opened = snapshot_reports.open_for(device=self.device(request), lease_id=_uuid(wish.lease_id, "lease_id"))
         return HttpResponse(protocol.to_json(opened), content_type="application/json")
 
 
@@ -198,7 +198,7 @@ class Snapshots(AgentView):
     """POST a JWS over SnapshotReport → 204."""
 
     def post(self, request: Request) -> HttpResponse:
-        snapshots.take_report(device=self.device(request), jws=self.jws(request))
+        snapshot_reports.take_report(device=self.device(request), jws=self.jws(request))
         return HttpResponse(status=204)
 
 

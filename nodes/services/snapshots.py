@@ -16,22 +16,18 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, F, Max, OuterRef, Q
+from django.db.models import Exists, Max, OuterRef, Q
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from interchain_site.core import audit, secrets
-from interchain_site.core.alerts import clear_alert, raise_alert
+from interchain_site.core.alerts import raise_alert
 from interchain_site.core.models import User
-from nodes.agent import protocol
-from nodes.errors import Conflict, Malformed, MovedMeanwhile, NotFound
-from nodes.models import Device, Lease, Snapshot, SnapshotRepository
-from nodes.services import directory_keys, leases, texts
-from nodes.services.signatures import payload_of
+from nodes.errors import Conflict, MovedMeanwhile
+from nodes.models import Lease, Snapshot, SnapshotRepository
+from nodes.services import directory_keys
 from nodes.services.wake import wake
 from nodes.signals import snapshots_wiped
-from nodes.snapshots import grants, restic
-from nodes.snapshots.grants import Grant
+from nodes.snapshots import restic
 from nodes.snapshots.restic import ResticFailed
 from nodes.snapshots.store import Repository
 from nodes.states import LeaseState, SnapshotState, transition_snapshot
@@ -39,9 +35,9 @@ from nodes.states import LeaseState, SnapshotState, transition_snapshot
 GIVE_UP_AFTER = timedelta(hours=6)
 TIDY_EVERY = timedelta(days=1)
 LEAST_LIMIT_BYTES = 10**9
+FAILURES_TILL_ALERT = 3
 LIMIT_TIMES = 3
 """A repository holds at most three times the volume's own limit: a month of changes, for what is not a backup of noise."""
-FAILURES_TILL_ALERT = 3
 MANY_AT_ONCE = 100
 log = structlog.get_logger()
 _S = SnapshotState
@@ -92,61 +88,6 @@ def want(*, lease: Lease, cause: Snapshot.Cause, by: User | None = None) -> Snap
     return snapshot
 
 
-def open_for(*, device: Device, lease_id: UUID) -> protocol.SnapshotAccess:
-    """Let a device read and add to the repository of a workload it holds a lease of.
-
-    Raises:
-        NotFound: it holds no such lease, or that keeps no data.
-        Conflict: the repository is full.
-        Busy: Redis is away.
-    """
-    lease = Lease.objects.filter(pk=lease_id, device=device, has_volume=True).exclude(state=LeaseState.WIPED).first()
-    if lease is None or not lease.is_newest:
-        raise NotFound("This device has no such lease, or another one took its place.")
-    repository = repository_of(lease)
-    if lease.restore_from_id is None and repository.bytes >= repository.limit_bytes:
-        # Said here, because restic would try each refused upload for a quarter of an hour.
-        raise Conflict("This app's snapshots hold as much as they may. Older ones go by and by; or ask for more.")
-    user, password = grants.make(Grant(str(lease.workload_id), device_id=str(device.pk)))
-    return protocol.SnapshotAccess(user, password, repository.key)
-
-
-def take_report(*, device: Device, jws: str) -> None:
-    """Take a device's word on a snapshot; the same again changes nothing.
-
-    Raises:
-        BadSignature: not signed by this device.
-        Malformed: not the agreed form.
-        NotFound: no such snapshot was wanted of it.
-    """
-    report = _parse(device, payload_of(device, jws))
-    now = timezone.now()
-    with transaction.atomic():
-        wanted = Snapshot.objects.select_for_update(of=("self",)).select_related("lease", "repository")
-        snapshot = wanted.filter(pk=UUID(report.snapshot_id), lease__device=device).first()
-        if snapshot is None:
-            raise NotFound("No such snapshot was wanted of this device.")
-        if snapshot.state != _S.WANTED:
-            return
-        if not report.restic_id:
-            words = texts.clean(report.message, 300) or "The device did not say why."
-            _fail(snapshot, words, now)
-            return
-        if not Repository(snapshot.repository_id).exists("snapshots", report.restic_id):
-            _fail(snapshot, "The device reported a snapshot that never arrived.", now)
-            return
-        taken_at = min(max(_moment(report.taken_at), snapshot.wanted_at), now)
-        transition_snapshot(
-            snapshot, _S.TAKEN, restic_id=report.restic_id, volume_bytes=report.volume_bytes,
-            added_bytes=report.added_bytes, taken_at=taken_at, ended_at=now,
-        )  # fmt: skip
-        SnapshotRepository.objects.filter(pk=snapshot.repository_id).update(bytes=F("bytes") + report.added_bytes)
-        audit.record("snapshot_taken", subject=f"lease:{snapshot.lease_id}", actor=f"device:{device.pk}")
-        clear_alert(code="snapshots_fail", subject=f"workload:{snapshot.repository_id}")
-        if snapshot.cause == Snapshot.Cause.MOVE:
-            leases.note_due(snapshot.lease)  # it may begin elsewhere now
-
-
 def sweep() -> None:
     """1. Want what is due. 2. Give up on what no device took. 3. Remove what is past its time. 4. Remove all of what is wiped.
     One bad row stops no other."""
@@ -159,7 +100,7 @@ def sweep() -> None:
     for snapshot in Snapshot.objects.filter(state=_S.WANTED, wanted_at__lt=now - GIVE_UP_AFTER)[:MANY_AT_ONCE]:
         try:
             with transaction.atomic():
-                _fail(snapshot, "The device did not take it in time.", now)
+                fail(snapshot, "The device did not take it in time.", now)
         except MovedMeanwhile:
             continue
     for repository in SnapshotRepository.objects.filter(tidied_at__lt=now - TIDY_EVERY)[:MANY_AT_ONCE]:
@@ -211,6 +152,21 @@ def remove_all(workload_id: UUID) -> int:
     return removed
 
 
+def fail(snapshot: Snapshot, words: str, now: datetime) -> None:
+    """Note why a snapshot was not taken; after some in a row tell staff."""
+    transition_snapshot(snapshot, _S.FAILED, message=words, ended_at=now)
+    audit.record("snapshot_failed", subject=f"lease:{snapshot.lease_id}", why=words)
+    recent = Snapshot.objects.filter(repository=snapshot.repository_id).filter(~Q(state=_S.WANTED))
+    states = list(recent.values_list("state", flat=True)[:FAILURES_TILL_ALERT])
+    if len(states) == FAILURES_TILL_ALERT and set(states) == {_S.FAILED}:
+        raise_alert(
+            code="snapshots_fail",
+            subject=f"workload:{snapshot.repository_id}",
+            message=f"The last {FAILURES_TILL_ALERT} snapshots of a workload failed: {words}",
+            mend="Look at the device's page and at the storage of snapshots; the app's data exists only once meanwhile.",
+        )
+
+
 def _due(now: datetime) -> list[Lease]:
     """Return running leases whose last snapshot, or try, is older than their workload's interval."""
     running = Lease.objects.filter(has_volume=True, is_newest=True, state=LeaseState.RUNNING, action="run")
@@ -227,43 +183,3 @@ def _due(now: datetime) -> list[Lease]:
         if seconds and now - last >= timedelta(seconds=seconds):
             due.append(lease)
     return due[:MANY_AT_ONCE]
-
-
-def _fail(snapshot: Snapshot, words: str, now: datetime) -> None:
-    transition_snapshot(snapshot, _S.FAILED, message=words, ended_at=now)
-    audit.record("snapshot_failed", subject=f"lease:{snapshot.lease_id}", why=words)
-    recent = Snapshot.objects.filter(repository=snapshot.repository_id).filter(~Q(state=_S.WANTED))
-    states = list(recent.values_list("state", flat=True)[:FAILURES_TILL_ALERT])
-    if len(states) == FAILURES_TILL_ALERT and set(states) == {_S.FAILED}:
-        raise_alert(
-            code="snapshots_fail",
-            subject=f"workload:{snapshot.repository_id}",
-            message=f"The last {FAILURES_TILL_ALERT} snapshots of a workload failed: {words}",
-            mend="Look at the device's page and at the storage of snapshots; the app's data exists only once meanwhile.",
-        )
-
-
-def _parse(device: Device, payload: bytes) -> protocol.SnapshotReport:
-    try:
-        report = protocol.from_json(protocol.SnapshotReport, payload)
-        UUID(report.snapshot_id)
-        if report.restic_id and len(bytes.fromhex(report.restic_id)) != 32:
-            raise ValueError("SnapshotReport.restic_id: not 64 hex digits.")
-    except (protocol.ProtocolError, ValueError) as error:
-        raise Malformed(str(error)) from None
-    if report.device_id != str(device.pk):
-        raise Malformed("SnapshotReport.device_id: not the device that signed.")
-    if not (0 <= report.volume_bytes < 2**62 and 0 <= report.added_bytes < 2**62):
-        raise Malformed("SnapshotReport: bytes out of range.")
-    _moment(report.taken_at)
-    return report
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = parse_datetime(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise Malformed("SnapshotReport.taken_at: not a time with its zone (ISO 8601).")
-    return moment

@@ -29,7 +29,7 @@ from nodes.agent.server_api import Portal
 from nodes.agent.snapshots import Snapshots
 from nodes.errors import Conflict, NotFound
 from nodes.models import Lease, Snapshot, SnapshotRepository
-from nodes.services import data_home, leases, placement, snapshots
+from nodes.services import data_home, leases, placement, snapshot_reports, snapshots
 from nodes.snapshots.store import Repository
 from nodes.states import SnapshotState
 
@@ -241,7 +241,7 @@ def test_a_device_cannot_remove_what_was_kept(agent, box):
     lease = running(box)
     (agent.volume(lease) / "file").write_text("x")
     snapshot = taken(agent, lease)
-    opened = snapshots.open_for(device=box.device, lease_id=lease.pk)
+    opened = snapshot_reports.open_for(device=box.device, lease_id=lease.pk)
     root = f"{agent.url}{REPOSITORY_PATH}{lease.workload_id}"
     with httpx.Client(auth=(opened.user, opened.password), trust_env=False) as client:
         assert client.delete(f"{root}/snapshots/{snapshot.restic_id}").status_code == 403
@@ -266,12 +266,12 @@ def test_another_device_gets_no_key_and_its_word_does_not_count(agent, box, cast
     lease = running(box)
     stranger = make_device(cast.stranger, "Stranger")
     with pytest.raises(NotFound):
-        snapshots.open_for(device=stranger.device, lease_id=lease.pk)
+        snapshot_reports.open_for(device=stranger.device, lease_id=lease.pk)
     snapshot = snapshots.want(lease=lease, cause=DEMAND)
     said = agent.key
     agent.box = stranger
     with pytest.raises(NotFound):
-        snapshots.take_report(device=stranger.device, jws=_report(stranger, snapshot))
+        snapshot_reports.take_report(device=stranger.device, jws=_report(stranger, snapshot))
     assert said is agent.key
     snapshot.refresh_from_db()
     assert snapshot.state == SnapshotState.WANTED
@@ -280,14 +280,14 @@ def test_another_device_gets_no_key_and_its_word_does_not_count(agent, box, cast
 def test_a_snapshot_that_never_arrived_is_not_believed(agent, box):
     lease = running(box)
     snapshot = snapshots.want(lease=lease, cause=DEMAND)
-    snapshots.take_report(device=box.device, jws=_report(box, snapshot))
+    snapshot_reports.take_report(device=box.device, jws=_report(box, snapshot))
     snapshot.refresh_from_db()
     assert snapshot.state == SnapshotState.FAILED
 
 
 def test_a_full_repository_refuses_more(agent, box):
     lease = running(box)
-    opened = snapshots.open_for(device=box.device, lease_id=lease.pk)
+    opened = snapshot_reports.open_for(device=box.device, lease_id=lease.pk)
     SnapshotRepository.objects.update(limit_bytes=1000, bytes=900)
     url = f"{agent.url}{REPOSITORY_PATH}{lease.workload_id}/data/{'ab' * 32}"
     auth = (opened.user, opened.password)
