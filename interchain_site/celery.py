@@ -26,6 +26,7 @@ def schedule() -> dict[str, dict[str, object]]:
         ("marketplace.tasks.charge", settings.CHARGE_INTERVAL_SECONDS),
         ("marketplace.tasks.sweep", 15),
         ("marketplace.tasks.recharge_all", 3600),
+        ("marketplace.tasks.check_domains", 30),
         ("billing.tasks.money.sweep_payments", 15),
         ("billing.tasks.money.release_earnings", 20),
         ("billing.tasks.wallets.sweep_wallets", 15),
@@ -45,6 +46,7 @@ def schedule() -> dict[str, dict[str, object]]:
         ("nodes.tasks.watch_gateways", 10),
         ("nodes.tasks.sweep_directory", 30),
         ("nodes.tasks.probe_directories", 30),
+        ("nodes.tasks.probe_devices", 15),
         ("nodes.tasks.save_gateway_counts", settings.READING_INTERVAL_SECONDS),
     ]
     return {task: {"task": task, "schedule": seconds, "options": {"expires": seconds}} for task, seconds in rows}

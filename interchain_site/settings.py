@@ -356,15 +356,28 @@ GATEWAY_ADMIN_URL = env.text("GATEWAY_ADMIN_URL", "http://127.0.0.1:2019")
 GATEWAY_PORTAL_UPSTREAM = env.text(
     "GATEWAY_PORTAL_UPSTREAM", ""
 )  # host:port; the gateway then serves the portal as well
+if GATEWAY_PORTAL_UPSTREAM:  # under this name the gateway asks whether a domain may have a certificate
+    ALLOWED_HOSTS.append(GATEWAY_PORTAL_UPSTREAM.rpartition(":")[0])
 GATEWAY_LISTEN = env.text("GATEWAY_LISTEN", ":8080")
 GATEWAY_ACCESS_LOG = Path(env.text("GATEWAY_ACCESS_LOG", str(DATA_DIR / "gateway" / "access.log")))
 GATEWAY_CERTIFICATE_ISSUER = env.text("GATEWAY_CERTIFICATE_ISSUER", "acme")  # Caddy's module; internal: its own CA
+GATEWAY_ASKS_PER_MINUTE = env.integer("GATEWAY_ASKS_PER_MINUTE", 600)  # how often Caddy may ask for certificates
+# Who is asked for the TXT records that prove domains: addresses, with :port where it is not 53; empty: the system's own.
+DNS_SERVERS = env.names("DNS_SERVERS")
 GATEWAY_MAX_BODY_BYTES = env.integer("GATEWAY_MAX_BODY_BYTES", 100_000_000)  # of one request, unless staff set another
 GATEWAY_APP_REQUESTS_PER_SECOND = env.integer("GATEWAY_APP_REQUESTS_PER_SECOND", 2_000)  # at one gateway; 0: no limit
 GATEWAY_CLIENT_REQUESTS_PER_SECOND = env.integer("GATEWAY_CLIENT_REQUESTS_PER_SECOND", 200)  # of one app; 0: no limit
 # A gateway goes on serving what vanishes from the routes when more than so many of a hundred live apps do at once.
 GATEWAY_GUARD_PERCENT = env.integer("GATEWAY_GUARD_PERCENT", 30)
 GATEWAY_GUARD_FROM = env.integer("GATEWAY_GUARD_FROM", 10)  # with fewer live apps nothing is guarded
+# Devices behind NAT open SSH tunnels: where they find the server, where it listens, and the ports it gives their apps.
+TUNNEL_HOST = env.text("TUNNEL_HOST", "127.0.0.1")
+TUNNEL_PORT = env.integer("TUNNEL_PORT", 2222)
+TUNNEL_LISTEN = env.text("TUNNEL_LISTEN", f":{TUNNEL_PORT}")
+TUNNEL_BIND = env.text("TUNNEL_BIND", "127.0.0.1")  # the address its ports are opened on
+TUNNEL_UPSTREAM_HOST = env.text("TUNNEL_UPSTREAM_HOST", "127.0.0.1")  # where gateways find these ports
+TUNNEL_PORT_FIRST = env.integer("TUNNEL_PORT_FIRST", 40_000)
+TUNNEL_PORTS = env.integer("TUNNEL_PORTS", 10_000)  # how many there are
 LINK_TIMEOUT_SECONDS = env.integer("LINK_TIMEOUT_SECONDS", 30)
 LINK_RETURN_SECONDS = env.integer("LINK_RETURN_SECONDS", 5)
 PING_ANSWER_SECONDS = env.integer("PING_ANSWER_SECONDS", 1)

@@ -8,7 +8,7 @@ from celery import shared_task
 from billing.errors import NoRate
 from interchain_site.core.errors import Busy
 from marketplace import emails
-from marketplace.services import charging, enforcement, sweeping
+from marketplace.services import charging, domains, enforcement, sweeping
 
 log = structlog.get_logger(__name__)
 MOST_PASSES = 20
@@ -58,3 +58,9 @@ def credited(publisher_id: int) -> None:
 def send_notice(notice_id: int) -> None:
     """Send one message that is owed."""
     emails.send(notice_id=notice_id)
+
+
+@shared_task(name="marketplace.tasks.check_domains")
+def check_domains() -> None:
+    """Look at the TXT records of domains that are due."""
+    domains.sweep()

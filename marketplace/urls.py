@@ -1,6 +1,6 @@
 from django.urls import path
 
-from marketplace.views import apps, deploying, prices, proofs, tokens
+from marketplace.views import apps, deploying, domains, prices, proofs, tokens
 
 urlpatterns = [
     path("apps/", apps.apps, name="apps"),
@@ -12,6 +12,7 @@ urlpatterns = [
     path("apps/<slug:slug>/estimate/", deploying.app_estimate, name="app_estimate"),
     path("apps/<slug:slug>/orders/<slug:action>/", deploying.app_action, name="app_action"),
     path("apps/<slug:slug>/scale/", deploying.app_scale, name="app_scale"),
+    path("apps/<slug:slug>/domains/<slug:action>/", domains.domain_action, name="domain_action"),
     path("prices/", prices.prices, name="prices"),
     path("prices/<slug:region>/<int:version>.json", proofs.price_list_document, name="price_list_document"),
     path("ledger/<int:entry_id>/proof/", proofs.bill_proof, name="bill_proof"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from django.contrib import admin
+from django.db import transaction
 from django.http import HttpRequest
 
+from interchain_site.core import audit
 from interchain_site.core.admin import ReadOnlyAdmin
 from interchain_site.core.models import User
 from nodes.models import (
@@ -21,10 +23,12 @@ from nodes.models import (
     ReadingBatch,
     ReleaseKey,
     ReplicaSet,
+    RouteDomain,
+    RouteOptions,
     SpotCheck,
     WipeReceipt,
 )
-from nodes.services import releases, trust
+from nodes.services import releases, route_options, trust
 from nodes.states import DeviceState
 
 
@@ -78,6 +82,36 @@ class AgentReleaseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="devices where it did not come up")
     def failures(self, release: AgentRelease) -> int:
         return Device.objects.filter(update_failure__startswith=f"{release.version} ").count()
+
+
+@admin.register(RouteOptions)
+class RouteOptionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Staff give a name limits unlike the others'."""
+
+    list_display = ("name", "max_body_bytes", "requests_per_second", "grace_ends_at")
+    search_fields = ("name",)
+    readonly_fields = ("grace_ends_at",)
+
+    def save_model(self, request: HttpRequest, obj: RouteOptions, form: Any, change: bool) -> None:
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            audit.record(
+                "route_limits_set",
+                subject=f"name:{obj.name}",
+                by=cast(User, request.user),
+                max_body_bytes=obj.max_body_bytes,
+                requests_per_second=obj.requests_per_second,
+            )
+            route_options.publish(obj.name)
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+@admin.register(RouteDomain)
+class RouteDomainAdmin(ReadOnlyAdmin):
+    list_display = ("host", "name")
+    search_fields = ("host", "name")
 
 
 @admin.register(ReleaseKey)

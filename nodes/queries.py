@@ -19,7 +19,7 @@ from nodes.agent import protocol
 from nodes.agent.protocol import Action, Desired, DesiredLease, Meter, Mode, Restore
 from nodes.errors import NotFound
 from nodes.models import Device, Lease, MeterTotal, Snapshot
-from nodes.services import releases, spot_checks
+from nodes.services import releases, spot_checks, tunnels
 from nodes.services.routes import url_of
 from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState, SnapshotState
 
@@ -156,6 +156,7 @@ def _wanted(device: Device) -> QuerySet[Any]:
 def desired_beside_leases(device: Device) -> Desired:
     """Return what the portal wants of a device but for its leases. One query, and one more where it can update itself."""
     return Desired(
+        tunnel=tunnels.wanted(device),
         reading_interval_seconds=settings.READING_INTERVAL_SECONDS,
         limits=device.both_limits[0],
         mode=_MODES.get(DeviceState(device.state), Mode.OPEN),

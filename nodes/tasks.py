@@ -14,11 +14,13 @@ from nodes.services import (
     liveness,
     owner_limits,
     peers,
+    route_options,
     routes,
     snapshots,
     spot_checks,
     suspicion,
     trust,
+    tunnels,
 )
 
 
@@ -42,6 +44,7 @@ def suspect_endpoint(workload_id: str, endpoint: str, source: str) -> None:
 @shared_task
 def republish_routes() -> None:
     routes.republish_all()
+    route_options.republish_all()
 
 
 @shared_task
@@ -72,6 +75,11 @@ def observe_devices() -> None:
 @shared_task
 def rate_devices() -> None:
     trust.rate()
+
+
+@shared_task
+def probe_devices() -> None:
+    tunnels.probe()
 
 
 @shared_task

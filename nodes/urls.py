@@ -3,7 +3,7 @@
 from django.urls import path
 
 from nodes.api import directory
-from nodes.views import devices, install
+from nodes.views import devices, gateway, install
 
 urlpatterns = [
     path("devices/", devices.devices, name="devices"),
@@ -19,10 +19,10 @@ urlpatterns = [
     path("devices/<uuid:device_id>/remove/", devices.device_revoke, name="device_revoke"),
     path("install/agent.whl", install.agent_archive, name="agent_archive"),
     path("install/<str:token>", install.install_script, name="install_script"),
-    path("internal/tls-ask", install.gateway_ask, name="gateway_ask"),
     # The portal answers as every node of the directory does (nodes/agent/gossip.py).
     path("directory/trust.json", directory.TrustFile.as_view(), name="directory_trust"),
     path("directory/<str:name>", directory.Resolve.as_view(), name="directory_resolve"),
     path("gossip/nodes", directory.Nodes.as_view(), name="directory_nodes"),
     path("gossip/suspect", directory.PublicSuspect.as_view(), name="directory_suspect"),
+    path("internal/tls-ask", gateway.tls_ask, name="tls_ask"),
 ]

@@ -51,12 +51,17 @@ def suites() -> dict[str, Suite]:
     """Return every suite in the order `all` runs them."""
     containers = (*system.DOCKER, *system.SNAPSHOTS, *system.TEST_IMAGES)
     rows = [
-        Suite("unit", "services, views, money and states on SQLite", system.SNAPSHOTS, unit),
-        Suite("fast", "unit without its slow tests: under two minutes; `all` leaves it out", system.SNAPSHOTS, fast),
+        Suite("unit", "services, views, money and states on SQLite", (*system.SNAPSHOTS, *system.SSH), unit),
+        Suite(
+            "fast",
+            "unit without its slow tests: under two minutes; `all` leaves it out",
+            (*system.SNAPSHOTS, *system.SSH),
+            fast,
+        ),
         Suite(
             "postgres",
             "the same on PostgreSQL, with the tests of concurrency",
-            (*system.POSTGRES, *system.SNAPSHOTS),
+            (*system.POSTGRES, *system.SNAPSHOTS, *system.SSH),
             on_postgres,
         ),
         Suite("anvil", "a real local Ethereum node", (), anvil, packages=True),

@@ -43,6 +43,7 @@ COMPILER = (  # the sandbox's probes: nodes/agent/tests/probes/src
     Package("gcc", ("gcc",)),
     Package("libc6-dev", files=("/usr/lib/*/libc.a", "/usr/lib64/libc.a")),
 )
+SSH = (Package("openssh-client", ("ssh",)),)  # devices behind NAT open tunnels with it
 UNITS = (Package("systemd", ("systemd-analyze",)),)  # checks the agent's service
 BROWSER = (
     Package("chromium-headless-shell", ("chromium-headless-shell",)),

@@ -27,6 +27,7 @@ def test_every_process_of_the_map_is_there():
         "beat",
         "caddy",
         "gateway",
+        "tunnel",
     }
 
 

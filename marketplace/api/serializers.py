@@ -43,6 +43,19 @@ class AppOut(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
+class DomainIn(serializers.Serializer[Any]):
+    host = serializers.CharField(max_length=253)
+
+
+class DomainOut(serializers.Serializer[Any]):
+    host = serializers.CharField()
+    record_name = serializers.CharField(help_text="Where the TXT record goes.")
+    record_text = serializers.CharField(help_text="What it says.")
+    proven_at = serializers.DateTimeField(allow_null=True)
+    checked_at = serializers.DateTimeField(allow_null=True)
+    message = serializers.CharField(help_text="What the last look found; empty when all is well.")
+
+
 class ReleaseIn(serializers.Serializer[Any]):
     """`image_reference` by digest, or `archive` in a multipart form beside the same fields (dictionaries as JSON text)."""
 

@@ -1,12 +1,14 @@
 from django.urls import path
 
-from marketplace.api import apps, deployments
+from marketplace.api import apps, deployments, domains
 
 urlpatterns = [
     path("apps", apps.AppsView.as_view(), name="api_apps"),
     path("apps/<slug:slug>", apps.OneAppView.as_view(), name="api_app"),
     path("apps/<slug:slug>/releases", apps.ReleasesView.as_view(), name="api_releases"),
     path("apps/<slug:slug>/releases/<int:number>", apps.ReleaseView.as_view(), name="api_release"),
+    path("apps/<slug:slug>/domains", domains.DomainsView.as_view(), name="api_domains"),
+    path("apps/<slug:slug>/domains/<str:host>", domains.DomainView.as_view(), name="api_domain"),
     path("apps/<slug:slug>/estimate", deployments.EstimateView.as_view(), name="api_estimate"),
     path("apps/<slug:slug>/deployment", deployments.DeploymentView.as_view(), name="api_deployment"),
     path("apps/<slug:slug>/deployment/start", deployments.StartView.as_view(), name="api_start"),

@@ -1,6 +1,7 @@
 from marketplace.models.app import App, HealthKind, ProfileChoice, Release
 from marketplace.models.charge import Charge, ChargeCursor, ChargePeriod
 from marketplace.models.deployment import Deployment, DeploymentEvent
+from marketplace.models.domain import Domain
 from marketplace.models.notice import BalanceWatch, Notice
 from marketplace.models.price_list import Price, PriceList
 
@@ -12,6 +13,7 @@ __all__ = [
     "ChargePeriod",
     "Deployment",
     "DeploymentEvent",
+    "Domain",
     "HealthKind",
     "Notice",
     "Price",

@@ -22,7 +22,7 @@ from marketplace.services.history import move, note
 from marketplace.states import ON_DEVICE, DeploymentState, Desired
 from marketplace.workloads import workload_for
 from nodes.errors import NoDevice
-from nodes.services import leases, placement, scaling
+from nodes.services import leases, placement, route_options, scaling
 
 _S = DeploymentState
 _CLEAR = {"reason": "", "message": "", "log_tail": "", "grace_started_at": None, "grace_ends_at": None}
@@ -104,6 +104,8 @@ def run_again(deployment: Deployment, *, by: User | None, now: datetime) -> None
         now=now,
     )
     if deployment.state == _S.STOPPING:
+        if deployment.grace_ends_at is not None:
+            route_options.set_grace(name=deployment.app.slug, ends_at=None)
         deployment.desired, deployment.grace_started_at, deployment.grace_ends_at = Desired.RUNNING, None, None
         deployment.save(update_fields=["desired", "grace_started_at", "grace_ends_at"])
         note(deployment, kind="start_asked", words="It will start again once it has stopped.", now=now, by=by)

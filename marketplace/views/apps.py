@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -48,6 +49,8 @@ def app_detail(request: HttpRequest, slug: str) -> HttpResponse:
     context = {
         "screen": screen,
         "app": app,
+        "domains": app.domains.all(),
+        "gateway_domain": settings.GATEWAY_DOMAIN,
         "releases": app.releases.order_by("-number"),
         "events": screen.deployment.events.select_related("by")[:EVENTS_SHOWN] if screen.deployment else [],
         "charges": charges[::-1],

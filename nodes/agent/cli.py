@@ -64,7 +64,14 @@ def enrol(parsed: argparse.Namespace) -> int:
     offered, own = owner.offered(home, parsed, perf=Perf().available)
     key = keys.create(home.key)
     request = protocol.Enrolment(
-        parsed.token, key.public_x, __version__, offered, measured, endpoint_host=parsed.endpoint_host, limits=own
+        parsed.token,
+        key.public_x,
+        __version__,
+        offered,
+        measured,
+        endpoint_host=parsed.endpoint_host,
+        limits=own,
+        tunnel=parsed.tunnel,
     )
     done: protocol.Enrolled = patiently(lambda: portal.enrol(request))
     configuration.save(home, _settings(parsed, done, measured.instructions_per_second, own))
@@ -209,6 +216,9 @@ def _enrol_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--portal", required=True, help="address of the portal")
     sub.add_argument("--token", required=True, help="from the device page; used once")
     sub.add_argument("--endpoint-host", default="", help="name or address the gateway reaches this device by")
+    sub.add_argument(
+        "--tunnel", action="store_true", help="it cannot be reached from outside: open tunnels (needs ssh)"
+    )
     sub.add_argument("--publish-address", default="", help="address apps' ports are opened on")
     sub.add_argument(
         "--directory-port", type=int, default=Config.directory_port, help="where the directory is served; 0: nowhere"

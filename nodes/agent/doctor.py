@@ -15,6 +15,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
+from nodes.agent import tunnel
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, SetupError
@@ -44,7 +45,7 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
         info = {}
         mend = "Install it (apt-get install docker.io) and start it (systemctl start docker)."
         checks.append(Check("docker", False, str(error), mend))
-    checks += [*_kernel(), _disk(folder, info), _firewall(firewall, has_engine=bool(info))]
+    checks += [*_kernel(), _ssh(), _disk(folder, info), _firewall(firewall, has_engine=bool(info))]
     if portal_url:
         checks += [*_portal(portal_url), _outbound()]
     return checks
@@ -135,6 +136,12 @@ def _kernel() -> "list[Check]":
                 "This computer does not count instructions in hardware (virtual machines mostly do not); "
                 "processor time × the benchmark is used.", needed=False),
     ]  # fmt: skip
+
+
+def _ssh() -> Check:
+    return _either("ssh", tunnel.possible(), "Tunnels can be opened, should this device not be reachable from outside.",
+                   "There is no ssh client: if this device cannot be reached from outside, nobody can reach its apps.",
+                   "Type: apt-get install openssh-client", needed=False)  # fmt: skip
 
 
 def _disk(folder: "Path | None", info: "dict[str, Any]") -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import uuid
 from pathlib import Path
 
@@ -32,6 +33,20 @@ class DeviceKey:
     def public_x(self) -> str:
         """The public key as the JWK member `x` (base64url)."""
         return jws.encode(bytes(self._key.verify_key))
+
+    def openssh(self) -> bytes:
+        """Return the private key as OpenSSH's client reads it (its PROTOCOL.key, without a password)."""
+
+        def text(data: bytes) -> bytes:
+            return len(data).to_bytes(4, "big") + data
+
+        kind, public = b"ssh-ed25519", bytes(self._key.verify_key)
+        twice = secrets.token_bytes(4) * 2
+        private = twice + text(kind) + text(public) + text(bytes(self._key) + public) + text(b"interchain")
+        private += bytes(range(1, 1 + -len(private) % 8))
+        head = b"openssh-key-v1\0" + text(b"none") * 2 + text(b"") + (1).to_bytes(4, "big")
+        body = base64.encodebytes(head + text(text(kind) + text(public)) + text(private)).decode()
+        return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{body}-----END OPENSSH PRIVATE KEY-----\n".encode()
 
     def token(self, *, device_id: str, audience: str, now: float) -> str:
         """Return a JWT for one request.

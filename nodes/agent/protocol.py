@@ -229,6 +229,17 @@ class SpotCheck:
 
 
 @dataclass(frozen=True)
+class Tunnel:
+    """Where a device that cannot be reached from outside lets its apps be reached: `ssh -R bind:port:…` for each lease."""
+
+    host: str = ""
+    port: int = 0
+    host_key: str = ""  # as a line of known_hosts has it
+    bind: str = ""
+    ports: dict[str, int] = field(default_factory=dict, hash=False)  # lease id → port there
+
+
+@dataclass(frozen=True)
 class Desired:
     """All the portal wants of one device. A lease that is not listed is none of the portal's: stop it, keep its volume."""
 
@@ -240,6 +251,7 @@ class Desired:
     mode: Mode = Mode.OPEN  # what the owner chose on the device's page, so that `interchain-node status` can say it
     new_key: bool = False  # the owner asks for a fresh key
     release: str = ""  # the agent version this device should run; empty: the one it has
+    tunnel: Tunnel = field(default_factory=Tunnel)
     spot_check: SpotCheck = field(default_factory=SpotCheck)
     instructions_per_second: int = 0  # the rate spot checks have proven; 0: as measured at enrolment
     self_stop_seconds: int = 0  # cut off for so long, the device stops its leases itself (self_stop.py); 0: never
@@ -272,6 +284,7 @@ class Report:
     can_update: bool = False  # whether this agent can put another version of itself in its place
     update_failure: str = ""  # which version did not come up here, and why
     directory_port: int = 0  # where this device serves the directory; 0: it does not
+    can_tunnel: bool = False  # whether this computer has an ssh client
 
 
 @dataclass(frozen=True)
@@ -350,6 +363,7 @@ class Enrolment:
     benchmark: Benchmark
     endpoint_host: str = ""  # where the gateway reaches this device; empty: the address the portal sees
     limits: Limits = field(default_factory=Limits)
+    tunnel: bool = False  # it cannot be reached from outside; its owner said so
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from nodes.agent import config as configuration
-from nodes.agent import doctor, files, keys, self_stop
+from nodes.agent import doctor, files, keys, self_stop, tunnel
 from nodes.agent.board import Board
 from nodes.agent.checkup import Checkup
 from nodes.agent.config import Config, Home
@@ -29,12 +29,13 @@ from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.perf import Perf
-from nodes.agent.protocol import Desired, Goodbye, Image, Report
+from nodes.agent.protocol import Desired, Goodbye, Image, Report, Tunnel
 from nodes.agent.rotation import Rotation
 from nodes.agent.server_api import Portal, patiently
 from nodes.agent.snapshots import Snapshots
 from nodes.agent.spot_checks import SpotChecks
 from nodes.agent.steps import Steps
+from nodes.agent.tunnel import Tunnels
 from nodes.agent.update import Updater
 from nodes.agent.watch import Watch
 
@@ -113,6 +114,9 @@ class Node:
             receipts=receipts,
             wake=self._wake,
         )
+        self._tunnels = Tunnels(
+            home.root, device_id=settings.device_id, key=lambda: self._key.openssh(), wanted=self._tunnelled
+        )
         self._rotation = Rotation(home, key, device_id=settings.device_id, portal=self._portal)
         self._updater = Updater(home, portal=lambda: _portal(settings, key), restart=lambda: self.stop(Goodbye.UPDATE))
         self._meters = meters
@@ -159,6 +163,7 @@ class Node:
             self._intake,
             self._checkup,
             self._directory,
+            self._tunnels,
             threading.Thread(target=self._events, name="events", daemon=True),
         )
         for thread in threads:
@@ -197,6 +202,7 @@ class Node:
         self._metering.stop()
         self._intake.stop()
         self._checkup.stop()
+        self._tunnels.stop()
         try:
             self._metering.take()
         except (AgentError, OSError) as error:
@@ -232,7 +238,13 @@ class Node:
             can_update=self._updater.possible,
             update_failure=self._updater.failure,
             directory_port=self._directory.port,
+            can_tunnel=tunnel.possible(),
         )
+
+    def _tunnelled(self) -> "tuple[Tunnel, dict[str, int]]":
+        view = self.agent.view()
+        ports = {lease_id: seen.host_port for lease_id, seen in view.seen.items() if seen.running and seen.host_port}
+        return view.desired.tunnel, ports
 
     def _upkeep(self) -> None:
         """What the device does for itself now and then, in the courier's thread."""

@@ -21,7 +21,7 @@ from nodes.gateway.board import Board
 from nodes.gateway.caddy import Caddy, CaddyRefused, CaddyUnreachable
 from nodes.gateway.guard import Guard, Routes
 from nodes.gateway.pace import Key, Pace
-from nodes.services.routes import ALL, CHANGED_CHANNEL, COMPLETE_KEY, CONFIRMED_KEY, GUARD_KEY, ROUTES_KEY
+from nodes.services.routes import ALL, CHANGED_CHANNEL, COMPLETE_KEY, CONFIRMED_KEY, GUARD_KEY, OPTIONS_KEY, ROUTES_KEY
 
 TEND_SECONDS = 1.0
 REFRESH_SECONDS = 10.0
@@ -79,7 +79,8 @@ class Syncer:
 
     def _refresh(self) -> None:
         client = redis.connection()
-        found = {str(name): json.loads(text) for name, text in client.hgetall(ROUTES_KEY).items()}
+        options = client.hgetall(OPTIONS_KEY)
+        found = {str(name): _whole(text, options.get(name)) for name, text in client.hgetall(ROUTES_KEY).items()}
         # Without the mark Redis has lost data and the portal has not written it again yet.
         complete = client.exists(COMPLETE_KEY)
         self._routes = found if complete else self._routes | found
@@ -90,9 +91,9 @@ class Syncer:
         if name == ALL:
             self._refresh()
             return
-        text = redis.connection().hget(ROUTES_KEY, name)
+        text, options = redis.connection().hget(ROUTES_KEY, name), redis.connection().hget(OPTIONS_KEY, name)
         routes = {known: route for known, route in self._routes.items() if known != name}
-        self._routes = routes if text is None else routes | {name: json.loads(text)}
+        self._routes = routes if text is None else routes | {name: _whole(text, options)}
 
     def _apply(self) -> None:
         held_long = bool(self._guard.held) and time.monotonic() - self._admitted_at > TEND_SECONDS
@@ -162,6 +163,14 @@ class Syncer:
             redis.connection().hset(GUARD_KEY, me, json.dumps(facts))
         else:
             redis.connection().hdel(GUARD_KEY, me)
+
+
+def _whole(text: str | bytes, options: str | bytes | None) -> dict[str, Any]:
+    """Return a route with what its name has beside its place. A stopped app with a date is in grace."""
+    route: dict[str, Any] = json.loads(text) | json.loads(options or "{}")
+    if route["status"] == "stopped" and route.get("grace_ends_at"):
+        route["status"] = "grace"
+    return route
 
 
 def _read(path: Path) -> Routes:

@@ -6,8 +6,10 @@ from nodes.models.lease import Lease
 from nodes.models.reading import CappedClaim, GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
 from nodes.models.release import AgentRelease, ReleaseKey
 from nodes.models.replica_set import MOST_REPLICAS, ReplicaSet
+from nodes.models.route import RouteDomain, RouteOptions
 from nodes.models.snapshot import Snapshot, SnapshotRepository
 from nodes.models.trust import DeviceHistory, SpotCheck
+from nodes.models.tunnel import TunnelPort
 
 __all__ = [
     "MOST_REPLICAS",
@@ -27,8 +29,11 @@ __all__ = [
     "ReadingSequence",
     "ReleaseKey",
     "ReplicaSet",
+    "RouteDomain",
+    "RouteOptions",
     "Snapshot",
     "SnapshotRepository",
     "SpotCheck",
+    "TunnelPort",
     "WipeReceipt",
 ]

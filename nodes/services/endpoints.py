@@ -62,6 +62,7 @@ def _own_ports() -> set[int]:
         settings.ETHEREUM_RPC_URL,
         settings.STRIPE_API_BASE,
         "//" + settings.GATEWAY_LISTEN,
+        "//" + settings.TUNNEL_LISTEN,
         "//" + settings.GATEWAY_PORTAL_UPSTREAM,
     )
     ports = {urlsplit(url).port for url in urls} | {settings.DATABASES["default"].get("PORT")}

@@ -109,6 +109,7 @@ def enrol(*, enrolment: protocol.Enrolment, seen_address: str) -> Device:
                 public_key=enrolment.public_key,
                 agent_version=texts.clean(enrolment.agent_version, 40),
                 endpoint_host=host,
+                tunnelled=enrolment.tunnel,
                 capacity=_as_json(enrolment.capacity),
                 benchmark=_as_json(enrolment.benchmark),
                 local_limits=json.loads(protocol.to_json(enrolment.limits)),

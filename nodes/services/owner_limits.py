@@ -101,6 +101,7 @@ def _changes(device: Device, report: Report) -> dict[str, object]:
         "local_reason": texts.clean(report.mode_reason, 200),
         "local_limits": json.loads(to_json(report.limits)),
         "can_update": report.can_update,
+        "can_tunnel": report.can_tunnel,
         "update_failure": texts.clean(report.update_failure, 200),
     }
     changes = {name: value for name, value in changes.items() if getattr(device, name) != value}

@@ -29,6 +29,7 @@ from nodes.states import LeaseState
 ROUTES_KEY = "gateway:routes"
 COMPLETE_KEY = "gateway:complete"
 CHANGED_CHANNEL = "gateway:changed"
+OPTIONS_KEY = "gateway:options"  # hash: name → domains, limits, dates (nodes/services/route_options.py)
 GUARD_KEY = "gateway:guard"  # hash: gateway → what it holds against the table (nodes/gateway/guard.py)
 CONFIRMED_KEY = "gateway:confirmed"  # when staff said that a smaller table is right, seconds of 1970
 ALL = "*"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+from django.conf import settings
+
 from nodes.agent.protocol import Action
-from nodes.models import Device, Lease
+from nodes.models import Device, Lease, TunnelPort
 from nodes.states import LeaseState
 
+NO_PORT = 1  # where nobody listens: of a tunnel not given a port yet
 _RANK = {
     LeaseState.RUNNING: 0,
     # The portal not hearing from a device does not mean that clients cannot reach it.
@@ -53,6 +56,9 @@ def _place(lease: Lease) -> tuple[int, bool]:
 
 def endpoint_of(lease: Lease) -> str:
     """Return `host:port` at which clients reach a lease that serves."""
+    if lease.device.tunnelled:
+        port = TunnelPort.objects.filter(lease=lease).values_list("port", flat=True).first()
+        return f"{settings.TUNNEL_UPSTREAM_HOST}:{port or NO_PORT}"
     return f"{bracketed(lease.device)}:{lease.host_port}"
 
 

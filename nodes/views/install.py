@@ -1,4 +1,4 @@
-"""What `curl … | sh` and the gateway ask for: the install script, the agent itself, and whether a name is ours."""
+"""What `curl … | sh` asks for: the install script and the agent itself."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from django.views.decorators.http import require_GET
 import nodes.agent
 from interchain_site.core.errors import DomainError
 from nodes.agent import packaging
-from nodes.models import Lease
 from nodes.services import enrolment, releases
-from nodes.states import LeaseState
 
 SCRIPT = Path(nodes.agent.__file__).parent / "install.sh"
 
@@ -38,16 +36,6 @@ def agent_archive(request: HttpRequest) -> HttpResponse:
     name = f"{packaging.NAME}-{release.version}-py3-none-any.whl" if release else packaging.ARCHIVE_NAME
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return HttpResponse(wheel, content_type="application/zip", headers=headers)
-
-
-@require_GET
-def gateway_ask(request: HttpRequest) -> HttpResponse:
-    """Caddy, before it asks for a certificate: 200 when the name is an app's, 404 otherwise."""
-    name, _, domain = request.GET.get("domain", "").lower().partition(".")
-    known = domain == settings.GATEWAY_DOMAIN and (
-        Lease.objects.filter(name=name, is_newest=True).exclude(state=LeaseState.WIPED).exists()
-    )
-    return HttpResponse(status=200 if known else 404)
 
 
 def _script(text: str) -> HttpResponse:

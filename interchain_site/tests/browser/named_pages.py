@@ -36,6 +36,7 @@ OTHER = {
     "app_status": "fragment",
     "app_estimate": "fragment",
     "app_action": "takes orders",
+    "domain_action": "takes orders",
     "price_preview": "fragment",
     "payment_status": "fragment",
     "balance": "fragment",
@@ -81,7 +82,7 @@ OTHER = {
     "device_revoke": "takes orders",
     "agent_archive": "file",
     "install_script": "file",
-    "gateway_ask": "for the gateway",
+    "tls_ask": "for the gateway",
 }
 
 
