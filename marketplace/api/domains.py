@@ -8,6 +8,7 @@ from rest_framework.response import Response
 
 from marketplace.api import serializers
 from marketplace.api.base import REFUSALS, AppView, person
+from marketplace.models import Domain
 from marketplace.services import domains
 
 
@@ -15,7 +16,7 @@ class DomainsView(AppView):
     @extend_schema(responses={**REFUSALS, 200: serializers.DomainOut(many=True)}, operation_id="domains_list")
     def get(self, request: Request, slug: str) -> Response:
         """The domains of an app, proven or not."""
-        return Response(serializers.DomainOut(self.app(request, slug).domains.all(), many=True).data)
+        return Response(serializers.DomainOut(Domain.objects.filter(app=self.app(request, slug)), many=True).data)
 
     @extend_schema(
         request=serializers.DomainIn, responses={**REFUSALS, 201: serializers.DomainOut}, operation_id="domains_create"

@@ -44,7 +44,7 @@ def add(*, app: App, host: str, by: User) -> Domain:
     if known is not None:
         return known
     App.objects.select_for_update().get(pk=app.pk)
-    if app.domains.count() >= MOST_PER_APP:
+    if Domain.objects.filter(app=app).count() >= MOST_PER_APP:
         raise Invalid(fields={"host": f"An app has {MOST_PER_APP} domains at most. Remove one first."})
     token = secrets.token_hex(20)
     domain = Domain.objects.create(app=app, host=host, token=token, created_at=timezone.now())

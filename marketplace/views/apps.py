@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from interchain_site.core.errors import DomainError
 from marketplace import policies, queries, screens
 from marketplace.forms import AppForm, ReleaseForm
+from marketplace.models import Domain
 from marketplace.services import publishing
 from marketplace.views.people import person
 
@@ -49,7 +50,7 @@ def app_detail(request: HttpRequest, slug: str) -> HttpResponse:
     context = {
         "screen": screen,
         "app": app,
-        "domains": app.domains.all(),
+        "domains": Domain.objects.filter(app=app),
         "gateway_domain": settings.GATEWAY_DOMAIN,
         "releases": app.releases.order_by("-number"),
         "events": screen.deployment.events.select_related("by")[:EVENTS_SHOWN] if screen.deployment else [],

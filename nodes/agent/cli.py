@@ -1,4 +1,7 @@
-"""`interchain-node enrol | run | doctor | status | pause | drain | resume | limits | logs`: what an owner types."""
+"""`interchain-node enrol | run | doctor | status | pause | drain | resume | limits | logs`: what an owner types.
+
+Longer than 300 lines because every option of every command is listed here.
+"""
 
 from __future__ import annotations
 

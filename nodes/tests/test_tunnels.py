@@ -59,7 +59,7 @@ def behind(server, cast):
         device.device.refresh_from_db()
         lease = placement.open_lease(workload=make_workload(name.lower()), by=None)
         Device.objects.filter(pk=device.device.pk).update(cpu_millis=lease.cpu_millis)  # the next lease goes elsewhere
-        tunnels.give_ports(device.device)
+        tunnels.give_ports(lease.device)
         device.runs(lease, host_port=port)
         return device, lease
 
@@ -107,7 +107,7 @@ def test_an_app_behind_nat_is_reached_through_its_port(behind, tmp_path):
         device, lease = behind("Box", port)
         given = TunnelPort.objects.get(lease=lease).port
         assert succession.endpoint_of(lease) == f"127.0.0.1:{given}"
-        assert routes.document_of(lease)["upstreams"] == [f"127.0.0.1:{given}"]
+        assert routes.document_of([lease])["upstreams"] == [f"127.0.0.1:{given}"]
         with opening(device, lease, port, tmp_path / "agent"):
             eventually(lambda: answers(given) == "from behind", 20)
         eventually(lambda: answers(given) == "")
