@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0004_charge_evidence'),
+        ('marketplace', '0005_replicas'),
     ]
 
     operations = [

@@ -38,7 +38,6 @@ from nodes.services import (
     releases,
     snapshot_reports,
     spot_checks,
-    tunnels,
 )
 
 T = TypeVar("T")
@@ -130,15 +129,6 @@ class DesiredView(AgentView):
     def get(self, request: Request) -> HttpResponse:
         known = request.headers.get("If-None-Match", "")
         return _said(frequent.desired(self.device(request), known=known))
-        device = self.device(request)
-        tunnels.give_ports(device)
-        # The name is taken first: what changes in between is in the body, and the next poll finds another name.
-        etag = queries.desired_etag(device)
-        if request.headers.get("If-None-Match") == etag:
-            return HttpResponse(status=304, headers={"ETag": etag})
-        body = protocol.to_json(queries.desired_of(device))
-        headers = {"ETag": etag, "Cache-Control": "no-store"}
-        return HttpResponse(body, content_type="application/json", headers=headers)
 
 
 class ReportView(AgentView):

@@ -8,7 +8,7 @@ from nodes import queries
 from nodes.agent import protocol
 from nodes.errors import Malformed, Unauthenticated
 from nodes.models import Device
-from nodes.services import identity, liveness, metering
+from nodes.services import identity, liveness, metering, tunnels
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def compact_jws(body: bytes) -> str:
 
 def desired(device: Device, *, known: str) -> Answer:
     """GET → 200 Desired with an ETag, or 304 when the agent has just that (`known`)."""
+    tunnels.give_ports(device)
     # The name is taken first: what changes in between is in the body, and the next poll finds another name.
     beside = queries.desired_beside_leases(device)
     etag = queries.desired_etag(device, beside=beside)
