@@ -191,7 +191,9 @@ async def readings(agents: list[Agent], *, leases: int, meters: int, batches: in
 def _batch(agent: Agent, leases: int, meters: int, round_: int) -> str:
     now = datetime.now(UTC).isoformat()
     said = tuple(
-        protocol.Reading(str(lease_id(agent.number, place)), 1, meter, 1000 + round_, now, method)
+        protocol.Reading(
+            str(lease_id(agent.number, place)), 1, meter, int(time.time() * 1000) % 2**31 + round_, now, method
+        )
         for place in range(leases)
         for meter, method in METERS[:meters]
     )

@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.fleet.site import Portal, portal  # noqa: E402  (after the path is set)
 
+WITH_LEASES = 200  # devices that run 25 leases each
 RESULTS = ROOT / "bench" / "results" / "fleet.md"
 
 
@@ -54,13 +54,11 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def idle(asked: argparse.Namespace) -> list[list[str]]:
-    """Memory and CPU of the web process with so many links open and nothing else to do."""
-    counts = [0, 1000, 2000] if asked.quick else [0, 1000, 2000, 10_000]
-    seconds = 10 if asked.quick else 30
-    rows, first = [], 0
-    for count in counts:
-        with portal(devices=max(counts)) as at, fleet("idle", at, count=max(1, count)) as agents:
+def idle(at: Portal, asked: argparse.Namespace) -> list[list[str]]:
+    """Memory and CPU of the web process with so many links open and nothing else to do; each count after the smaller ones."""
+    rows, first, seconds = [], 0, 10 if asked.quick else 30
+    for count in asked.links:
+        with fleet("idle", at, count=max(1, count)) as agents:
             opening = heard(agents)["seconds"]
             time.sleep(5)
             before, began = at.web_cpu(), time.monotonic()
@@ -85,16 +83,15 @@ def idle(asked: argparse.Namespace) -> list[list[str]]:
     return rows
 
 
-def dispatch(asked: argparse.Namespace) -> list[list[str]]:
+def dispatch(at: Portal, asked: argparse.Namespace) -> list[list[str]]:
     """From the commit of an opened lease until its agent has fetched the desired state with it."""
-    count, leases, rows = 2000, 100 if asked.quick else 600, []
-    with portal(devices=count) as at:
-        import django
+    import django
 
-        django.setup()
-        for polls in (0, 130):
-            rows.append(_dispatched(at, count, leases, polls))
-            print(rows[-1], flush=True)
+    django.setup()
+    rows = []
+    for polls in (0, 130):
+        rows.append(_dispatched(at, 2000, asked.leases, polls))
+        print(rows[-1], flush=True)
     return rows
 
 
@@ -143,15 +140,13 @@ def _open_lease() -> tuple[str, float]:
     return str(lease.device_id), committed[0]
 
 
-def readings(asked: argparse.Namespace) -> list[list[str]]:
-    """Signed batches posted as fast as one web process takes them."""
+def readings(at: Portal, asked: argparse.Namespace) -> list[list[str]]:
+    """Signed batches posted as fast as one web process takes them; the first hundred are not counted."""
     rows = []
-    batches = 400 if asked.quick else 2000
     for leases, meters, at_once in ((25, 4, 4), (25, 4, 16), (3, 4, 16), (1, 1, 16)):
-        with portal(devices=200, with_leases=200, leases=leases) as at:
-            options = {"count": 200, "leases": leases, "meters": meters, "at_once": at_once}
-            _post(at, **options, batches=100)
-            rows.append(_row(at, batches, **options))
+        options = {"count": WITH_LEASES, "leases": leases, "meters": meters, "at_once": at_once}
+        _post(at, **options, batches=100)
+        rows.append(_row(at, asked.batches, **options))
         print(rows[-1], flush=True)
     return rows
 
@@ -192,11 +187,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer of everything, to see that it runs")
     parser.add_argument("--write", action="store_true", help="put the tables into bench/results/fleet.md")
     asked = parser.parse_args()
-    random.seed(1)
+    asked.links = [0, 1000, 2000] if asked.quick else [0, 1000, 2000, 10_000]
+    asked.leases, asked.batches = (100, 300) if asked.quick else (600, 2000)
+    with portal(devices=max(asked.links), with_leases=WITH_LEASES) as at:
+        _run(at, asked)
+
+
+def _run(at: Portal, asked: argparse.Namespace) -> None:
     for name in TABLES if asked.what == "all" else [asked.what]:
         measure, title, columns = TABLES[name]
         began = os.getloadavg()[0]
-        text = _table(title, columns, measure(asked), began)
+        text = _table(title, columns, measure(at, asked), began)
         print(text, flush=True)
         if asked.write:
             _write(title, text)

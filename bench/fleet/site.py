@@ -100,7 +100,7 @@ def portal(*, devices: int, with_leases: int = 0, leases: int = 25, web: list[st
         ]
         log = folder / "web.log"
         try:
-            process = stack.enter_context(running(command, port=port, log=log))
+            process = stack.enter_context(running(command, port=port, log=log, seconds=120))
             yield Portal(environment["PORTAL_URL"], process, folder / "postgres")
         finally:
             sys.stderr.write(log.read_text()[-3000:] if log.exists() else "")

@@ -35,13 +35,13 @@ def wait_for_port(port: int, seconds: float = 20, host: str = "127.0.0.1") -> No
 
 @contextmanager
 def running(
-    command: list[str], *, port: int, log: Path | None = None, env: dict[str, str] | None = None
+    command: list[str], *, port: int, log: Path | None = None, env: dict[str, str] | None = None, seconds: float = 20
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the block ends; yields its process once the port accepts."""
     with log.open("ab") if log else open("/dev/null", "ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env)
         try:
-            wait_for_port(port)
+            wait_for_port(port, seconds)
             yield process
         finally:
             process.terminate()
