@@ -118,7 +118,10 @@ class Courier(threading.Thread):
         self.deliver()
 
     def deliver(self) -> None:
-        """Send what waits in the outbox and the receipts until both are empty."""
+        """Send what waits in the outbox and the receipts until both are empty.
+
+        1. The oldest goes out. 2. The portal has it. 3. It leaves the disk. Killed before 3, it goes twice, which changes nothing.
+        """
         while True:
             waiting = self._outbox.oldest()
             if waiting is None:

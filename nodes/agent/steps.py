@@ -133,7 +133,8 @@ class Steps:
 
     def _stop(self, lease_id: str) -> None:
         """1. Uptime ends. 2. Counters. 3. Nothing runs. 4. Last counters, on disk and in the outbox. 5. No container, no network.
-        6. No cgroup. Killed anywhere, the next plan begins again with 1: what is done already changes nothing."""
+        6. No cgroup. Killed before 5, the next plan begins again with 1: what is done already changes nothing; killed after,
+        an empty cgroup stays until the lease is wiped."""
         self._watch.drop(lease_id)
         with self._board.lock:
             seen = self._board.seen.get(lease_id)
