@@ -114,7 +114,12 @@ def cgroup_parent(lease_id: str, *, driver: str) -> str:
 
 def folder_bytes(path: "str | os.PathLike[str]") -> int:
     """Return the bytes a folder holds on disk: blocks, not lengths; each file once; other file systems and links not followed."""
-    total, seen, pending = 0, set(), [os.fspath(path)]
+    return folder_use(path)[0]
+
+
+def folder_use(path: "str | os.PathLike[str]") -> "tuple[int, int]":
+    """Return the bytes a folder holds on disk, and the number of its files and folders."""
+    total, entries_seen, seen, pending = 0, 0, set(), [os.fspath(path)]
     while pending:
         try:
             with os.scandir(pending.pop()) as entries:
@@ -124,12 +129,12 @@ def folder_bytes(path: "str | os.PathLike[str]") -> int:
                         if (info.st_dev, info.st_ino) in seen:
                             continue
                         seen.add((info.st_dev, info.st_ino))
-                    total += info.st_blocks * 512
+                    total, entries_seen = total + info.st_blocks * 512, entries_seen + 1
                     if stat.S_ISDIR(info.st_mode):
                         pending.append(entry.path)
         except OSError:
             continue  # removed while we looked
-    return total
+    return total, entries_seen
 
 
 def _cpu(folder: Path) -> "int | None":

@@ -52,11 +52,16 @@ def exited(seen: Seen, workload: Workload) -> Finding:
     )
 
 
-def overfull(held: int, workload: Workload) -> Finding:
-    """Say that an app holds more than it may."""
+def overfull(held: int, allowed: int, *, layer: bool) -> Finding:
+    """Say that an app holds more than it may.
+
+    Args:
+        layer: it is what the app wrote beside its volume.
+    """
+    where = "outside its volume" if layer else "on disk"
     return Finding(
         Reason.OUT_OF_DISK,
-        f"The app holds {_size(held)} on disk and may hold {_size(workload.disk_bytes)}. It was stopped; its data is kept. "
+        f"The app holds {_size(held)} {where} and may hold {_size(allowed)}. It was stopped; its data is kept. "
         "Give the release more disk, or make it write less.",
     )
 

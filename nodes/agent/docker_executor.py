@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-from nodes.agent import counters, ports, sandbox
+from nodes.agent import counters, layers, ports, sandbox
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters
 from nodes.agent.errors import Cancelled, LeaseError
+from nodes.agent.executor import Layer, Volume
 from nodes.agent.holders import lease_of, port_taken
 from nodes.agent.images import Images, Local
-from nodes.agent.protocol import LOG_TAIL_BYTES, LOG_TAIL_LINES, DesiredLease, Profile, Reason, Workload
+from nodes.agent.protocol import LOG_TAIL_BYTES, LOG_TAIL_LINES, DesiredLease, Reason, Workload
 from nodes.agent.reconcile import Seen
 from nodes.agent.sandbox import LABEL
+from nodes.agent.volumes import Volumes
 
 STOP_SECONDS = 10
 GONE = (404,)
@@ -37,7 +39,8 @@ class DockerExecutor:
     ) -> None:
         """Args: restore: lets the volume at a path hold what the lease is to begin with (snapshots.py)."""
         self._config, self._engine, self._images, self._restore = config, engine, images, restore
-        self._bridges = Bridges(config, engine)
+        self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
+        self._docker_root, self._layers = "/", layers.Limit()
         self._cgroup_driver, self._has_init = "", False
         self._mine = f"{LABEL}device={config.device_id}"
 
@@ -54,12 +57,16 @@ class DockerExecutor:
         return found
 
     def prepare(self) -> None:
-        self._cgroup_driver = str(self._engine.call("GET", "/info").get("CgroupDriver") or "")
+        info = self._engine.call("GET", "/info")
+        self._cgroup_driver = str(info.get("CgroupDriver") or "")
+        self._docker_root = str(info.get("DockerRootDir") or "/")
         self._has_init = shutil.which(INIT_PROGRAM) is not None
         listed = self._containers()
         used = {item["Labels"].get(f"{LABEL}holder") for item in listed if lease_of(item)}
         used |= {_bridge(item["Labels"], item["HostConfig"]) for item in listed if f"{LABEL}lease" in item["Labels"]}
         self._bridges.remove_unused(used)
+        self._volumes.prepare(self._docker_root)
+        self._layers = layers.limit(self._engine, info, name=f"{layers.TRIAL}-{self._config.device_id}")
         self._bridges.refill()
 
     def start(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:
@@ -88,6 +95,9 @@ class DockerExecutor:
         path = f"/containers/{sandbox.container_name(lease_id)}/stop"
         self._engine.call("POST", path, query={"t": STOP_SECONDS}, timeout=STOP_SECONDS + 50.0, ignore=GONE)
 
+    def kill(self, lease_id: str) -> None:
+        self._engine.call("POST", f"/containers/{sandbox.container_name(lease_id)}/kill", ignore=(404, 409))
+
     def remove(self, lease_id: str) -> None:
         name = sandbox.container_name(lease_id)
         detail = self._inspect(name)
@@ -101,9 +111,7 @@ class DockerExecutor:
         self.remove(lease.lease_id)
         if keep_volume:
             return 0
-        path = self.volume_path(lease.workload.id)
-        held = counters.folder_bytes(path) if path else 0
-        self._engine.call("DELETE", f"/volumes/{self._volume(lease.workload.id)}", ignore=GONE)
+        held = self._volumes.remove(lease.workload.id)
         self._images.remove(lease.workload.image)
         return held
 
@@ -114,15 +122,17 @@ class DockerExecutor:
         except EngineError:
             return ""
 
-    def volume_path(self, workload_id: str) -> str:
-        volume = self._engine.call("GET", f"/volumes/{self._volume(workload_id)}", ignore=GONE)
-        return str(volume["Mountpoint"]) if volume else ""
+    def volume(self, workload_id: str) -> "Volume | None":
+        return self._volumes.look(workload_id)
 
-    def disk_paths(self, seen: Seen) -> "list[str]":
-        detail = self._inspect(seen.container_id) or {}
-        layer = ((detail.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
-        volumes = [mount["Source"] for mount in detail.get("Mounts", []) if mount["Type"] == "volume"]
-        return [path for path in (layer, *volumes) if path]
+    def opened(self, workload_id: str) -> "AbstractContextManager[str]":
+        return self._volumes.opened(workload_id)
+
+    def layer(self, seen: Seen) -> "Layer | None":
+        return layers.look(self._inspect(seen.container_id) or {})
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self._docker_root).free
 
     def wait_for_change(self, stopping: threading.Event) -> None:
         query = filters(label=[self._mine], event=["die", "destroy"], type=["container"])
@@ -140,11 +150,14 @@ class DockerExecutor:
         image = self._images.ensure(workload.image, cancelled)
         _stop_if(cancelled)
         outbound = workload.outbound and self._config.allow_outbound
-        if workload.volume_path and (workload.profile is Profile.RESTRICTED or lease.restore.restic_id):
-            self._ready_volume(lease, image.user, cancelled)
+        if workload.volume_path and lease.restore.restic_id:
+            with self._volumes.ready(workload, image.user), self._volumes.opened(workload.id) as path:
+                self._restore(lease, path, cancelled)
+                self._volumes.give(workload, image.user, path)
         bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port)
         try:
-            self._place(lease, image, bridge, outbound, start=start)
+            with self._volumes.ready(workload, image.user):
+                self._place(lease, image, bridge, outbound, start=start)
         except BaseException:
             # With a container on it, it stays until the lease is removed.
             self._bridges.remove(bridge.name, lease.lease_id)
@@ -170,6 +183,7 @@ class DockerExecutor:
                 init=self._has_init,
                 dns_servers=self._config.dns_servers,
                 outbound=outbound,
+                layer_bytes=self._layers.bytes_for(lease.workload, image_bytes=image.size),
             )
             if self._create(lease.workload, at, start=start):
                 return
@@ -196,7 +210,8 @@ class DockerExecutor:
         lost = joined and self._bridges.take_up(lease.lease_id, port=lease.workload.port) is None
         if detail["State"]["Status"] in ("exited", "created") and not lost:
             try:
-                self._engine.call("POST", f"/containers/{detail['Id']}/start")
+                with self._volumes.ready(lease.workload, detail["Config"].get("User") or ""):
+                    self._engine.call("POST", f"/containers/{detail['Id']}/start")
                 return True
             except EngineError as error:
                 if not port_taken(error) and error.status != 404:  # 404: its network is gone
@@ -208,19 +223,6 @@ class DockerExecutor:
     def _containers(self) -> "list[dict[str, Any]]":
         query = {"all": "1", **filters(label=[self._mine])}
         return list(self._engine.call("GET", "/containers/json", query=query))
-
-    def _ready_volume(self, lease: DesiredLease, user: str, cancelled: threading.Event) -> None:
-        """Bring the data the lease begins with, and let a restricted app's user own its volume: it has no capability to take it."""
-        workload = lease.workload
-        body = {"Name": self._volume(workload.id), "Labels": sandbox.volume_labels(self._config.device_id, workload.id)}
-        path = self._engine.call("POST", "/volumes/create", body)["Mountpoint"]
-        self._restore(lease, path, cancelled)
-        if workload.profile is Profile.RESTRICTED:
-            owner, _, group = sandbox.unprivileged(user).partition(":")
-            os.chown(path, int(owner), int(group))
-
-    def _volume(self, workload_id: str) -> str:
-        return sandbox.volume_name(self._config.device_id, workload_id)
 
     def _inspect(self, name: str) -> "dict[str, Any] | None":
         found: dict[str, Any] | None = self._engine.call("GET", f"/containers/{name}/json", ignore=GONE)

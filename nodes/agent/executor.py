@@ -23,10 +23,26 @@ Agents that share one Engine never see each other's leases.
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from nodes.agent.protocol import DesiredLease
 from nodes.agent.reconcile import Seen
+
+
+@dataclass(frozen=True)
+class Volume:
+    bytes: int
+    bounded: bool  # whether the kernel holds it to `disk_bytes`
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A container's writable layer."""
+
+    bytes: int
+    files: int
 
 
 class Executor(Protocol):
@@ -68,11 +84,24 @@ class Executor(Protocol):
     def log_tail(self, lease_id: str) -> str:
         """Return the last lines the container wrote, "" if there is none."""
 
-    def volume_path(self, workload_id: str) -> str:
-        """Return where on this device the workload's volume lies, "" if there is none."""
+    def kill(self, lease_id: str) -> None:
+        """End the lease's process at once, asking nothing of it. It is fine if it runs no more."""
 
-    def disk_paths(self, seen: Seen) -> "list[str]":
-        """Return the folders of this device a container can fill: its writable layer and every volume."""
+    def volume(self, workload_id: str) -> "Volume | None":
+        """Return what the workload's volume holds; None if it has none."""
+
+    def opened(self, workload_id: str) -> "AbstractContextManager[str]":
+        """Return where on this device the workload's volume lies while the block lasts, whether its app runs or not.
+
+        Raises:
+            AgentError: there is none, or it cannot be seen from here.
+        """
+
+    def layer(self, seen: Seen) -> "Layer | None":
+        """Return what the container wrote beside its volume; None where the kernel holds it to its size, or it may write nothing."""
+
+    def free_bytes(self) -> int:
+        """Return what is free where containers write."""
 
     def wait_for_change(self, stopping: threading.Event) -> None:
         """Return when a container of this device died or was removed, or the wait was cut short."""

@@ -55,16 +55,10 @@ class Holders:
 
     def prepare(self) -> None:
         """Make the image if the Engine does not have it; where it cannot be, there are no holders."""
-        program = _PROGRAMS.get(platform.machine())
-        if program is None or self._config.runtime or shutil.which("nsenter") is None:
+        if platform.machine() not in _PROGRAMS or self._config.runtime or shutil.which("nsenter") is None:
             return
         try:
-            name = f"{REPOSITORY}:{TAG}"
-            if self._engine.call("GET", f"/images/{name}/json", ignore=(404,)) is None:
-                query = {"fromSrc": "-", "repo": REPOSITORY, "tag": TAG, "changes": 'ENTRYPOINT ["/hold"]'}
-                for _ in self._engine.stream("POST", "/images/create", query=query, body=[_root(*program)]):
-                    pass
-            self._image = str(self._engine.call("GET", f"/images/{name}/json")["Id"])
+            self._image = image(self._engine)
         except AgentError as error:
             log.warning("No network can be kept ready, so apps start a little later: %s", error)
 
@@ -129,6 +123,18 @@ class Holders:
     def release(self, name: str) -> None:
         """Remove a holder, by name or id, if there is one."""
         self._engine.call("DELETE", f"/containers/{name}", query={"force": "1", "v": "1"}, ignore=(404,))
+
+
+def image(engine: Engine) -> str:
+    """Return the id of the image that sleeps, made if the Engine does not have it; "" on a processor it cannot be made for."""
+    program, name = _PROGRAMS.get(platform.machine()), f"{REPOSITORY}:{TAG}"
+    if program is None:
+        return ""
+    if engine.call("GET", f"/images/{name}/json", ignore=(404,)) is None:
+        query = {"fromSrc": "-", "repo": REPOSITORY, "tag": TAG, "changes": 'ENTRYPOINT ["/hold"]'}
+        for _ in engine.stream("POST", "/images/create", query=query, body=[_root(*program)]):
+            pass
+    return str(engine.call("GET", f"/images/{name}/json")["Id"])
 
 
 def lease_of(item: "dict[str, Any]") -> str:

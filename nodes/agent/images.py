@@ -23,6 +23,7 @@ class Local:
 
     id: str
     user: str
+    size: int = 0  # bytes, unpacked
 
 
 class Images:
@@ -74,7 +75,7 @@ class Images:
         found = self._engine.call("GET", f"/images/{name}/json", ignore=(404,))
         if found is None:
             return None
-        return Local(found["Id"], (found.get("Config") or {}).get("User") or "")
+        return Local(found["Id"], (found.get("Config") or {}).get("User") or "", int(found.get("Size") or 0))
 
     def _known(self, image: Image) -> "Local | None":
         """Return an image that is here under its own id, for example because it was built here."""

@@ -27,11 +27,12 @@ def selftest(parsed: argparse.Namespace) -> int:
 def uninstall(parsed: argparse.Namespace) -> int:
     """Remove the agent and everything it brought: apps, their data, networks, firewall rules, images, service, files."""
     from nodes.agent import uninstall as removal
+    from nodes.agent import volumes
     from nodes.agent.engine import Engine
 
     home = Home(Path(parsed.home))
     settings = configuration.load(home)
-    held = removal.volumes(settings, Engine(settings.engine))
+    held = volumes.names(settings.device_id, Engine(settings.engine))
     if held and not parsed.keep_volumes:
         say(f"{len(held)} apps keep data here. It is deleted and cannot be had back; --keep-volumes keeps it.")
     if not parsed.yes and input("Remove everything? Type yes: ").strip().lower() != "yes":

@@ -183,9 +183,10 @@ class Agent:
             log.error("This device was removed from the portal. Stopping all apps; their volumes are kept.")
             self.want(Desired())
 
-    def overfull(self, lease: DesiredLease, held: int) -> None:
-        """A lease holds more on disk than it may: stop it before it fills the owner's disk."""
-        self._board.fail(lease.lease_id, diagnosis.overfull(held, lease.workload), permanent=True)
+    def overfull(self, lease: DesiredLease, finding: Finding) -> None:
+        """A lease holds more on disk than it may: end it at once, before it fills the owner's disk."""
+        self._board.fail(lease.lease_id, finding, permanent=True)
+        self._executor.kill(lease.lease_id)
         self._wake.set()
 
     # --- parts of a round --------------------------------------------------------------------------------------------

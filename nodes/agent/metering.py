@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 
-from nodes.agent import reconcile
-from nodes.agent.counters import Counters, folder_bytes
+from nodes.agent import diagnosis, reconcile, sandbox
+from nodes.agent.counters import Counters
+from nodes.agent.diagnosis import Finding
 from nodes.agent.errors import AgentError
-from nodes.agent.executor import Executor
+from nodes.agent.executor import Executor, Volume
 from nodes.agent.meter import Meters, now_ms
 from nodes.agent.outbox import Outbox
 from nodes.agent.perf import Perf
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 SHORTEST_DISK_PAUSE = 10.0
 DISK_SHARE = 500  # looking at a volume takes at most 1/500 of a core, however many files it has
 TICK_SECONDS = 5.0
+WATCH_SECONDS = 1.0  # while something could fill the disk unhindered
+SUDDEN_BYTES = 8 * 2**20  # so much less free than at the last look: look at once who took it
+FILE_BYTES = 1024  # what an empty file costs the owner's disk, at least
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Metering(threading.Thread):
         outbox: Outbox,
         executor: Executor,
         view: "Callable[[], View]",
-        overfull: "Callable[[DesiredLease, int], None]",
+        overfull: "Callable[[DesiredLease, Finding], None]",
         arrived: "Callable[[], None]",
         now: "Callable[[], float]" = time.time,
     ) -> None:
@@ -61,6 +65,8 @@ class Metering(threading.Thread):
         self._sent: dict[tuple[str, str], int] = {}
         self._lost = 0
         self._disk_due: dict[str, float] = {}
+        self._unbounded: dict[str, float] = {}  # leases the kernel does not hold: seconds the last look at each took
+        self._free = 0
 
     def run(self) -> None:
         taken = float("-inf")
@@ -70,7 +76,7 @@ class Metering(threading.Thread):
             if time.monotonic() - taken >= interval:
                 taken = time.monotonic()
                 self._try(self.take)
-            self._stopping.wait(min(TICK_SECONDS, interval))
+            self._try(partial(self._wait, min(TICK_SECONDS, interval)))
 
     def _try(self, part: "Callable[[], None]") -> None:
         """What fails for one lease, or by a fault of ours, must not end the metering of all."""
@@ -148,29 +154,56 @@ class Metering(threading.Thread):
         self._sent = {key: total for key, total in self._sent.items() if key[0] in kept}
         self._disk_due = {lease_id: due for lease_id, due in self._disk_due.items() if lease_id in kept}
 
+    def _wait(self, seconds: float) -> None:
+        """Pause; cut short when the disk fills quickly while something runs that the kernel does not hold to its size."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopping.wait(
+            min(left, WATCH_SECONDS) if self._unbounded else left
+        ):
+            if self._unbounded and self._fills():
+                for lease_id, took in self._unbounded.items():
+                    self._disk_due[lease_id] = min(self._disk_due.get(lease_id, 0.0), time.monotonic() + took)
+                return
+
+    def _fills(self) -> bool:
+        free, before = self._executor.free_bytes(), self._free
+        self._free = free
+        return before - free >= SUDDEN_BYTES
+
     def _look_at_disks(self) -> None:
         """Measure what each lease holds, as often as its size allows. A workload's volume counts once, for its newest lease with one."""
         view = self._view()
         with_volume = tuple(lease for lease in view.desired.leases if lease.workload.volume_path)
         newest = reconcile.newest_generations(Desired(leases=with_volume))
+        self._unbounded = {lease_id: took for lease_id, took in self._unbounded.items() if lease_id in view.seen}
         for lease in view.desired.leases:
             if time.monotonic() < self._disk_due.get(lease.lease_id, 0.0) or lease.action is Action.WIPE:
                 continue
             began = time.monotonic()
-            volume = self._executor.volume_path(lease.workload.id) if lease.workload.volume_path else ""
-            size = folder_bytes(volume) if volume else 0
-            if volume and lease.generation == newest[lease.workload.id]:
-                self._meters.held(lease.lease_id, size, now_ms())
+            volume = self._executor.volume(lease.workload.id) if lease.workload.volume_path else None
+            if volume is not None and lease.generation == newest[lease.workload.id]:
+                self._meters.held(lease.lease_id, volume.bytes, now_ms())
             else:
                 self._meters.held_by_another(lease.lease_id)
-            self._limit_disk(lease, view.seen.get(lease.lease_id), volume, size)
+            bounded = self._limit_disk(lease, view.seen.get(lease.lease_id), volume)
             took = time.monotonic() - began
             self._disk_due[lease.lease_id] = time.monotonic() + max(SHORTEST_DISK_PAUSE, took * DISK_SHARE)
+            self._unbounded.pop(lease.lease_id, None)
+            if not bounded:
+                self._unbounded[lease.lease_id] = took
 
-    def _limit_disk(self, lease: DesiredLease, seen: "Seen | None", volume: str, volume_bytes: int) -> None:
+    def _limit_disk(self, lease: DesiredLease, seen: "Seen | None", volume: "Volume | None") -> bool:
+        """End a lease that holds more than it may. Returns whether the kernel, not this look, keeps it from holding more."""
         if seen is None or not seen.running:
-            return
-        others = [path for path in self._executor.disk_paths(seen) if path != volume]
-        held = volume_bytes + sum(folder_bytes(path) for path in others)
-        if held > lease.workload.disk_bytes:
-            self._overfull(lease, held)
+            return True
+        allowed, finding = lease.workload.disk_bytes, None
+        if volume is not None and volume.bytes > allowed:
+            finding = diagnosis.overfull(volume.bytes, allowed, layer=False)
+        layer = self._executor.layer(seen)
+        if layer is not None:
+            held, allowed = layer.bytes + layer.files * FILE_BYTES, sandbox.layer_allowance(lease.workload)
+            if held > allowed:
+                finding = diagnosis.overfull(held, allowed, layer=bool(lease.workload.volume_path))
+        if finding is not None:
+            self._overfull(lease, finding)
+        return layer is None and (volume is None or volume.bounded)

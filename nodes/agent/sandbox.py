@@ -22,6 +22,7 @@ OPEN_FILES = 16_384  # below the hard limit Docker itself commonly has: raising 
 QUEUE_BYTES = 409_600
 PENDING_SIGNALS = 4096
 TMPFS_BYTES = 64 * 2**20
+LEAST_LAYER_BYTES = 16 * 2**20
 LOG_FILES, LOG_FILE_SIZE = 2, "1m"
 PERIOD_MICROSECONDS = 100_000
 HOLDER_PORT = 1  # inside a holder's network; led to the app's own
@@ -55,6 +56,7 @@ class Placement:
     init: bool = False  # whether this Engine has docker-init
     dns_servers: tuple[str, ...] = ()
     outbound: bool = False  # asked for by the release and allowed by the owner
+    layer_bytes: int = 0  # what Docker is to hold the writable layer to; 0 where it cannot
 
 
 def container_name(lease_id: str) -> str:
@@ -163,6 +165,27 @@ def holder_arguments(
     }
 
 
+def opener_arguments(volume: str, *, image: str, device_id: str) -> dict[str, Any]:
+    """Return the body of `POST /containers/create` for what keeps a volume mounted while the agent copies it; it only sleeps."""
+    return {
+        "Image": image,
+        "Labels": {f"{LABEL}device": device_id, f"{LABEL}opener": volume},
+        "User": f"{NOBODY}:{NOBODY}",
+        "HostConfig": {
+            "NetworkMode": "none",
+            "Mounts": [{"Type": "volume", "Source": volume, "Target": "/volume", "VolumeOptions": {"NoCopy": True}}],
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Memory": HOLDER_BYTES,
+            "MemorySwap": HOLDER_BYTES,
+            "PidsLimit": 4,
+            "LogConfig": {"Type": "none"},
+            "RestartPolicy": {"Name": "no"},
+        },
+    }
+
+
 def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]:
     restricted = workload.profile is Profile.RESTRICTED
     config: dict[str, Any] = {
@@ -210,6 +233,8 @@ def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]
         config["CgroupParent"] = at.cgroup_parent  # its counters outlive the container's own (counters.py)
     if at.runtime:
         config["Runtime"] = at.runtime
+    if at.layer_bytes and not restricted:
+        config["StorageOpt"] = {"size": str(at.layer_bytes)}  # the kernel's quota: more cannot be written
     if workload.volume_path:
         config["Mounts"] = [_volume(workload, at)]
     return config
@@ -226,6 +251,13 @@ def _volume(workload: Workload, at: Placement) -> dict[str, Any]:
             "NoCopy": workload.profile is Profile.RESTRICTED,
         },
     }
+
+
+def layer_allowance(workload: Workload) -> int:
+    """Return the bytes a container may write beside its volume: all it has where there is none, else a quarter of that."""
+    if workload.profile is Profile.RESTRICTED:
+        return 0
+    return max(workload.disk_bytes // 4, LEAST_LAYER_BYTES) if workload.volume_path else workload.disk_bytes
 
 
 def volume_labels(device_id: str, workload_id: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,14 +56,14 @@ class Snapshots:
         device_id: str,
         sign: "Callable[[bytes], str]",
         portal: "Callable[[], Portal]",
-        volume_path: "Callable[[str], str]",
+        opened: "Callable[[str], AbstractContextManager[str]]",
         runs: "Callable[[str], bool]",
     ) -> None:
-        """Args: folder: where `restored/` is. portal: returns a connection of its own. volume_path: of a workload.
+        """Args: folder: where `restored/` is. portal: returns a connection of its own. opened: where a workload's volume lies.
         runs: whether a lease has a process."""
         self._restored, self._cache = folder / "restored", folder / "restic"
         self._device_id, self._sign, self._portal = device_id, sign, portal
-        self._volume_path, self._runs = volume_path, runs
+        self._volume, self._runs = opened, runs
         self._known: "set[str]" = set()
         self._one = threading.Lock()
 
@@ -134,10 +135,7 @@ class Snapshots:
                 raise AgentError("The app did not stop, so its data was not copied.")
             time.sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS
-        path = self._volume_path(lease.workload.id)
-        if not path or not Path(path).is_dir():
-            raise AgentError("The volume is not there, so it was not copied.")
-        with self._opened(lease) as environment:
+        with self._volume(lease.workload.id) as path, self._opened(lease) as environment:
             # The same path everywhere: on the next device it lies somewhere else, and is to be compared with this.
             arguments = ("backup", ".", "--json", "--host", "interchain", "--ignore-inode", "--tag", lease.snapshot_id)
             out = _restic(environment, *arguments, folder=path, new=True)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from nodes.agent import config as configuration
-from nodes.agent import counters, firewall, holders, owner, service
+from nodes.agent import counters, firewall, holders, owner, service, volumes
 from nodes.agent.config import Config, Home
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, SetupError
@@ -40,8 +40,9 @@ def run(home: Home, *, keep_volumes: bool, keep_files: bool = False) -> "list[st
     for path in _listed(engine, "/networks", mine):
         engine.call("DELETE", f"/networks/{path}", ignore=(403, *GONE))
     if not keep_volumes:
-        for path in volumes(settings, engine):
+        for path in volumes.names(settings.device_id, engine):
             engine.call("DELETE", f"/volumes/{path}", query={"force": "1"}, ignore=GONE)
+        volumes.erase_all(settings.device_id, engine)
     alone = not _others(engine)
     _remove_images(engine, images, alone=alone)
     if alone:
@@ -50,12 +51,6 @@ def run(home: Home, *, keep_volumes: bool, keep_files: bool = False) -> "list[st
     if not keep_files:
         _remove_files(base, home)
     return left + [f"{kind} {name}" for kind, name in _remains(engine, mine, keep_volumes=keep_volumes)]
-
-
-def volumes(settings: Config, engine: Engine) -> "list[str]":
-    """Return the names of the volumes that hold apps' data here."""
-    mine = filters(label=[f"{LABEL}device={settings.device_id}"])
-    return [item["Name"] for item in engine.call("GET", "/volumes", query=mine).get("Volumes") or []]
 
 
 def _end(home: Home, base: Path) -> bool:

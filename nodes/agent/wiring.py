@@ -85,7 +85,7 @@ class Node:
             outbox=outbox,
             executor=executor,
             view=lambda: self.agent.view(),
-            overfull=lambda lease, held: self.agent.overfull(lease, held),
+            overfull=lambda lease, finding: self.agent.overfull(lease, finding),
             arrived=lambda: self._courier.arrived(),
             now=self._portal.now,
         )
@@ -125,7 +125,7 @@ class Node:
             device_id=settings.device_id,
             sign=key.sign,
             portal=lambda: _portal(settings, key),
-            volume_path=executor.volume_path,
+            opened=executor.opened,
             runs=lambda lease_id: (seen := board.seen.get(lease_id)) is not None and seen.running,
         )
         self._spot_checks = SpotChecks(device_id=settings.device_id, sign=key.sign, send=self._send_spot_check)

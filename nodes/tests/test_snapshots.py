@@ -9,6 +9,8 @@ import base64
 import os
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +25,7 @@ from interchain_site.core.models import AuditEvent, StaffAlert
 from interchain_site.testing.devices import FakeDevice, make_device, make_workload
 from nodes import queries
 from nodes.agent import keys
-from nodes.agent.errors import LeaseError
+from nodes.agent.errors import AgentError, LeaseError
 from nodes.agent.protocol import REPOSITORY_PATH, DesiredLease
 from nodes.agent.server_api import Portal
 from nodes.agent.snapshots import Snapshots
@@ -60,7 +62,7 @@ class Agent:
             device_id=self.box.id,
             sign=self.key.sign,
             portal=self.portal,
-            volume_path=self.volume_path,
+            opened=self.opened,
             runs=lambda lease_id: lease_id in self.running,
         )
 
@@ -72,9 +74,12 @@ class Agent:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def volume_path(self, workload_id: str) -> str:
+    @contextmanager
+    def opened(self, workload_id: str) -> Iterator[str]:
         path = self.root / "volumes" / workload_id
-        return str(path) if path.exists() else ""
+        if not path.exists():
+            raise AgentError("The volume is not there.")
+        yield str(path)
 
     def desired(self, lease: Lease) -> DesiredLease:
         found = queries.desired_of(self.box.device).leases

@@ -13,6 +13,7 @@ import pytest
 from nodes.agent import files, keys
 from nodes.agent.counters import Raw
 from nodes.agent.errors import AgentError
+from nodes.agent.executor import Volume
 from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering, View
 from nodes.agent.outbox import Outbox, _payload
@@ -29,7 +30,7 @@ def measured(folder: Path, *leases: DesiredLease) -> set[str]:
         counters=Mock(),
         perf=Mock(),
         outbox=Mock(),
-        executor=Mock(volume_path=Mock(return_value=str(folder))),
+        executor=Mock(volume=Mock(return_value=Volume(1000, bounded=True))),
         view=lambda: View(Desired(leases=leases), {}),
         overfull=Mock(),
         arrived=Mock(),
@@ -71,7 +72,7 @@ class Device:
             counters=Mock(cpu_nanoseconds=Mock(return_value=None), interface_bytes=self._count),
             perf=Mock(),
             outbox=self.outbox,
-            executor=Mock(disk_paths=Mock(return_value=[])),
+            executor=Mock(layer=Mock(return_value=None)),
             view=lambda: View(self.desired, self.seen),
             overfull=Mock(),
             arrived=Mock(),

@@ -119,8 +119,8 @@ def test_out_of_memory(agent: AgentProcess, portal: FakePortal) -> None:
 
 
 def test_out_of_disk(agent: AgentProcess, portal: FakePortal) -> None:
-    command = "for i in 1 2 3 4 5 6 7 8; do head -c 2000000 /dev/zero > /data/$i; done; httpd -f -p 8080 -h /www"
-    status = failure(portal, of(command, volume_path="/data", disk_bytes=8 * 2**20, health=quick(start_seconds=30)))
+    command = "for i in 1 2 3 4 5 6 7 8; do head -c 2000000 /dev/zero > /www/$i; done; httpd -f -p 8080 -h /www"
+    status = failure(portal, of(command, disk_bytes=8 * 2**20, health=quick(start_seconds=30)))
     assert status.reason is Reason.OUT_OF_DISK
     assert "8 MiB" in status.message
 

@@ -1,0 +1,143 @@
+"""Files that hold an ext4 file system of a fixed size, made and looked into without mounting them.
+
+Only e2fsprogs' own programs write here: `mkfs.ext4`, `debugfs`, `e2fsck`, `resize2fs`. The functions that change a file must not be
+called while it is mounted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+from nodes.agent import files
+from nodes.agent.errors import SetupError
+
+PROGRAMS = ("mkfs.ext4", "debugfs", "e2fsck", "resize2fs")
+SMALLEST_BYTES = 2**20
+BYTES_PER_INODE = 8192
+LONGEST_SECONDS = 600
+_SUPERBLOCK_AT, _MAGIC = 1024, 0xEF53
+_SBIN = "/usr/sbin:/sbin:/usr/local/sbin"
+
+
+def missing_program() -> str:
+    """Return the first of the programs that is not installed, "" if all are."""
+    return next((name for name in PROGRAMS if _program(name) is None), "")
+
+
+def make(path: Path, size: int, *, owner: "tuple[int, int]" = (0, 0)) -> None:
+    """Make the file, sparse and exactly this long, holding an empty file system; whole or not at all.
+
+    Args:
+        owner: user and group of its topmost folder.
+
+    Raises:
+        SetupError: it cannot be made; in words.
+    """
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    try:
+        with unfinished.open("xb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.truncate(_whole(size))
+        # No blocks kept back for root, no room kept for growth while mounted: the size is the app's own limit.
+        _run("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^resize_inode", "-i", str(BYTES_PER_INODE),
+             "-E", f"root_owner={owner[0]}:{owner[1]}", str(unfinished))  # fmt: skip
+        _empty(unfinished)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        files.sync_folder(path.parent)
+    except OSError as error:
+        raise SetupError(f"A file for an app's data cannot be made in {path.parent}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def resize(path: Path, size: int) -> None:
+    """Give the file system another size, data kept.
+
+    Raises:
+        SetupError: what it holds does not fit, or it is damaged.
+    """
+    size = _whole(size)
+    if path.stat().st_size == size:
+        return
+    _run("e2fsck", "-f", "-p", str(path), fine=(0, 1))
+    if path.stat().st_size < size:
+        os.truncate(path, size)
+    _run("resize2fs", "-f", str(path), f"{size // 1024}K")
+    os.truncate(path, size)
+    _empty(path)
+
+
+def give(path: Path, owner: "tuple[int, int]") -> None:
+    """Let the topmost folder belong to this user and group.
+
+    Raises:
+        SetupError: it cannot be changed.
+    """
+    words = _run("debugfs", "-R", "stat <2>", str(path)).split()
+    has = tuple(words[words.index(name) + 1] for name in ("User:", "Group:"))
+    if has != tuple(map(str, owner)):
+        _run("debugfs", "-w", "-R", f"set_inode_field <2> uid {owner[0]}", str(path))
+        _run("debugfs", "-w", "-R", f"set_inode_field <2> gid {owner[1]}", str(path))
+
+
+def used_bytes(path: Path, *, mounted: bool = False) -> int:
+    """Return what the file system holds, without what it needs for itself.
+
+    Exact once it was unmounted. While it is mounted out of our sight: what was written to the disk, or less.
+    """
+    with path.open("rb") as file:
+        file.seek(_SUPERBLOCK_AT)
+        block = file.read(1024)
+    (magic,) = struct.unpack_from("<H", block, 0x38)
+    if len(block) < 1024 or magic != _MAGIC:
+        return 0
+    low, free, log = (struct.unpack_from("<I", block, at)[0] for at in (0x04, 0x0C, 0x18))
+    high, free_high = (struct.unpack_from("<I", block, at)[0] for at in (0x150, 0x158))
+    (overhead,) = struct.unpack_from("<I", block, 0x248)
+    if not overhead:  # not known before the first mount, and then there is nothing in it
+        return 0
+    blocks = (high << 32 | low) - (free_high << 32 | free)
+    if mounted:
+        blocks = path.stat().st_blocks * 512 // (1024 << log)
+    return max(0, int(blocks - overhead)) * (1024 << int(log))
+
+
+def _whole(size: int) -> int:
+    return max(size, SMALLEST_BYTES) // 4096 * 4096
+
+
+def _empty(path: Path) -> None:
+    """Remove lost+found: databases refuse a folder that is not empty, and Docker would not copy the image's files there."""
+    _run("debugfs", "-w", "-R", "rmdir lost+found", str(path))
+
+
+def _program(name: str) -> "str | None":
+    return shutil.which(name) or shutil.which(name, path=_SBIN)
+
+
+def _run(name: str, *arguments: str, fine: "tuple[int, ...]" = (0,)) -> str:
+    program = _program(name)
+    if program is None:
+        raise SetupError(f"{name} is missing. Type: apt-get install e2fsprogs")
+    try:
+        done = subprocess.run(
+            [program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_SECONDS,
+            check=False,
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SetupError(f"{name} cannot be run: {error}") from error
+    if done.returncode not in fine:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise SetupError(f"{name} failed: {said[0]}")
+    return done.stdout

@@ -1,0 +1,57 @@
+"""The writable layer of a container: what it writes beside its volume, and whether Docker can hold it to a size.
+
+Docker can on XFS mounted with `pquota`, on btrfs and on ZFS; then the kernel refuses the write that is too much. Elsewhere the agent
+looks (metering.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nodes.agent import counters, holders, sandbox
+from nodes.agent.engine import Engine
+from nodes.agent.errors import AgentError
+from nodes.agent.executor import Layer
+from nodes.agent.protocol import Workload
+
+TRIAL = "interchain-trial"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How this Engine takes the size of a writable layer."""
+
+    possible: bool = False
+    with_image: bool = False  # btrfs counts what the image holds as well
+
+    def bytes_for(self, workload: Workload, *, image_bytes: int) -> int:
+        """Return the size to give Docker; 0 where it holds none, or nothing can be written."""
+        allowed = sandbox.layer_allowance(workload)
+        if not self.possible or not allowed:
+            return 0
+        return allowed + image_bytes * self.with_image
+
+
+def limit(engine: Engine, info: "dict[str, Any]", *, name: str = TRIAL) -> Limit:
+    """Find out, by making a container with a size and removing it."""
+    try:
+        image = holders.image(engine)
+        if not image:
+            return Limit()
+        config = {"NetworkMode": "none", "StorageOpt": {"size": str(sandbox.LEAST_LAYER_BYTES)}}
+        engine.call("DELETE", f"/containers/{name}", ignore=(404, 409))
+        engine.call("POST", "/containers/create", {"Image": image, "HostConfig": config}, query={"name": name})
+        engine.call("DELETE", f"/containers/{name}", ignore=(404,))
+    except AgentError:
+        return Limit()
+    return Limit(possible=True, with_image=info.get("Driver") == "btrfs")
+
+
+def look(detail: "dict[str, Any]") -> "Layer | None":
+    """Return what a container wrote; None where the kernel holds it to its size, where it may write nothing, or it is gone."""
+    host = detail.get("HostConfig") or {}
+    upper = ((detail.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
+    if not upper or host.get("ReadonlyRootfs") or (host.get("StorageOpt") or {}).get("size"):
+        return None
+    return Layer(*counters.folder_use(upper))

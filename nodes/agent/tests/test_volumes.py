@@ -1,0 +1,265 @@
+"""Volumes that hold no more than they may, tried with real file systems, loop devices and containers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from interchain_site.testing import docker as engine
+from nodes.agent import disks, loops, sandbox
+from nodes.agent.config import Config
+from nodes.agent.engine import Engine
+from nodes.agent.errors import AgentError, SetupError
+from nodes.agent.protocol import Action, DesiredLease, Image, Meter, Observed, Profile, Reason
+from nodes.agent.tests.conftest import AgentProcess, lease, workload
+from nodes.agent.tests.portal import FakePortal
+from nodes.agent.tests.test_sandbox_holds import inside
+from nodes.agent.volumes import Volumes
+
+pytestmark = pytest.mark.docker
+SERVE = "httpd -f -p 8080 -h /www"
+MB = 2**20
+
+
+@pytest.fixture
+def portal(shared_portal: FakePortal) -> FakePortal:
+    return shared_portal
+
+
+@pytest.fixture
+def agent(shared_agent: AgentProcess) -> AgentProcess:
+    if shared_agent.process is None or shared_agent.process.poll() is not None:
+        shared_agent.start()
+    return shared_agent
+
+
+def with_volume(**changes: object) -> DesiredLease:
+    values: dict[str, object] = {"image": Image(reference=engine.image(SERVE)), "volume_path": "/data"}
+    return lease(workload(**{**values, **changes}))
+
+
+def running(portal: FakePortal, wanted: DesiredLease) -> str:
+    portal.want(wanted)
+    portal.wait_for(wanted.lease_id, Observed.RUNNING)
+    return sandbox.container_name(wanted.lease_id)
+
+
+def image_of(portal: FakePortal, wanted: DesiredLease) -> Path:
+    root = engine.docker("info", "-f", "{{.DockerRootDir}}")
+    return Path(root) / "interchain" / f"{sandbox.volume_name(portal.device_id, wanted.workload.id)}.img"
+
+
+def loop_devices() -> list[str]:
+    return [path.parent.name for path in Path("/sys/block").glob("loop*/loop")]
+
+
+def test_a_volume_never_holds_more_than_its_size_in_any_number_of_files(
+    agent: AgentProcess, portal: FakePortal
+) -> None:
+    wanted = with_volume(disk_bytes=32 * MB)
+    container = running(portal, wanted)
+    image = image_of(portal, wanted)
+    assert image.stat().st_size == 32 * MB
+    code, said = inside(
+        container, "i=0; while dd if=/dev/zero of=/data/$i bs=1M count=1 2>&1; do i=$((i+1)); done; exit 3"
+    )
+    assert code == 3
+    assert "No space left" in said
+    _, held = inside(container, "du -sk /data")
+    assert 24 * 1024 < int(held.split()[0]) <= 32 * 1024
+    assert image.stat().st_blocks * 512 <= 32 * MB + 64 * 1024
+    code, _ = inside(
+        container, "i=0; while touch /data/empty$i; do i=$((i+1)); [ $i -lt 20000 ] || exit 0; done; exit 3"
+    )
+    assert code == 3, "files without content have an end too"
+    assert [one.observed for one in portal.reports[-1][1].statuses] == [Observed.RUNNING], (
+        "it is the app's to deal with"
+    )
+    # What is deleted goes back to the owner's disk.
+    inside(container, "rm -rf /data/*; sync")
+    portal.wait(lambda: image.stat().st_blocks * 512 < 12 * MB, 30, "freed blocks go back")
+
+
+def test_data_stays_through_stop_and_start_and_nothing_is_left_after_a_wipe(
+    agent: AgentProcess, portal: FakePortal
+) -> None:
+    wanted = with_volume()
+    container = running(portal, wanted)
+    assert inside(container, "ls -A /data") == (0, ""), "no lost+found: databases want an empty folder"
+    assert inside(container, "dd if=/dev/zero of=/data/file bs=1M count=20 && sync")[0] == 0
+    image = image_of(portal, wanted)
+    assert loops.attached(image)
+    portal.want(replace(wanted, action=Action.STOP))
+    portal.wait_for(wanted.lease_id, Observed.STOPPED)
+    portal.wait(lambda: not loops.attached(image), 10, "the loop device lets go by itself")
+    assert 20 * MB <= disks.used_bytes(image) < 21 * MB
+    again = replace(wanted, lease_id="", generation=2, action=Action.RUN)
+    again = replace(again, lease_id=lease(again.workload).lease_id)
+    portal.want(replace(wanted, action=Action.WIPE), again)
+    portal.wait_for(again.lease_id, Observed.RUNNING)
+    assert inside(sandbox.container_name(again.lease_id), "stat -c %s /data/file") == (0, f"{20 * MB}\n")
+    portal.want(replace(again, action=Action.WIPE))
+    portal.wait_for(again.lease_id, Observed.WIPED)
+    receipt = next(item for item in portal.receipts if item.lease_id == again.lease_id)
+    assert 20 * MB <= receipt.volume_bytes < 21 * MB
+    assert not list(image.parent.glob(f"{image.stem}*"))
+    backing = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    assert not [path for path in backing if image.name in path]
+
+
+def test_a_volume_whose_file_is_gone_is_not_taken_for_an_empty_one(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = with_volume()
+    running(portal, wanted)
+    portal.want(replace(wanted, action=Action.STOP))
+    portal.wait_for(wanted.lease_id, Observed.STOPPED)
+    image = image_of(portal, wanted)
+    image.rename(image.with_suffix(".away"))
+    portal.want(wanted)
+    status = portal.wait(
+        lambda: (found := portal.status(wanted.lease_id)) and found.reason is Reason.DEVICE_ERROR and found, 20
+    )
+    assert "data is gone" in status.message
+    assert not image.exists()
+    assert not engine.docker("ps", "-q", "--filter", f"label=io.interchain.lease={wanted.lease_id}")
+    image.with_suffix(".away").rename(image)
+    portal.wait_for(wanted.lease_id, Observed.RUNNING)
+
+
+def test_a_crash_of_app_and_agent_leaves_the_volume_mounted_once(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = with_volume()
+    container = running(portal, wanted)
+    inside(container, "echo kept > /data/file")
+    agent.kill()
+    engine.docker("kill", container)
+    agent.start()
+    portal.wait_for(wanted.lease_id, Observed.RUNNING)
+    assert inside(container, "cat /data/file") == (0, "kept\n")
+    held = [name for name in loop_devices() if loops.attached(image_of(portal, wanted)) == f"/dev/{name}"]
+    assert len(held) == 1
+
+
+def test_more_or_less_disk_in_the_next_release_keeps_the_data(agent: AgentProcess, portal: FakePortal) -> None:
+    first = with_volume(disk_bytes=32 * MB)
+    inside(running(portal, first), "dd if=/dev/zero of=/data/file bs=1M count=20")
+    larger = replace(with_volume(), generation=2, workload=replace(first.workload, disk_bytes=64 * MB))
+    container = running(portal, larger)
+    assert image_of(portal, first).stat().st_size == 64 * MB
+    assert inside(container, "dd if=/dev/zero of=/data/more bs=1M count=20; ls /data")[0] == 0
+    assert sorted(inside(container, "ls -A /data")[1].split()) == ["file", "more"]
+    smaller = replace(with_volume(), generation=3, workload=replace(first.workload, disk_bytes=16 * MB))
+    portal.want(smaller)
+    status = portal.wait_for(smaller.lease_id, Observed.FAILED)
+    assert status.reason is Reason.OUT_OF_DISK, status.message
+    fitting = replace(with_volume(), generation=4, workload=replace(first.workload, disk_bytes=56 * MB))
+    assert sorted(inside(running(portal, fitting), "ls -A /data")[1].split()) == ["file", "more"]
+
+
+def test_a_restricted_app_owns_its_volume_and_an_ordinary_image_finds_its_files_there(
+    agent: AgentProcess, portal: FakePortal
+) -> None:
+    strict = with_volume(profile=Profile.RESTRICTED)
+    assert inside(running(portal, strict), "echo x > /data/new && stat -c %u /data") == (0, "65532\n")
+    filled = engine.image(SERVE, "RUN echo seed > /data/seed && chown 33:33 /data")
+    ordinary = with_volume(image=Image(reference=filled))
+    container = running(portal, ordinary)
+    assert inside(container, "cat /data/seed; stat -c %u /data") == (0, "seed\n33\n")
+
+
+def test_a_plain_volume_of_an_older_agent_keeps_working_and_its_limit(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = with_volume(disk_bytes=16 * MB)
+    name = sandbox.volume_name(portal.device_id, wanted.workload.id)
+    labels = sandbox.volume_labels(portal.device_id, wanted.workload.id)
+    engine.docker("volume", "create", *(f"--label={key}={value}" for key, value in labels.items()), name)
+    folder = Path(engine.docker("volume", "inspect", "-f", "{{.Mountpoint}}", name))
+    (folder / "old").write_text("old\n")
+    container = running(portal, wanted)
+    assert inside(container, "cat /data/old") == (0, "old\n")
+    inside(container, "for i in 1 2 3; do dd if=/dev/zero of=/data/$i bs=1M count=8; done")
+    status = portal.wait_for(wanted.lease_id, Observed.FAILED, 30)
+    assert status.reason is Reason.OUT_OF_DISK
+    assert (folder / "old").exists()
+
+
+def test_storage_counts_what_the_volume_holds(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = with_volume(disk_bytes=64 * MB)
+    container = running(portal, wanted)
+    inside(container, "dd if=/dev/zero of=/data/file bs=1M count=30 && sync")
+    portal.wait(lambda: portal.totals(wanted.lease_id).get(Meter.STORAGE, 0) > 30 * MB, 60, "the volume is counted")
+    portal.want(replace(wanted, action=Action.STOP))
+    portal.wait_for(wanted.lease_id, Observed.STOPPED)
+    first = portal.totals(wanted.lease_id)[Meter.STORAGE]
+    portal.wait(lambda: portal.totals(wanted.lease_id)[Meter.STORAGE] > first, 60, "and goes on while it is stopped")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "volume.img"
+    disks.make(path, 8 * MB)
+    return path
+
+
+def test_a_file_system_is_made_whole_or_not_at_all(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert image.stat().st_size == 8 * MB
+    assert image.stat().st_mode & 0o777 == 0o600
+    assert disks.used_bytes(image) < 16 * 1024
+    other = image.with_name("other.img")
+    monkeypatch.setattr(disks, "_program", lambda name: "/bin/false")
+    with pytest.raises(SetupError):
+        disks.make(other, 8 * MB)
+    assert not list(image.parent.glob("other*"))
+
+
+def test_a_loop_device_lets_go_with_its_last_user_or_when_told(image: Path) -> None:
+    path, keep = loops.attach(image)
+    assert loops.attached(image) == path
+    os.close(keep)
+    subprocess.run(["udevadm", "settle"], check=False, capture_output=True) if Path("/run/udev").exists() else None
+    assert not loops.attached(image)
+    path, keep = loops.attach(image)
+    loops.detach(path)
+    os.close(keep)
+    assert not loops.attached(image)
+    loops.detach(path)
+
+
+def test_what_it_holds_is_known_without_a_mount(image: Path) -> None:
+    mounted = image.with_name("mounted")
+    mounted.mkdir()
+    path, keep = loops.attach(image)
+    subprocess.run(["mount", "-t", "ext4", path, mounted], check=True)
+    os.close(keep)
+    try:
+        (mounted / "file").write_bytes(bytes(3 * MB))
+        found = os.statvfs(mounted)
+        held = (found.f_blocks - found.f_bfree) * found.f_frsize
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+    assert 3 * MB <= held < 3 * MB + 64 * 1024
+    assert disks.used_bytes(image) == held
+
+
+def test_a_volume_can_be_looked_into_whether_its_app_runs_or_not(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = with_volume()
+    inside(running(portal, wanted), "echo kept > /data/file && sync")
+    socket = Engine("unix:///var/run/docker.sock")
+    volumes = Volumes(Config(portal.device_id, "http://127.0.0.1", "ws://127.0.0.1", 10**9), socket)
+    volumes.prepare(engine.docker("info", "-f", "{{.DockerRootDir}}"))
+    with volumes.opened(wanted.workload.id) as path:
+        assert (Path(path) / "file").read_text() == "kept\n"
+    assert inside(sandbox.container_name(wanted.lease_id), "cat /data/file")[1] == "kept\n"
+    portal.want(replace(wanted, action=Action.STOP))
+    portal.wait_for(wanted.lease_id, Observed.STOPPED)
+    with volumes.opened(wanted.workload.id) as path:
+        assert (Path(path) / "file").read_text() == "kept\n"
+        (Path(path) / "brought").write_text("brought\n")
+    assert not os.path.ismount(path)
+    assert not loops.attached(image_of(portal, wanted))
+    portal.want(wanted)
+    portal.wait_for(wanted.lease_id, Observed.RUNNING)
+    assert inside(sandbox.container_name(wanted.lease_id), "cat /data/brought")[1] == "brought\n"
+    with pytest.raises(AgentError), volumes.opened("11111111-1111-1111-1111-111111111111"):
+        pass

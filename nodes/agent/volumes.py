@@ -1,0 +1,272 @@
+"""Apps' volumes, each as large as the workload's `disk_bytes` and no larger, whatever the app does.
+
+Where the device can, a volume is a file system of its own in one sparse file (disks.py) under Docker's data folder:
+
+    <Docker's data>/interchain/<volume>.img    the file system
+    <Docker's data>/interchain/<volume>.dev    link to the loop device that offers it now
+
+Docker's local driver mounts the link when the container starts and unmounts it when it ends; the loop device then goes by itself. So
+nothing has to be put back after a reboot or a restart of Docker: each start attaches what it needs. A volume whose file is gone is
+refused, never begun anew. Volumes made by agents before 0.2, and those of devices without loop devices, are plain folders.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from nodes.agent import counters, disks, holders, loops, sandbox
+from nodes.agent.config import Config
+from nodes.agent.engine import Engine, filters
+from nodes.agent.errors import AgentError, LeaseError, SetupError
+from nodes.agent.executor import Volume
+from nodes.agent.protocol import Profile, Reason, Workload
+
+log = logging.getLogger(__name__)
+
+FOLDER = "interchain"
+OPENER = f"{sandbox.LABEL}opener"
+# Freed blocks go back to the owner's disk; a volume holds no devices and lends no rights.
+MOUNT_OPTIONS = "discard,nodev,nosuid"
+TRIAL_BYTES = 2**21
+
+
+class Volumes:
+    """The volumes of one device. Safe to call from any thread."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        self._config, self._engine = config, engine
+        self._lock = threading.Lock()
+        self._folder = Path()
+        self.bounded = False  # whether new volumes are file systems of their own
+
+    def prepare(self, docker_root: str) -> None:
+        """Find out whether this device can bound a volume. Called once, before anything starts."""
+        self._folder = Path(docker_root) / FOLDER
+        self.bounded = not why_unbounded(docker_root)
+        left = filters(label=[f"{sandbox.LABEL}device={self._config.device_id}", OPENER])
+        for item in self._engine.call("GET", "/containers/json", query={"all": "1", **left}):
+            self._engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1"}, ignore=(404,))
+
+    @contextmanager
+    def ready(self, workload: Workload, user: str) -> Iterator[None]:
+        """Have the workload's volume ready to be mounted while the block creates and starts its container.
+
+        Args:
+            user: what the image asks to run as; a restricted app's volume belongs to whom it runs as.
+
+        Raises:
+            LeaseError: its file is gone, or its data does not fit in `disk_bytes`.
+        """
+        if not workload.volume_path:
+            yield
+            return
+        name, owner = self._name(workload.id), _owner(workload, user)
+        volume = self._engine.call("GET", f"/volumes/{name}", ignore=(404,))
+        if volume is None and self.bounded:
+            with self._lock:
+                volume = self._create(name, workload, owner)
+        if volume is None or not is_bounded(volume):
+            self._plain(workload, owner)
+            yield
+            return
+        with self._lock:
+            keep = self._attach(self._image(name), workload, owner)
+        try:
+            yield
+        finally:
+            os.close(keep)
+
+    @contextmanager
+    def opened(self, workload_id: str) -> "Iterator[str]":
+        """Return where the workload's volume lies while the block lasts: Docker keeps it mounted for a container that sleeps.
+
+        Raises:
+            AgentError: there is none, or it cannot be seen from here: never an empty folder in its place.
+        """
+        name = self._name(workload_id)
+        volume = self._engine.call("GET", f"/volumes/{name}", ignore=(404,))
+        if volume is None:
+            raise AgentError("The volume is not there.")
+        if not is_bounded(volume):
+            yield str(volume["Mountpoint"])
+            return
+        with self._lock:
+            keep = self._attach(self._image(name))
+        opener = ""
+        try:
+            body = sandbox.opener_arguments(name, image=holders.image(self._engine), device_id=self._config.device_id)
+            opener = str(self._engine.call("POST", "/containers/create", body)["Id"])
+            self._engine.call("POST", f"/containers/{opener}/start")
+            if not os.path.ismount(volume["Mountpoint"]):
+                raise AgentError("The volume is mounted where this agent cannot see it.")
+            yield str(volume["Mountpoint"])
+        finally:
+            if opener:
+                self._engine.call("DELETE", f"/containers/{opener}", query={"force": "1"}, ignore=(404,))
+            os.close(keep)
+
+    def give(self, workload: Workload, user: str, path: str) -> None:
+        """Let a restricted app own its volume again after something else was brought there."""
+        if workload.profile is Profile.RESTRICTED:
+            os.chown(path, *_owner(workload, user))
+
+    def look(self, workload_id: str) -> "Volume | None":
+        """Return what the workload's volume holds; None if it has none, or its file is gone."""
+        name = self._name(workload_id)
+        volume = self._engine.call("GET", f"/volumes/{name}", ignore=(404,))
+        if volume is None:
+            return None
+        if not is_bounded(volume):
+            return Volume(counters.folder_bytes(volume["Mountpoint"]), bounded=False)
+        image, path = self._image(name), str(volume["Mountpoint"])
+        try:
+            if os.path.ismount(path):
+                found = os.statvfs(path)
+                return Volume((found.f_blocks - found.f_bfree) * found.f_frsize, bounded=True)
+            return Volume(disks.used_bytes(image, mounted=bool(loops.attached(image))), bounded=True)
+        except OSError as error:
+            log.warning("%s cannot be looked at: %s", image, error)
+            return None
+
+    def remove(self, workload_id: str) -> int:
+        """Remove the workload's volume with everything in it; it is fine if it is gone. Returns the bytes it held."""
+        found = self.look(workload_id)
+        name = self._name(workload_id)
+        self._engine.call("DELETE", f"/volumes/{name}", ignore=(404,))
+        with self._lock:
+            erase(self._image(name))
+        return found.bytes if found else 0
+
+    def _create(self, name: str, workload: Workload, owner: "tuple[int, int]") -> "dict[str, Any]":
+        image = self._image(name)
+        if not image.exists():  # else a crash came between the file and the volume, or somebody pruned Docker's volumes
+            try:
+                self._folder.mkdir(mode=0o711, exist_ok=True)
+                disks.make(image, workload.disk_bytes, owner=owner)
+            except (OSError, SetupError) as error:
+                raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
+        options = {"type": "ext4", "device": str(image.with_suffix(".dev")), "o": MOUNT_OPTIONS}
+        labels = sandbox.volume_labels(self._config.device_id, workload.id)
+        body = {"Name": name, "Driver": "local", "DriverOpts": options, "Labels": labels}
+        created: "dict[str, Any]" = self._engine.call("POST", "/volumes/create", body)
+        return created
+
+    def _attach(self, image: Path, workload: "Workload | None" = None, owner: "tuple[int, int]" = (0, 0)) -> int:
+        """Return a descriptor that keeps the loop device until Docker has mounted it."""
+        if not image.exists():
+            message = f"The app's data is gone from this device: {image} is missing. It is not started without it."
+            raise LeaseError(Reason.DEVICE_ERROR, message)
+        try:
+            path = loops.attached(image)
+            if path:  # still mounted, or about to be let go: hold it
+                keep = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                if loops.attached(image) != path:
+                    os.close(keep)
+                    path = ""
+            if not path:
+                if workload is not None:
+                    self._fit(image, workload, owner)
+                path, keep = loops.attach(image)
+            _link(image.with_suffix(".dev"), path)
+            return keep
+        except OSError as error:
+            raise LeaseError(Reason.DEVICE_ERROR, f"The app's volume cannot be opened: {error}") from error
+
+    def _fit(self, image: Path, workload: Workload, owner: "tuple[int, int]") -> None:
+        try:
+            disks.resize(image, workload.disk_bytes)
+        except SetupError as error:
+            words = (
+                f"The app's data cannot be fitted in the {workload.disk_bytes / 1e6:.0f} MB of this release: {error}"
+            )
+            raise LeaseError(Reason.OUT_OF_DISK, words, permanent=True) from error
+        if workload.profile is Profile.RESTRICTED:
+            try:
+                disks.give(image, owner)
+            except SetupError as error:
+                raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
+
+    def _plain(self, workload: Workload, owner: "tuple[int, int]") -> None:
+        """Let a restricted app's user own its folder: it has no capability to take it."""
+        if workload.profile is Profile.RESTRICTED:
+            labels = sandbox.volume_labels(self._config.device_id, workload.id)
+            body = {"Name": self._name(workload.id), "Labels": labels}
+            os.chown(self._engine.call("POST", "/volumes/create", body)["Mountpoint"], *owner)
+
+    def _image(self, name: str) -> Path:
+        return self._folder / f"{name}.img"
+
+    def _name(self, workload_id: str) -> str:
+        return sandbox.volume_name(self._config.device_id, workload_id)
+
+
+def is_bounded(volume: "dict[str, Any]") -> bool:
+    """Whether a volume Docker told of is one of ours with a file system of its own."""
+    return str((volume.get("Options") or {}).get("device", "")).endswith(".dev")
+
+
+def erase(image: Path) -> None:
+    """Remove a volume's file, and let go of the device that offers it."""
+    image.with_suffix(".dev").unlink(missing_ok=True)
+    if image.exists():
+        device = loops.attached(image)
+        if device:
+            loops.detach(device)
+        image.unlink(missing_ok=True)
+
+
+def erase_all(device_id: str, engine: Engine) -> None:
+    """Remove what is left of this device's volumes in Docker's data folder, and the folder after the last."""
+    folder = Path(str(engine.call("GET", "/info").get("DockerRootDir") or "")) / FOLDER
+    for image in folder.glob(f"{sandbox.volume_name(device_id, '')}*"):
+        erase(image.with_suffix(".img"))
+        image.unlink(missing_ok=True)
+    with suppress(OSError):  # other agents' volumes, or it was never there
+        folder.rmdir()
+
+
+def why_unbounded(docker_root: str) -> str:
+    """Return why this device cannot give a volume a file system of its own, "" if it can; found out by trying."""
+    missing = disks.missing_program()
+    if missing:
+        return f"{missing} is missing (apt-get install e2fsprogs)"
+    folder = Path(docker_root) / FOLDER
+    trial = folder / f".trial-{os.getpid()}-{threading.get_ident()}.img"
+    try:
+        if "\text4" not in Path("/proc/filesystems").read_text():
+            return "this kernel has no ext4"
+        folder.mkdir(mode=0o711, exist_ok=True)
+        disks.make(trial, TRIAL_BYTES)
+        _, keep = loops.attach(trial)
+        os.close(keep)
+        return ""
+    except (OSError, AgentError) as error:
+        return f"a loop device cannot be used ({error})"
+    finally:
+        trial.unlink(missing_ok=True)
+
+
+def names(device_id: str, engine: Engine) -> "list[str]":
+    """Return the names of the volumes that hold apps' data of this device."""
+    mine = filters(label=[f"{sandbox.LABEL}device={device_id}"])
+    return [item["Name"] for item in engine.call("GET", "/volumes", query=mine).get("Volumes") or []]
+
+
+def _owner(workload: Workload, user: str) -> "tuple[int, int]":
+    if workload.profile is not Profile.RESTRICTED:
+        return 0, 0
+    name, _, group = sandbox.unprivileged(user).partition(":")
+    return int(name), int(group)
+
+
+def _link(link: Path, target: str) -> None:
+    beside = link.with_suffix(".link")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
+    beside.replace(link)
