@@ -22,6 +22,8 @@ DOCKER_OPTIONS = (
     "-d --name interchain-node --restart unless-stopped",
     "--network host --pid host --cgroupns host",  # the device's own bridges, processes and counters
     "--cap-drop ALL --cap-add NET_ADMIN --cap-add NET_RAW --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER",
+    # Volumes are file systems in files, offered to Docker as loop devices.
+    "--cap-add SYS_ADMIN -v /dev:/dev --device-cgroup-rule 'b 7:* rmw' --device-cgroup-rule 'c 10:237 rmw'",
     "--security-opt no-new-privileges",
     "-v /var/run/docker.sock:/var/run/docker.sock -v /var/lib/docker:/var/lib/docker",
     "-v /sys/fs/cgroup:/sys/fs/cgroup -v /run/lock:/run/lock -v interchain-node:/var/lib/interchain-node",

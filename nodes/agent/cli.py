@@ -64,7 +64,9 @@ def enrol(parsed: argparse.Namespace) -> int:
     doctor.require(checks)
     _say("Measuring this device …")
     measured = benchmark.run(home.root)
-    offered, own = owner.offered(home, parsed, perf=Perf().available)
+    offered, own = owner.offered(
+        home, parsed, perf=Perf().available, holds={check.name for check in checks if check.ok}
+    )
     key = keys.create(home.key)
     request = protocol.Enrolment(
         parsed.token,

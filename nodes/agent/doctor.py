@@ -15,7 +15,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import tunnel
+from nodes.agent import trials, tunnel
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, SetupError
@@ -40,7 +40,7 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
     checks = [_time_zones(), _snapshots()]
     try:
         version, info = engine.call("GET", "/version"), engine.call("GET", "/info")
-        checks += [_version(version), *_isolation(info), _storage(info)]
+        checks += [_version(version), *_isolation(info), _storage(info), *trials.run(engine, info)]
     except AgentError as error:
         info = {}
         mend = "Install it (apt-get install docker.io) and start it (systemctl start docker)."

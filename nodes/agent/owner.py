@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import __version__, capacity, files, keys, limits, rotation, switch
+from nodes.agent import __version__, capacity, files, keys, limits, rotation, switch, trials
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
 from nodes.agent.errors import AgentError, SetupError
@@ -241,8 +241,12 @@ def portal_of(settings: Config, home: Home) -> "Any":
     return Portal(settings.portal_url, device_id=settings.device_id, key=keys.load(home.key))
 
 
-def offered(home: Home, parsed: argparse.Namespace, *, perf: bool) -> "tuple[Any, Limits]":
-    """Return what a new device offers, and the same as its own limits: the portal can never take more."""
+def offered(home: Home, parsed: argparse.Namespace, *, perf: bool, holds: "set[str]") -> "tuple[Any, Limits]":
+    """Return what a new device offers, and the same as its own limits: the portal can never take more.
+
+    Args:
+        holds: names of the checks that passed.
+    """
     measured = capacity.measure(
         home.root,
         cpu_millis=parsed.cpu_millis,
@@ -250,6 +254,7 @@ def offered(home: Home, parsed: argparse.Namespace, *, perf: bool) -> "tuple[Any
         disk_bytes=parsed.disk_gib * 2**30,
         perf_counters=perf,
     )
+    measured = dataclasses.replace(measured, volume_quota=trials.VOLUMES in holds, layer_quota=trials.LAYERS in holds)
     own = Limits(measured.cpu_millis, measured.memory_bytes, measured.disk_bytes)
     return measured, dataclasses.replace(own, outbound=parsed.allow_outbound)
 

@@ -342,6 +342,8 @@ class Capacity:
     runtimes: tuple[str, ...] = ("runc",)
     profiles: tuple[str, ...] = ("restricted", "baseline")
     perf_counters: bool = False
+    volume_quota: bool = False  # the kernel holds a volume to `disk_bytes`; otherwise the agent looks
+    layer_quota: bool = False  # the same of what a container writes beside its volume
     link_bytes_per_second: int = 0  # what its network interface is rated for, one way; 0: it does not say
 
 

@@ -27,6 +27,12 @@ GOOD = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials need a real Engine: test_trials.py."""
+    monkeypatch.setattr(doctor.trials, "run", lambda engine, info: [])
+
+
 class FakeEngine:
     def __init__(self, info: "dict[str, Any]", version: str = "1.41") -> None:
         self.info, self.version = info, version
