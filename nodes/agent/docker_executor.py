@@ -138,7 +138,8 @@ class DockerExecutor:
         query = filters(label=[self._mine], event=["die", "destroy"], type=["container"])
         for _ in self._engine.stream("GET", "/events", query=query, timeout=3600.0):
             return
-        stopping.wait(1.0)
+        if not stopping.is_set():
+            raise EngineDown("Docker ended the stream of events: it stopped or was started again.")
 
     def _run(self, lease: DesiredLease, cancelled: threading.Event, *, start: bool) -> None:
         """Create and start a container from nothing: steps 2 to 7 of a start (steps.py); a warm standby's skips 6.

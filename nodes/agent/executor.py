@@ -104,4 +104,8 @@ class Executor(Protocol):
         """Return what is free where containers write."""
 
     def wait_for_change(self, stopping: threading.Event) -> None:
-        """Return when a container of this device died or was removed, or the wait was cut short."""
+        """Return when a container of this device died or was removed.
+
+        Raises:
+            AgentError: the wait was cut short; what Docker and the firewall have may be another thing than before.
+        """

@@ -76,6 +76,7 @@ class Agent:
                 self.round()
                 pause = ROUND_SECONDS
             except AgentError as error:
+                self.distrust()
                 log.warning("This round was cut short: %s", error)
             except Exception:
                 log.exception("This round was cut short by a fault of the agent; going on.")
@@ -109,6 +110,10 @@ class Agent:
             board.tell()
 
     # --- what other threads call -------------------------------------------------------------------------------------
+
+    def distrust(self) -> None:
+        """Docker was away: whoever started it again may have set the firewall anew. Look before anything starts."""
+        self._firewall_due = 0.0
 
     def view(self) -> View:
         with self._board.lock:

@@ -13,7 +13,7 @@ from nodes.agent import config as configuration
 from nodes.agent import counters, firewall, holders, owner, service, volumes
 from nodes.agent.config import Config, Home
 from nodes.agent.engine import Engine, filters
-from nodes.agent.errors import AgentError, SetupError
+from nodes.agent.errors import AgentError
 from nodes.agent.images import LOADED, TAG
 from nodes.agent.sandbox import LABEL
 
@@ -102,12 +102,9 @@ def _remove_images(engine: Engine, names: "set[str]", *, alone: bool) -> None:
 
 
 def _remove_rules() -> None:
-    """Take our two chains out of iptables; what is not there is passed over."""
-    pairs = (("DOCKER-USER", firewall.FORWARD_CHAIN), ("INPUT", firewall.INPUT_CHAIN))
-    for parent, chain in pairs:
-        for arguments in (("-D", parent, "-j", chain), ("-F", chain), ("-X", chain)):
-            with contextlib.suppress(SetupError):
-                firewall._run("iptables", "-w", firewall.WAIT_SECONDS, *arguments)
+    """Take our chains out of iptables; what is not there is passed over."""
+    for family in firewall.families():
+        family.remove()
     with contextlib.suppress(OSError):
         Path("/run/lock/interchain-firewall").unlink()
 

@@ -261,6 +261,7 @@ class Node:
                 self._executor.wait_for_change(self.agent.stopping)
                 self._wake.set()
             except AgentError:
+                self.agent.distrust()
                 self.agent.stopping.wait(EVENTS_PAUSE_SECONDS)
                 self._wake.set()
 

@@ -64,6 +64,7 @@ class AgentProcess:
     home: Path
     portal: FakePortal
     process: "subprocess.Popen[bytes] | None" = None
+    engine: str = "unix:///var/run/docker.sock"
     environment: dict[str, str] = field(default_factory=lambda: {**os.environ, "PYTHONPATH": str(ROOT)})
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,6 +84,8 @@ class AgentProcess:
             "good",
             "--endpoint-host",
             "127.0.0.1",
+            "--engine",
+            self.engine,
         )
         assert done.returncode == 0, done.stderr
 

@@ -48,6 +48,8 @@ class PrivateEngine:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
         self.process.wait(60)
+        # Where nobody reaps orphans its process number would go on looking taken, and dockerd wait for it in vain.
+        (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
 
     def docker(self, *arguments: str, input: "bytes | None" = None) -> str:
         environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
