@@ -44,6 +44,10 @@ COMPILER = (  # the sandbox's probes: nodes/agent/tests/probes/src
     Package("libc6-dev", files=("/usr/lib/*/libc.a", "/usr/lib64/libc.a")),
 )
 SSH = (Package("openssh-client", ("ssh",)),)  # devices behind NAT open tunnels with it
+DISKS = (  # file systems of the tests' own: volumes, and a Docker with quotas
+    Package("e2fsprogs", ("mkfs.ext4",)),
+    Package("btrfs-progs", ("mkfs.btrfs",)),
+)
 UNITS = (Package("systemd", ("systemd-analyze",)),)  # checks the agent's service
 BROWSER = (
     Package("chromium-headless-shell", ("chromium-headless-shell",)),

@@ -41,7 +41,7 @@ def spare(portal: FakePortal) -> str:
         names = engine.docker("ps", "--format", "{{.Names}}", *mine, "--filter", "label=io.interchain.holder").split()
         return next((name for name in names if name.startswith("icn-")), "")
 
-    return portal.wait(ready, 10, "a spare network")
+    return portal.wait(ready, 30, "a spare network")
 
 
 def begin(portal: FakePortal, port: int = 8080, **changes: object) -> tuple[DesiredLease, Status]:
