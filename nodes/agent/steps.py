@@ -142,7 +142,10 @@ class Steps:
             self._look(seen)
         self._executor.stop(lease_id)
         if seen is not None:
-            self._take_last(dataclasses.replace(seen, pid=0))
+            try:
+                self._take_last(dataclasses.replace(seen, pid=0))
+            except OSError as error:  # the totals are in memory and are written with the next reading that can be
+                log.warning("lease %s: its last reading cannot be written yet: %s", lease_id, error)
         self._executor.remove(lease_id)
         self._counters.remove_cgroup(lease_id)
 
