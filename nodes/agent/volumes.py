@@ -92,7 +92,7 @@ class Volumes:
         name = self._name(workload_id)
         volume = self._engine.call("GET", f"/volumes/{name}", ignore=(404,))
         if volume is None:
-            raise AgentError("The volume is not there.")
+            raise AgentError("The volume is not there, so it was not copied.")
         if not is_bounded(volume):
             yield str(volume["Mountpoint"])
             return

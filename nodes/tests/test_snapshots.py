@@ -78,7 +78,7 @@ class Agent:
     def opened(self, workload_id: str) -> Iterator[str]:
         path = self.root / "volumes" / workload_id
         if not path.exists():
-            raise AgentError("The volume is not there.")
+            raise AgentError("The volume is not there, so it was not copied.")
         yield str(path)
 
     def desired(self, lease: Lease) -> DesiredLease:
