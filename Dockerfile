@@ -24,4 +24,4 @@ USER interchain
 ENV DATA_DIR=/data PYTHONUNBUFFERED=1
 VOLUME /data
 EXPOSE 8000
-CMD ["uvicorn", "interchain_site.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--proxy-headers", "--no-access-log", "--ws-ping-interval", "5", "--ws-ping-timeout", "10"]
+CMD ["uvicorn", "interchain_site.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--proxy-headers", "--no-access-log", "--ws-ping-interval", "5", "--ws-ping-timeout", "10", "--ws-max-size", "16384", "--ws-per-message-deflate", "false"]

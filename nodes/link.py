@@ -1,22 +1,23 @@
 """The device link: one WebSocket per device, in front of Django, because Django would hold a thread for each.
 
-The agent's first message is a JWT. From then on the portal only says `{"type": "look"}`, and `ping` when somebody could not reach the device: desired state and results go over
+The agent's first message is a JWT, and with the nonce in it the portal proves itself in turn (nodes/services/link_keys.py). From then on
+the portal only says `{"type": "look"}`, and `ping` when somebody could not reach the device: desired state and results go over
 plain HTTPS, so a lost message costs nothing. A device counts as heard while its link is open; the server's WebSocket pings
-end a link whose other side is gone, and a device that leaves says why in its close frame (run uvicorn with `--ws-ping-interval 5 --ws-ping-timeout 10`).
+end a link whose other side is gone, and a device that leaves says why in its close frame.
 
-Redis is listened to once per process (nodes/services/wake.py), however many devices are connected.
+Run uvicorn with `--ws-ping-interval 5 --ws-ping-timeout 10 --ws-max-size 16384 --ws-per-message-deflate false`: bench/agent has
+what a link takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
 from uuid import UUID
 
-import structlog
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
@@ -25,106 +26,34 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from interchain_site.core import redis
 from interchain_site.core.errors import DomainError
-from nodes.agent.protocol import Goodbye
-from nodes.services import identity, liveness, pings, suspicion
-from nodes.services.wake import CHANNEL
+from nodes.agent.protocol import Goodbye, to_json
+from nodes.hub import CLOSE_REMOVED, CLOSE_REPLACED, Held, Hub, away, spread
+from nodes.services import identity, link_keys, liveness, pings, signatures, suspicion, twins
 
 FIRST_MESSAGE_SECONDS = 10
-HEARD_EVERY_SECONDS = 5
-SEND_SECONDS = 5
-AGAIN_AFTER_SECONDS = 0.5
+MOST_ENTERING = 100  # a web process lets in some hundred a second; who waits longer had better come back later
+AWAY_SECONDS = 60.0  # over which those are spread
 MOST_TEXT = 200
 
 CLOSE_UNAUTHENTICATED = 4401
-CLOSE_REMOVED = 4403
 CLOSE_TRY_LATER = 1013
 CLOSE_GOING_AWAY = 1001
 CLOSE_ABNORMAL = 1006
-OUR_OWN_CLOSES = frozenset({1012, CLOSE_REMOVED, CLOSE_UNAUTHENTICATED})  # 1012: this server is restarting
+OUR_OWN_CLOSES = frozenset(
+    {1012, CLOSE_REMOVED, CLOSE_REPLACED, CLOSE_UNAUTHENTICATED}
+)  # 1012: this server is restarting
 FAREWELLS = frozenset(reason.value for reason in Goodbye)
 
-log = structlog.get_logger()
 
+@dataclass(frozen=True)
+class Entry:
+    """Who came in, and what convinces it of us; no proof for an agent that asks for none."""
 
-class Hub:
-    """The links this process holds."""
-
-    def __init__(self) -> None:
-        self._links: dict[UUID, set[WebSocket]] = {}
-        self._sending: set[asyncio.Task[None]] = set()
-
-    def add(self, device_id: UUID, socket: WebSocket) -> None:
-        self._links.setdefault(device_id, set()).add(socket)
-
-    def holds(self, device_id: UUID) -> bool:
-        return device_id in self._links
-
-    def remove(self, device_id: UUID, socket: WebSocket) -> None:
-        sockets = self._links.get(device_id, set())
-        sockets.discard(socket)
-        if not sockets:
-            self._links.pop(device_id, None)
-
-    def suspect_later(self, device_id: UUID) -> None:
-        """A link broke off without a word: give its device a moment to call again, then ask who is there."""
-        task = asyncio.create_task(self._suspect(device_id))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-
-    async def _suspect(self, device_id: UUID) -> None:
-        await asyncio.sleep(settings.LINK_RETURN_SECONDS)
-        if not self.holds(device_id):
-            await asyncio.to_thread(_suspect, device_id)
-
-    async def listen(self) -> None:
-        """Pass wake-ups on until cancelled; Redis may come and go."""
-        while True:
-            try:
-                client = redis.async_connection()
-                async with client, client.pubsub() as pubsub:
-                    await pubsub.subscribe(CHANNEL)
-                    # Wake-ups may have been missed while nobody listened.
-                    for device_id in list(self._links):
-                        self._tell(device_id, {"type": "look"})
-                    async for message in pubsub.listen():
-                        if message["type"] == "message":
-                            self._pass_on(message["data"])
-            except (RedisError, OSError) as error:
-                log.warning("link_lost_redis", error=str(error))
-                await asyncio.sleep(AGAIN_AFTER_SECONDS)
-
-    async def beat(self) -> None:
-        """Note again and again that this process listens and which devices are connected, until cancelled."""
-        while True:
-            try:
-                await asyncio.to_thread(liveness.listening)
-                await asyncio.to_thread(liveness.heard, list(self._links), again=True)
-            except (RedisError, OSError) as error:
-                log.warning("link_beat_lost", error=str(error))
-            await asyncio.sleep(HEARD_EVERY_SECONDS)
-
-    def _pass_on(self, data: str) -> None:
-        try:
-            message = json.loads(data)
-            self._tell(UUID(message.pop("device")), message)
-        except (ValueError, KeyError, TypeError):
-            log.warning("link_odd_message", data=str(data)[:200])
-
-    def _tell(self, device_id: UUID, message: dict[str, str]) -> None:
-        # Each send is a task of its own: a device that reads slowly must not hold up the others.
-        for socket in self._links.get(device_id, ()):
-            self._start(socket.close(CLOSE_REMOVED) if message["type"] == "close" else socket.send_json(message))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        async def bounded() -> None:
-            with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
-                await asyncio.wait_for(work, SEND_SECONDS)
-
-        task = asyncio.create_task(bounded())
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+    device_id: UUID
+    agent: str
+    order: int
+    proof: str
 
 
 async def link(socket: WebSocket) -> None:
@@ -132,39 +61,79 @@ async def link(socket: WebSocket) -> None:
     await socket.accept()
     hub: Hub = socket.app.state.hub
     try:
-        token = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE_SECONDS)
-        device_id = await sync_to_async(_enter, thread_sensitive=False)(token)
-    except (TimeoutError, KeyError):
-        await socket.close(CLOSE_UNAUTHENTICATED, "The first message is a JWT.")
-        return
-    except DomainError as error:
-        code = {403: CLOSE_REMOVED, 503: CLOSE_TRY_LATER}.get(error.status, CLOSE_UNAUTHENTICATED)
-        await socket.close(code, error.message[:120])
-        return
+        entry = await _let_in(hub, socket)
     except WebSocketDisconnect:
         return
-    hub.add(device_id, socket)
+    if entry is None:
+        return
+    held = Held(socket, entry.agent, entry.order)
+    hub.add(entry.device_id, held)
     reason, code = "", CLOSE_ABNORMAL
     try:
-        while (message := await socket.receive())["type"] != "websocket.disconnect":
-            if ping := _ping_answered(message.get("text") or ""):
-                await asyncio.to_thread(_note_answer, ping)
-        code = int(message.get("code") or CLOSE_ABNORMAL)
-        reason = str(message.get("reason") or "") if code == CLOSE_GOING_AWAY else ""
+        if entry.agent and entry.order:
+            await asyncio.to_thread(twins.opened, entry.device_id, entry.agent, entry.order)
+        reason, code = await _listen(socket, held)
     finally:
-        hub.remove(device_id, socket)
-    if reason in FAREWELLS and not hub.holds(device_id):
-        await sync_to_async(_leave, thread_sensitive=False)(device_id, Goodbye(reason))
-    elif code not in OUR_OWN_CLOSES and not hub.holds(device_id):
-        hub.suspect_later(device_id)
+        hub.remove(entry.device_id, held)
+    if reason in FAREWELLS and not hub.holds(entry.device_id):
+        await sync_to_async(_leave, thread_sensitive=False)(entry.device_id, Goodbye(reason))
+    elif code not in OUR_OWN_CLOSES and not hub.holds(entry.device_id):
+        hub.later(_suspect(hub, entry.device_id))
 
 
-def _suspect(device_id: UUID) -> None:
+async def _suspect(hub: Hub, device_id: UUID) -> None:
+    """A link broke off without a word: give its device a moment to call again, then ask who is there."""
+    await asyncio.sleep(settings.LINK_RETURN_SECONDS)
+    if not hub.holds(device_id):
+        await asyncio.to_thread(_ask, device_id)
+
+
+def _ask(device_id: UUID) -> None:
     close_old_connections()
     try:
         suspicion.suspect_link(device_id)
     finally:
         close_old_connections()
+
+
+async def _let_in(hub: Hub, socket: WebSocket) -> Entry | None:
+    """Exchange proofs; None when the device was sent away."""
+    try:
+        token = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE_SECONDS)
+    except (TimeoutError, KeyError):
+        await socket.close(CLOSE_UNAUTHENTICATED, "The first message is a JWT.")
+        return None
+    if hub.entering >= MOST_ENTERING:
+        await socket.close(CLOSE_TRY_LATER, away(spread(AWAY_SECONDS), "Too many devices come at once."))
+        return None
+    hub.entering += 1
+    try:
+        entry = await sync_to_async(_enter, thread_sensitive=False)(token)
+    except DomainError as error:
+        if error.status == 503:
+            await socket.close(CLOSE_TRY_LATER, away(spread(AWAY_SECONDS / 4), error.message))
+        else:
+            code = CLOSE_REMOVED if error.status == 403 else CLOSE_UNAUTHENTICATED
+            await socket.close(code, error.message[:120])
+        return None
+    finally:
+        hub.entering -= 1
+    if entry.proof:
+        with suppress(RuntimeError):
+            await socket.send_text(entry.proof)
+    return entry
+
+
+async def _listen(socket: WebSocket, held: Held) -> tuple[str, int]:
+    """Take pongs until the link ends; returns why the device left, "" when it did not say, and the code of the close."""
+    while (message := await socket.receive())["type"] != "websocket.disconnect":
+        ping = _ping_answered(message.get("text") or "")
+        if ping and ping == held.ping and held.answered is not None:
+            held.answered.set()
+        elif ping:
+            await asyncio.to_thread(_note_answer, ping)
+    code = int(message.get("code") or CLOSE_ABNORMAL)
+    return (str(message.get("reason") or "") if code == CLOSE_GOING_AWAY else ""), code
 
 
 def _ping_answered(text: str) -> str:
@@ -190,15 +159,22 @@ def _leave(device_id: UUID, reason: Goodbye) -> None:
         close_old_connections()
 
 
-def _enter(token: str) -> UUID:
-    """Find out who calls; in a thread, because the database is not asynchronous."""
+def _enter(token: str) -> Entry:
+    """Find out who calls, and answer its nonce; in a thread, because the database is not asynchronous."""
     close_old_connections()
     try:
         device = identity.authenticate(token)
         liveness.mark_online(device)
-        return device.pk
+        claims = signatures.json_object(signatures.read(token).payload)  # `authenticate` proved them
+        nonce, agent, known = (_text(claims.get(name)) for name in ("nonce", "agent", "portal_key"))
+        proof = to_json(link_keys.proof(device_id=device.pk, nonce=nonce, known=known)).decode() if nonce else ""
+        return Entry(device.pk, agent, twins.order() if agent else 0, proof)
     finally:
         close_old_connections()
+
+
+def _text(claim: object) -> str:
+    return claim if isinstance(claim, str) and len(claim) <= 100 else ""
 
 
 @asynccontextmanager

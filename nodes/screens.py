@@ -14,7 +14,7 @@ from nodes.agent.protocol import Goodbye, Hours, Meter
 from nodes.meters import readable
 from nodes.models import Device, DeviceHistory, Lease, MeterTotal, SpotCheck
 from nodes.reliability import History
-from nodes.services import liveness, trust, willingness
+from nodes.services import liveness, trust, twins, willingness
 from nodes.states import HOLDS_MEMORY, DeviceState, SpotCheckState
 
 MOST_LEASES = 50
@@ -143,6 +143,7 @@ def device(device: Device) -> dict[str, Any]:
         "checks": checks(device),
         "trusted": trusted(device),
         "farewell": FAREWELLS.get(device.goodbye, ""),
+        "has_twin": twins.is_warned(device),
         "last_heard_at": liveness.last_heard(device),
         "load": liveness.load_of(device),
         "leases": leases[:MOST_LEASES],

@@ -12,11 +12,14 @@ from rest_framework.views import exception_handler as drf_handler
 
 from interchain_site.core.errors import DomainError, NotFound
 
+BUSY_SECONDS = 5  # clients lengthen it at random, so that they do not all come back at once
+
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Answer a `DomainError` or a DRF error as `{code, message, fields}`; anything else stays a 500."""
     if isinstance(error, DomainError):
-        return Response(error.as_dict(), status=error.status)
+        headers = {"Retry-After": str(BUSY_SECONDS)} if error.status == 503 else None
+        return Response(error.as_dict(), status=error.status, headers=headers)
     if isinstance(error, RecursionError):  # a body of nothing but brackets
         return Response({"code": "malformed", "message": "The body is nested too deeply.", "fields": {}}, status=400)
     response = drf_handler(error, context)

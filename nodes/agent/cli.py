@@ -98,6 +98,7 @@ def _settings(parsed: argparse.Namespace, done: protocol.Enrolled, rate: int, ow
         release_key=done.release_key,
         directory_key=done.directory_key,
         directory_port=parsed.directory_port,
+        link_key=done.link_key,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import threading
 import time
 from collections.abc import Callable
 
+from nodes.agent import backoff
 from nodes.agent.contact import Contact
 from nodes.agent.errors import AgentError, PortalRefused, PortalUnreachable
 from nodes.agent.outbox import Outbox, Receipts
@@ -16,6 +18,7 @@ from nodes.agent.server_api import Portal
 
 log = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS = 60.0
+UNCHANGED_REPORTS = 4  # report intervals; a report that only says the same is sent once in so many
 DEVICE_REVOKED = "device_revoked"
 
 
@@ -49,7 +52,9 @@ class Courier(threading.Thread):
         self._look, self._changed = True, True
         self._times = Desired()
         self._poll_due = self._report_due = 0.0
-        self._pause = 0.0
+        self._pause = self._away_until = 0.0
+        self._told: "Report | None" = None  # what the portal took last, and until when it need not hear it again
+        self._told_until = 0.0
 
     def look(self) -> None:
         """Fetch the desired state now."""
@@ -73,7 +78,7 @@ class Courier(threading.Thread):
 
     def resume(self) -> None:
         """Go on after a rest, with everything at once."""
-        self._resting, self._changed = False, True
+        self._resting, self._changed, self._told = False, True, None
         self.look()
 
     def run(self) -> None:
@@ -90,7 +95,9 @@ class Courier(threading.Thread):
                 self._refused(error)
             except PortalUnreachable as error:
                 self._contact.failed()
-                self._slow_down(f"The portal cannot be used now ({error}). Apps go on; trying again.")
+                self._slow_down(
+                    f"The portal cannot be used now ({error}). Apps go on; trying again.", error.retry_after
+                )
             except Exception:  # a fault of ours must not silence the device
                 log.exception("Unexpected; trying again.")
                 self._slow_down("")
@@ -108,14 +115,24 @@ class Courier(threading.Thread):
             self._changed = False
             # Before what is told is looked at, so that what changes meanwhile is told next.
             self._report_due = time.monotonic() + max(1, self._times.report_interval_seconds)
-            try:
-                self._portal.report(self._report())
-                self._contact.answered()
-            except AgentError:
-                self._changed = True
-                raise
+            self._tell(self._report())
             self._upkeep()
         self.deliver()
+
+    def _tell(self, report: Report) -> None:
+        """Send a report, unless it says what the last one said a short while ago: how loaded the device is may wait."""
+        news = dataclasses.replace(report, load={})
+        if news == self._told and time.monotonic() < self._told_until:
+            return
+        self._told = None
+        try:
+            self._portal.report(report)
+            self._contact.answered()
+        except AgentError:
+            self._changed = True
+            raise
+        self._told = news
+        self._told_until = time.monotonic() + UNCHANGED_REPORTS * max(1, self._times.report_interval_seconds) - 0.5
 
     def deliver(self) -> None:
         """Send what waits in the outbox and the receipts until both are empty.
@@ -176,21 +193,22 @@ class Courier(threading.Thread):
         if error.code == DEVICE_REVOKED:
             self._revoked()
         self._refusal(error)
-        self._slow_down(f"The portal refused this device ({error.code}: {error}).")
+        self._slow_down(f"The portal refused this device ({error.code}: {error}).", error.retry_after)
 
-    def _slow_down(self, message: str) -> None:
+    def _slow_down(self, message: str, asked: float = 0.0) -> None:
         if message and not self._pause:
             log.warning(message)
         self._pause = min(max(1.0, self._pause * 2), LONGEST_PAUSE_SECONDS)
+        self._away_until = time.monotonic() + backoff.obey(asked) if asked else 0.0
 
     def _wait(self) -> None:
         if self._pause:
             # Not woken by every change of an app: the portal is down or angry. A link that comes up again calls look().
-            until = time.monotonic() + self._pause * _jitter()
+            until = max(time.monotonic() + self._pause * _jitter(), self._away_until)
             while not self._stopping and time.monotonic() < until:
                 self._wake.clear()
                 self._wake.wait(max(0.0, until - time.monotonic()))
-                if self._look:
+                if self._look and time.monotonic() >= self._away_until:
                     return
             return
         self._wake.wait(max(0.05, min(self._poll_due, self._report_due) - time.monotonic()))

@@ -10,9 +10,11 @@ class AgentError(Exception):
 
     Attributes:
         permanent: false when the same call may succeed later.
+        retry_after: seconds the portal asked to wait before that; 0: it did not say.
     """
 
     permanent = True
+    retry_after = 0.0
 
 
 class SetupError(AgentError):

@@ -48,11 +48,12 @@ class DeviceKey:
         body = base64.encodebytes(head + text(text(kind) + text(public)) + text(private)).decode()
         return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{body}-----END OPENSSH PRIVATE KEY-----\n".encode()
 
-    def token(self, *, device_id: str, audience: str, now: float) -> str:
+    def token(self, *, device_id: str, audience: str, now: float, **more: str) -> str:
         """Return a JWT for one request.
 
         Args:
             now: seconds since 1970, by the portal's clock as far as the agent knows it.
+            more: further claims; the link's (protocol.py).
         """
         issued = int(now)
         claims = {
@@ -61,6 +62,7 @@ class DeviceKey:
             "iat": issued,
             "exp": issued + JWT_LIFETIME_SECONDS,
             "jti": str(uuid.uuid4()),
+            **more,
         }
         return self.sign(json.dumps(claims, separators=(",", ":")).encode())
 
@@ -68,12 +70,21 @@ class DeviceKey:
         """Return a compact JWS over the payload, kept by the portal as evidence."""
         return jws.sign(payload, self._key)
 
+    def to_pem(self) -> str:
+        """Return the private key as PKCS #8 in PEM."""
+        text = base64.b64encode(_PKCS8 + bytes(self._key)).decode()
+        return f"{_BEGIN}\n{text}\n{_END}\n"
+
+
+def fresh() -> DeviceKey:
+    """Make a key that is nowhere but in memory."""
+    return DeviceKey(SigningKey.generate())
+
 
 def create(path: Path) -> DeviceKey:
     """Make a key if the file does not exist, and return it."""
     if not path.exists():
-        text = base64.b64encode(_PKCS8 + bytes(SigningKey.generate())).decode()
-        files.write_atomic(path, f"{_BEGIN}\n{text}\n{_END}\n".encode())
+        files.write_atomic(path, fresh().to_pem().encode())
     return load(path)
 
 
@@ -86,19 +97,23 @@ def load(path: Path) -> DeviceKey:
     try:
         if path.stat().st_mode & 0o077:
             raise SetupError(f"Others may read {path}. Type: chmod 600 {path}")
-        return DeviceKey(_from_pem(path.read_text()))
+        return from_pem(path.read_text())
     except FileNotFoundError:
         raise SetupError(f"{path} is missing. Enrol this device again with the command from its page.") from None
     except ValueError as error:
         raise SetupError(f"{path} is damaged. Enrol this device again with the command from its page.") from error
 
 
-def _from_pem(text: str) -> SigningKey:
-    """Raises: ValueError: it is not an Ed25519 private key."""
+def from_pem(text: str) -> DeviceKey:
+    """Return the key in a PEM text.
+
+    Raises:
+        ValueError: it is not an Ed25519 private key.
+    """
     lines = text.split()
     if " ".join([*lines[:3], *lines[-3:]]) != f"{_BEGIN} {_END}":
         raise ValueError("not a private key in PEM")
     data = base64.b64decode("".join(lines[3:-3]), validate=True)
     if data[: len(_PKCS8)] != _PKCS8 or len(data) != len(_PKCS8) + 32:
         raise ValueError("not an Ed25519 key")
-    return SigningKey(data[len(_PKCS8) :])
+    return DeviceKey(SigningKey(data[len(_PKCS8) :]))

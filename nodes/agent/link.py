@@ -1,54 +1,72 @@
-"""The one WebSocket to the portal: it says "look again", and shows that this device is alive. Nothing else goes over it."""
+"""The one WebSocket to the portal: it says "look again", and shows that this device is alive. Nothing else goes over it.
+
+Both sides prove themselves: the first message is our JWT with a nonce in it, the first answer the portal's signature over that nonce
+(link_trust.py). Nothing it says before counts.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import random
+import secrets
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from nodes.agent import backoff
+from nodes.agent.backoff import Backoff
+from nodes.agent.link_trust import LinkTrust, NotThePortal
 from nodes.agent.protocol import Goodbye
 from nodes.agent.server_api import tls_context
 
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
+
 log = logging.getLogger(__name__)
 PING_SECONDS = 15.0
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
-HELD_SECONDS = 5.0  # a link up for so long was a good one
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
+STABLE_SECONDS = 30.0  # a link up for so long was a good one
+RESTART_SECONDS = 10.0  # over which devices come back to a portal that restarts
 OPEN_SECONDS = 10.0
-MESSAGE_BYTES = 4096
+PROOF_SECONDS = 10.0
+MESSAGE_BYTES = 16_384  # a proof with twenty changes of the key
 CLOSE_GOING_AWAY = 1001  # RFC 6455 §7.4.1
+CLOSE_RESTART = 1012
+CLOSE_REPLACED = 4409
 
 
 class Link(threading.Thread):
     """Keeps the link up. Calls `look()` for each wake-up, and after each reconnection, because one may have been missed."""
 
-    def __init__(self, url: str, *, token: "Callable[[], str]", look: "Callable[[], None]") -> None:
+    def __init__(self, url: str, *, token: "Callable[..., str]", trust: LinkTrust, look: "Callable[[], None]") -> None:
+        """Args: token: makes a JWT with the claims given."""
         super().__init__(name="link", daemon=True)
-        self._url, self._token, self._look = url, token, look
+        self._url, self._token, self._trust, self._look = url, token, trust, look
         self._stopping = threading.Event()
         self._awake = threading.Event()
         self._awake.set()
-        self._socket: "object | None" = None
+        self._socket: "ClientConnection | None" = None
+        self._backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, most_seconds=LONGEST_PAUSE_SECONDS)
 
     def run(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             self._awake.wait()
             began = time.monotonic()
             try:
                 self._hold()
+            except NotThePortal as error:
+                log.error("%s", error)
             except Exception as error:  # whatever the network does, the link comes back
                 log.info("The link to the portal is down (%s); trying again.", error or type(error).__name__)
-            # A portal that lets us in and then sends us away must not be asked twice a second.
-            held = time.monotonic() - began > HELD_SECONDS
-            pause = FIRST_PAUSE_SECONDS if held else min(pause * 2, LONGEST_PAUSE_SECONDS)
-            self._stopping.wait(pause * (0.5 + random.random()))  # noqa: S311 (thousands of devices must not return at once)
+            if time.monotonic() - began > STABLE_SECONDS:
+                self._backoff.worked()
+            self._stopping.wait(self._pause())
 
     def _hold(self) -> None:
         from websockets.sync.client import connect
 
+        self._socket = None
         with connect(
             self._url,
             ssl=tls_context() if self._url.startswith("wss:") else None,
@@ -63,14 +81,53 @@ class Link(threading.Thread):
             self._socket = socket
             if self._stopping.is_set() or not self._awake.is_set():
                 return
-            socket.send(self._token())
+            nonce = secrets.token_urlsafe(24)
+            socket.send(self._token(**self._trust.claims(nonce)))
+            if self._trust.demands_proof:
+                self._first(socket, nonce)
             self._look()
             for text in socket:
-                message = json.loads(text)
-                if message.get("type") == "ping":
-                    socket.send(json.dumps({"type": "pong", "id": message.get("id")}))
-                elif message.get("type") == "look":
-                    self._look()
+                self._take(socket, json.loads(text), nonce)
+
+    def _first(self, socket: "ClientConnection", nonce: str) -> None:
+        """Wait for the proof, and heed nothing else.
+
+        Raises:
+            NotThePortal: something else came, or nothing.
+        """
+        try:
+            message = json.loads(socket.recv(PROOF_SECONDS))
+        except (TimeoutError, ValueError):
+            raise NotThePortal("The portal does not prove over the link that it is the portal.") from None
+        self._trust.check(message if isinstance(message, dict) else {}, nonce)
+
+    def _take(self, socket: "ClientConnection", message: "dict[str, Any]", nonce: str) -> None:
+        kind = message.get("type")
+        if kind == "look":
+            self._look()
+        elif kind == "ping":
+            socket.send(json.dumps({"type": "pong", "id": message.get("id")}))
+        elif kind == "proof":  # the first one this device sees; those after are checked in `_first`
+            self._trust.check(message, nonce)
+        elif kind == "twin":
+            log.error(
+                "Another agent has this device's key and was linked before. Was this folder copied? Keep one of the two."
+            )
+
+    def _pause(self) -> float:
+        """Return how long to stay away: what the portal asked for, or a random while."""
+        code = self._socket.close_code if self._socket is not None else None
+        reason = (self._socket.close_reason or "") if self._socket is not None else ""
+        asked = backoff.obey(backoff.asked(reason)) if reason.startswith("retry-after=") else 0.0
+        if code == CLOSE_REPLACED:
+            log.error(
+                "Another agent with this device's key took the link. Was this folder copied? Keep one of the two. "
+                "This one links again in %.0f s; apps go on.",
+                asked,
+            )
+        if code == CLOSE_RESTART and not asked:
+            return Backoff(first_seconds=RESTART_SECONDS, most_seconds=RESTART_SECONDS).next()
+        return max(asked, self._backoff.next())
 
     def rest(self, reason: Goodbye) -> None:
         """Say goodbye and stay away until `wake`."""
@@ -88,4 +145,4 @@ class Link(threading.Thread):
 
     def _close(self, reason: Goodbye) -> None:
         if self._socket is not None:
-            self._socket.close(CLOSE_GOING_AWAY, reason.value)  # type: ignore[attr-defined]
+            self._socket.close(CLOSE_GOING_AWAY, reason.value)

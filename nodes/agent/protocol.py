@@ -38,8 +38,10 @@ RELEASE_FILE_PATH = "/api/node/v1/releases/"  # GET + sha256 → that version's 
 ARCHIVE_PATH = "/api/node/v1/archives/"  # GET + sha256 → the image archive of a workload leased to this device
 DIRECTORY_PATH = "/api/node/v1/directory"  # GET ?since=N, If-None-Match → records.DirectoryDelta with ETag, or 304
 SUSPECT_PATH = "/api/node/v1/suspects"  # POST records.Suspicion → 204: a client found an endpoint dead
-# WebSocket; first message from the agent is the JWT; the portal sends {"type": "look"}, and {"type": "ping", "id"} to be
-# answered at once by {"type": "pong", "id"}.
+# WebSocket; first message from the agent is the JWT, with three more claims: `nonce`, for the portal to prove itself
+# (LinkProof), `portal_key`, the link key the agent knows, and `agent`, a UUID of this run of it. The portal sends {"type": "look"},
+# {"type": "ping", "id"} to be answered at once by {"type": "pong", "id"}, and {"type": "twin"} when another agent has the same
+# key. A close reason that begins with "retry-after=N" asks the agent to stay away for so many seconds.
 LINK_PATH = "/link/"
 
 SIGNATURE_ALGORITHM = "Ed25519"
@@ -376,6 +378,37 @@ class Enrolled:
     desired: Desired = field(default_factory=Desired)
     release_key: str = ""  # Ed25519 JWK `x`: whose signature on a version of the agent this device trusts
     directory_key: str = ""  # Ed25519 JWK `x`: the first key of the directory (records.py)
+    link_key: str = ""  # Ed25519 JWK `x`: by which the portal proves over the link that it is the portal
+
+
+@dataclass(frozen=True)
+class PortalProof:
+    """What the link key signs: this portal holds the link that this device opened with this nonce."""
+
+    device_id: str
+    portal_url: str
+    nonce: str
+    kind: str = "portal-proof"
+
+
+@dataclass(frozen=True)
+class LinkKeyChange:
+    """Signed with the old link key: from now on the new one speaks for the portal."""
+
+    old_key: str
+    new_key: str
+    created_at: str
+    kind: str = "link-key"
+
+
+@dataclass(frozen=True)
+class LinkProof:
+    """The portal's first message over a link whose JWT has a `nonce`; nothing it says counts before."""
+
+    jws: str  # over PortalProof
+    key: str  # that signed it
+    statements: tuple[str, ...] = ()  # JWS over LinkKeyChange, oldest first: from the JWT's `portal_key` to `key`
+    type: str = "proof"
 
 
 @dataclass(frozen=True)

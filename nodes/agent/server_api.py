@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nodes.agent import protocol
+from nodes.agent import backoff, protocol
 from nodes.agent.errors import AgentError, Cancelled, PortalRefused, PortalUnreachable
 from nodes.agent.keys import DeviceKey
 
@@ -31,6 +31,7 @@ CALL_SECONDS = 15.0
 ANSWER_BYTES = 4 * 2**20
 CHUNK_BYTES = 2**16
 ATTEMPTS = 4
+LONGEST_SLEEP_SECONDS = 60.0  # between two attempts of one call
 T = TypeVar("T")
 
 
@@ -53,11 +54,11 @@ class Portal:
         """Return seconds since 1970 by the portal's clock, as far as we know it."""
         return time.time() + self._clock_offset
 
-    def token(self) -> str:
+    def token(self, **claims: str) -> str:
         """Return a JWT good for one request or one link."""
         if self._key is None:
             raise AgentError("This call needs an enrolled device.")
-        return self._key.token(device_id=self._device_id, audience=self.url, now=self.now())
+        return self._key.token(device_id=self._device_id, audience=self.url, now=self.now(), **claims)
 
     def enrol(self, enrolment: protocol.Enrolment) -> protocol.Enrolled:
         answer = self._call("POST", protocol.ENROL_PATH, protocol.to_json(enrolment), signed=False)
@@ -141,7 +142,7 @@ class Portal:
         try:
             answer = _send(connection, "GET", self._path(path), None, self._signed())
             if answer.status != 200:
-                raise _refusal(answer.status, answer.read(ANSWER_BYTES))
+                raise _refusal(answer.status, answer.read(ANSWER_BYTES), backoff.asked(answer.getheader("Retry-After")))
             with to.open("wb") as out:
                 for chunk in _chunks(answer, most):
                     if cancelled.is_set():
@@ -182,7 +183,7 @@ class Portal:
                     continue
                 break
         if answer.status >= 300 and answer.status != 304:
-            raise _refusal(answer.status, answer.data)
+            raise _refusal(answer.status, answer.data, answer.retry_after)
         return answer
 
     def _exchange(self, method: str, path: str, body: "bytes | None", headers: "dict[str, str]") -> "_Answer":
@@ -235,6 +236,7 @@ class _Answer:
         self.status = response.status
         self.etag = response.getheader("ETag") or ""
         self.date = response.getheader("Date") or ""
+        self.retry_after = backoff.asked(response.getheader("Retry-After"))
         self.data = response.read(ANSWER_BYTES)
         if not response.isclosed():
             raise http.client.HTTPException("the answer is too long")
@@ -248,7 +250,8 @@ def patiently(call: "Callable[[], T]", *, attempts: int = ATTEMPTS, first_pause_
         except AgentError as error:
             if error.permanent or attempt == attempts:
                 raise
-            time.sleep(first_pause_seconds * 2 ** (attempt - 1) * (0.5 + random.random()))  # noqa: S311 (not a secret)
+            pause = first_pause_seconds * 2 ** (attempt - 1) * (0.5 + random.random())  # noqa: S311 (not a secret)
+            time.sleep(max(pause, min(backoff.obey(error.retry_after), LONGEST_SLEEP_SECONDS)))
     raise AssertionError("unreachable")
 
 
@@ -275,12 +278,14 @@ def _chunks(answer: http.client.HTTPResponse, most: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _refusal(status: int, data: bytes) -> AgentError:
+def _refusal(status: int, data: bytes, retry_after: float) -> AgentError:
     try:
         document = json.loads(data)
         code, message = str(document["code"]), str(document["message"])
     except (ValueError, KeyError, TypeError):
         code, message = "unexplained", f"The portal answered {status} without a reason."
+    error: AgentError = PortalRefused(status, code, message)
     if status >= 500:
-        return PortalUnreachable(f"The portal has a fault of its own ({status}): {message}")
-    return PortalRefused(status, code, message)
+        error = PortalUnreachable(f"The portal has a fault of its own ({status}): {message}")
+    error.retry_after = retry_after
+    return error

@@ -24,6 +24,7 @@ from nodes.agent.firewall import Firewall
 from nodes.agent.images import Images
 from nodes.agent.intake import Intake
 from nodes.agent.link import Link
+from nodes.agent.link_trust import LinkTrust
 from nodes.agent.loop import Agent, stored_desired, stored_hold
 from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
@@ -152,7 +153,8 @@ class Node:
         )
         board.on_news = self._courier.changed
         self._reason = Goodbye.STOP
-        self._link = Link(settings.link_url, token=self._portal.token, look=self._courier.look)
+        trust = LinkTrust(home, settings)
+        self._link = Link(settings.link_url, token=self._portal.token, trust=trust, look=self._courier.look)
 
     def run(self) -> None:
         """Work until `stop` is called; then say goodbye. Containers go on running."""

@@ -30,6 +30,7 @@ from nodes.services import (
     directory_keys,
     enrolment,
     leases,
+    link_keys,
     liveness,
     owner_limits,
     peers,
@@ -97,6 +98,7 @@ class Enrol(AgentView):
             link_url=_link_url(),
             release_key=key.public_key if key else "",
             directory_key=directory_keys.chain()[0],
+            link_key=link_keys.in_force().public_key,
         )
         return HttpResponse(protocol.to_json(answer), content_type="application/json", status=201)
 

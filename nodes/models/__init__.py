@@ -3,6 +3,7 @@
 from nodes.models.device import Device, DeviceKey, EnrolmentToken
 from nodes.models.directory import DirectoryCounter, DirectoryKey, DirectoryRecord
 from nodes.models.lease import Lease
+from nodes.models.link_key import LinkKey
 from nodes.models.reading import CappedClaim, GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
 from nodes.models.release import AgentRelease, ReleaseKey
 from nodes.models.replica_set import MOST_REPLICAS, ReplicaSet
@@ -24,6 +25,7 @@ __all__ = [
     "EnrolmentToken",
     "GatewayCount",
     "Lease",
+    "LinkKey",
     "MeterTotal",
     "ReadingBatch",
     "ReadingSequence",

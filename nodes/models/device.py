@@ -65,6 +65,9 @@ class Device(models.Model):
     tunnelled = models.BooleanField(default=False, help_text="Clients come to it through tunnels it opens.")
     can_tunnel = models.BooleanField(default=False, help_text="It has an ssh client.")
     reached_at = models.DateTimeField(null=True, blank=True, help_text="When the portal first reached an app on it.")
+    twin_seen_at = models.DateTimeField(
+        null=True, blank=True, help_text="When two agents with its key were last here at once."
+    )
     created_at = models.DateTimeField()
     enrolled_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True, help_text="Saved now and then; Redis is fresher.")

@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 from interchain_site.core import redis
 from interchain_site.testing.devices import make_workload
 from interchain_site.testing.servers import free_port, wait_for_port
-from nodes import link
+from nodes import hub, link
 from nodes.agent.protocol import MAX_BODY_BYTES, Image
 from nodes.body_limit import most_bytes
 from nodes.conftest import eventually
@@ -37,7 +37,7 @@ def site(box, monkeypatch) -> Iterator[int]:
     """Serve the whole application; yields its port."""
     from interchain_site.asgi import application
 
-    monkeypatch.setattr(link, "HEARD_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(hub, "HEARD_EVERY_SECONDS", 0.1)
     # The server's threads must not keep connections to a database that the test run drops at its end.
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
     port = free_port()

@@ -24,7 +24,7 @@ from joserfc.jwk import OKPKey
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from nodes.agent import packaging, protocol, records
+from nodes.agent import keys, packaging, protocol, records
 from nodes.agent.protocol import Desired, Enrolled, Enrolment, Meter, Reading, ReadingBatch, Report, Status, WipeReceipt
 
 
@@ -48,6 +48,12 @@ class FakePortal:
         self.release_key = ""
         self.directory = records.DirectoryDelta(0)
         self.suspicions: list[records.Suspicion] = []
+        self.link_signer = keys.fresh()  # proves that this is the portal the device enrolled with
+        self.statements: tuple[str, ...] = ()  # from link keys before
+        self.answers_links: Callable[[ServerConnection, dict[str, str]], bool] = self.prove
+        self.closes_with: tuple[int, str] | None = None  # each new link, after the proof
+        self.links_opened: list[float] = []
+        self.claims: dict[str, str] = {}  # of the newest link's token
         self.offer = protocol.ReleaseOffer()
         self.release_files: dict[str, bytes] = {}
         self.left = False
@@ -59,6 +65,8 @@ class FakePortal:
         self.spot_checks: list[protocol.SpotCheckAnswer] = []
         self.rejected: list[str] = []
         self.fail_with: int | None = None
+        self.retry_after = ""
+        self.asked: list[tuple[float, str]] = []  # every request, when and for what
         self.clock_offset = 0.0
         self.changed = threading.Condition()
         self._links: set[ServerConnection] = set()
@@ -104,6 +112,12 @@ class FakePortal:
         for link in list(self._links):
             with suppress(ConnectionClosed):  # an agent that was killed looks when it is back
                 link.send(json.dumps({"type": "look"}))
+
+    def drop(self) -> None:
+        """End the device's link without a word."""
+        self.wait(lambda: self._links, 10, "a link")
+        for link in list(self._links):
+            link.close()
 
     def status(self, lease_id: str) -> Status | None:
         """Return the newest status of a lease."""
@@ -151,8 +165,9 @@ class FakePortal:
     # --- what the agent asks ------------------------------------------------------------------------------------------
 
     def answer(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        self.asked.append((time.monotonic(), path))
         if self.fail_with is not None:
-            return self.fail_with, b"", {}
+            return self.fail_with, b"", {"Retry-After": self.retry_after} if self.retry_after else {}
         if (method, path) == ("POST", protocol.ENROL_PATH):
             return self._enrol(protocol.from_json(Enrolment, body))
         if path == "/install/agent.whl":
@@ -191,9 +206,27 @@ class FakePortal:
         self.enrolment, self.public_x = enrolment, enrolment.public_key
         return (
             200,
-            protocol.to_json(Enrolled(self.device_id, self.url, self.link_url, release_key=self.release_key)),
+            protocol.to_json(
+                Enrolled(
+                    self.device_id,
+                    self.url,
+                    self.link_url,
+                    release_key=self.release_key,
+                    link_key=self.link_signer.public_x,
+                )
+            ),
             {},
         )
+
+    def proof(self, claims: dict[str, str], **changes: str) -> protocol.LinkProof:
+        """Return what convinces the device that opened a link with these claims."""
+        said = protocol.PortalProof(self.device_id, self.url, claims["nonce"])
+        signed = self.link_signer.sign(protocol.to_json(dataclasses.replace(said, **changes)))
+        return protocol.LinkProof(signed, self.link_signer.public_x, self.statements)
+
+    def prove(self, link: ServerConnection, claims: dict[str, str]) -> bool:
+        link.send(protocol.to_json(self.proof(claims)).decode())
+        return True
 
     def _desired(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         etag = f'"{self._version}"'
@@ -277,9 +310,17 @@ class FakePortal:
         return jws.deserialize_compact(compact, key, algorithms=[protocol.SIGNATURE_ALGORITHM]).payload
 
     def _link(self, link: ServerConnection) -> None:
-        refusal = self._refuse(str(link.recv()))
+        token = str(link.recv())
+        refusal = self._refuse(token)
         if refusal:
             self.rejected.append(refusal)
+            return
+        self.links_opened.append(time.monotonic())
+        self.claims = json.loads(jws.extract_compact(token.encode()).payload)
+        if not self.answers_links(link, self.claims):
+            return
+        if self.closes_with is not None:
+            link.close(*self.closes_with)
             return
         self._links.add(link)
         with self.changed:
