@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, request_response
 
+from interchain_site.core.api import retry_headers
 from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import DESIRED_PATH, READINGS_PATH
 from nodes.api import frequent
@@ -99,7 +100,7 @@ async def _answered(request: Request, authorization: str, do: Callable[[Device],
     try:
         answer = await calls.run(lambda: _in_thread(authorization, path, do))
     except DomainError as error:
-        response: Response = JSONResponse(error.as_dict(), error.status)
+        response: Response = JSONResponse(error.as_dict(), error.status, retry_headers(error.status))
     else:
         response = Response(answer.body, answer.status, answer.headers)
     seconds.labels(path.rpartition("/")[2], response.status_code).observe(time.perf_counter() - began)

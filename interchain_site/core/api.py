@@ -15,11 +15,15 @@ from interchain_site.core.errors import DomainError, NotFound
 BUSY_SECONDS = 5  # clients lengthen it at random, so that they do not all come back at once
 
 
+def retry_headers(status: int) -> dict[str, str]:
+    """Return what asks a client for patience when we are busy; nothing for any other answer."""
+    return {"Retry-After": str(BUSY_SECONDS)} if status == 503 else {}
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Answer a `DomainError` or a DRF error as `{code, message, fields}`; anything else stays a 500."""
     if isinstance(error, DomainError):
-        headers = {"Retry-After": str(BUSY_SECONDS)} if error.status == 503 else None
-        return Response(error.as_dict(), status=error.status, headers=headers)
+        return Response(error.as_dict(), status=error.status, headers=retry_headers(error.status))
     if isinstance(error, RecursionError):  # a body of nothing but brackets
         return Response({"code": "malformed", "message": "The body is nested too deeply.", "fields": {}}, status=400)
     response = drf_handler(error, context)
