@@ -16,6 +16,7 @@ from marketplace.forms import AppForm, ReleaseForm
 from marketplace.models import Domain
 from marketplace.services import publishing
 from marketplace.views.people import person
+from nodes import traffic_check
 
 EVENTS_SHOWN = 30
 
@@ -50,6 +51,9 @@ def app_detail(request: HttpRequest, slug: str) -> HttpResponse:
     context = {
         "screen": screen,
         "app": app,
+        "traffic": traffic_check.of_workloads([screen.deployment.pk])[screen.deployment.pk]
+        if screen.deployment
+        else None,
         "domains": Domain.objects.filter(app=app),
         "gateway_domain": settings.GATEWAY_DOMAIN,
         "releases": app.releases.order_by("-number"),

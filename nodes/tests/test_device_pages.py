@@ -66,7 +66,7 @@ def test_the_number_of_queries_does_not_grow(owner_page, box, django_assert_max_
     for number in range(5):
         lease = placement.open_lease(workload=make_workload(f"app{number}"), by=None)
         box.measures(lease, transfer=10)
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(14):
         owner_page.get(f"/devices/{box.id}/")
     with django_assert_max_num_queries(6):
         owner_page.get("/devices/")

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from interchain_site.core.errors import Invalid
-from nodes import queries, screens
+from nodes import queries, screens, traffic_check
 from nodes.forms import DeviceForm
 from nodes.limits_form import LimitsForm, initial
 from nodes.services import device_keys, enrolment, owner_limits
@@ -54,6 +54,7 @@ def device_detail(request: HttpRequest, device_id: UUID) -> HttpResponse:
     context = screens.device(device) | {
         "command": screens.install_command(token) if token else "",
         "docker_command": screens.docker_command(token) if token else "",
+        "traffic": traffic_check.of_device(device),
     }
     return render(request, "nodes/device_detail.html", context)
 
