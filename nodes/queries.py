@@ -118,6 +118,7 @@ def desired_of(device: Device, *, beside: Desired | None = None) -> Desired:
             lease.workload,
             _restore(lease),
             str(lease.copy or ""),
+            max(0, lease.slot),
         )
         for lease in _wanted(device).select_related("restore_from")
     )
@@ -129,7 +130,7 @@ def desired_etag(device: Device, *, beside: Desired) -> str:
 
     One query; nothing is decrypted. Most polls are answered with it alone.
     """
-    leases = list(_wanted(device).values_list("pk", "generation", "action", "restore_from", "copy"))
+    leases = list(_wanted(device).values_list("pk", "generation", "action", "restore_from", "copy", "slot"))
     said = [protocol.to_json(beside), repr(leases).encode()]
     return f'"{hashlib.sha256(b"|".join(said)).hexdigest()}"'
 

@@ -48,6 +48,7 @@ DISKS = (  # file systems of the tests' own: volumes, and a Docker with quotas
     Package("e2fsprogs", ("mkfs.ext4",)),
     Package("btrfs-progs", ("mkfs.btrfs",)),
 )
+NAMESPACES = (Package("iproute2", ("ip",)),)  # computers of their own, for tests of the network
 UNITS = (Package("systemd", ("systemd-analyze",)),)  # checks the agent's service
 BROWSER = (
     Package("chromium-headless-shell", ("chromium-headless-shell",)),

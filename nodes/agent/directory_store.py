@@ -54,6 +54,8 @@ class Store:
         if key and first != key:  # enrolled anew, at a portal with another key
             self._database.executescript("DELETE FROM record; DELETE FROM fact;")
             first = key
+        if first:
+            self.set_fact("key", first)
         self.trust = Trust(first, self.fact("statements").split()) if first else None
         self._digest, self._count = bytearray(BUCKETS * DIGEST_BYTES), 0
         with closing(self._database.execute("SELECT name, sequence FROM record")) as rows:

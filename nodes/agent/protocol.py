@@ -194,6 +194,7 @@ class DesiredLease:
     workload: Workload
     restore: Restore = field(default_factory=Restore)
     snapshot_id: str = ""  # UUID of a snapshot to be taken of its volume now; empty: none
+    slot: int = 0  # which of the workload's replicas
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Record:
     issued: int  # seconds since 1970
     expires: int
     generations: tuple[int, ...] = ()  # of the lease behind each endpoint
+    slots: tuple[int, ...] = ()  # which replica each endpoint is
     wiped: bool = False
     kind: str = RECORD_KIND
 

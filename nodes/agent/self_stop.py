@@ -8,8 +8,7 @@ Rules, in the order they are applied:
 4. No peer answered within `self_stop_seconds` either: this device is cut off. Stop all.
 5. More than half of the peers that answered had the portal's answer after this device began to miss it: the cut is this
    device's own, and the portal is placing its leases elsewhere. Stop all. A minority may lie.
-6. Else the portal is down for all: go on, but stop a lease of whose workload there is a signed record of a newer generation
-   that is served, and not by this lease.
+6. Else the portal is down for all: go on, but stop a lease where a signed record shows that a newer generation serves in its slot.
 
 What was stopped starts again only when the portal answers and still wants it (`loop.Agent.release`).
 """
@@ -72,13 +71,12 @@ def decide(
 
 
 def is_superseded(lease: DesiredLease, record: "Record | None") -> bool:
-    """Whether a signed record shows a newer generation that is served without this lease."""
-    return (
-        record is not None
-        and record.workload_id == lease.workload.id
-        and record.generation > lease.generation
-        and bool(record.generations)
-        and lease.generation not in record.generations
+    """Whether a signed record shows that a newer generation serves in this lease's slot."""
+    if record is None or record.workload_id != lease.workload.id:
+        return False
+    return any(
+        slot == lease.slot and generation > lease.generation
+        for slot, generation in zip(record.slots, record.generations)  # noqa: B905 (Python 3.9)
     )
 
 

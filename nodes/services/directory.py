@@ -130,6 +130,7 @@ def _truth(workload_id: UUID) -> Record | None:
         generation=newest.generation,
         endpoints=tuple(succession.endpoint_of(lease) for lease in serving),
         generations=tuple(lease.generation for lease in serving),
+        slots=tuple(lease.slot for lease in serving),
         wiped=not leases.exclude(state=LeaseState.WIPED).exists(),
         sequence=0,
         issued=0,
