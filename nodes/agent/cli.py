@@ -155,6 +155,8 @@ def examine(parsed: argparse.Namespace) -> int:
         folder=home.root if home.root.exists() else None,
         portal_url=settings.portal_url if settings else parsed.portal,
     )
+    if settings is not None:
+        checks.append(doctor.directory(settings))
     for check in checks:
         _say(doctor.line(check))
     if settings is not None and not _tell(owner.portal_of(settings, home), protocol.CheckReport(tuple(checks))):

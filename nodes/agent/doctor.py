@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from nodes.agent import trials, tunnel
+from nodes.agent import tunnel
+from nodes.agent.config import Config
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, SetupError
@@ -203,6 +205,40 @@ def _outbound() -> Check:
         message = f"{REGISTRY[0]} cannot be reached ({error}): apps from public images cannot be downloaded."
         return Check("outbound", False, message, "Let this computer open connections to port 443.", needed=False)
     return Check("outbound", True, "Public images can be downloaded.")
+
+
+def directory(settings: Config) -> Check:
+    """Whether this device serves the directory, or could; asked at the device itself: the portal sees whether others reach it."""
+    from nodes.agent.directory import PORTS_TRIED
+    from nodes.agent.peer_http import ask
+
+    first, host = settings.directory_port, settings.publish_address
+    if not first:
+        return Check("directory", True, "The directory is not served here: its owner chose so.", needed=False)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not opened)
+    address = f"[{host}]" if ":" in host else host
+    free = 0
+    for port in range(first, first + PORTS_TRIED):
+        try:
+            said = ask(f"{address}:{port}", "/gossip/digest", seconds=1.0)
+        except AgentError:
+            said = None
+            free = free or (port if _is_free(host, port) else 0)
+        if said is not None and said.get("device") == settings.device_id:
+            return Check("directory", True, f"The directory is served on port {port}, for clients and other devices.")
+        if free and said is None:
+            break
+    mend = "Free it, or set another directory_port in config.json (0: not served)."
+    message = f"None of the ports {first} to {first + PORTS_TRIED - 1} is free for the directory."
+    return _either("directory", bool(free), f"Port {free} is free for the directory.", message, mend, needed=False)
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        return False
+    return True
 
 
 def _either(name: str, ok: bool, good: str, bad: str, mend: str = "", *, needed: bool = True) -> Check:

@@ -345,3 +345,19 @@ def post(address: str, path: str, message: object) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def test_the_doctor_says_whether_the_directory_is_served(tmp_path, key):
+    from nodes.agent import doctor
+    from nodes.agent.config import Config
+
+    def settings(device_id: str, port: int) -> Config:
+        return Config(device_id, "http://p", "ws://p", 1, publish_address="127.0.0.1", directory_port=port)
+
+    with serving(store(tmp_path, key)) as address:
+        port = int(address.rpartition(":")[2])
+        assert "is served on port" in doctor.directory(settings("d", port)).message
+        other = doctor.directory(settings("another", port))  # somebody else's is there: the next port would be taken
+        assert other.ok
+        assert str(port) not in other.message
+    assert doctor.directory(settings("d", 0)).ok
