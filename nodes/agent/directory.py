@@ -118,14 +118,12 @@ class Directory(threading.Thread):
     def _take(self, delta: DirectoryDelta) -> bool:
         """Take one page of a delta; returns whether there is another."""
         self.store.learn_keys(delta.key, delta.statements)
-        try:
-            for compact in delta.records:
+        for compact in delta.records:
+            try:
                 self.store.put(compact)
-        except BadRecord as error:
-            log.error("The portal sent a record that its directory key did not sign (%s). It is not taken.", error)
-            return False
-        finally:
-            self.store.commit()
+            except BadRecord as error:  # the others are good all the same
+                log.error("The portal sent a record that cannot be taken (%s).", error)
+        self.store.commit()
         self.store.set_fact("since", str(delta.sequence))
         self.store.set_fact("peers", " ".join(delta.peers))
         self.store.set_fact("nodes", delta.nodes)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from nodes.agent import trials, tunnel
-from nodes.agent import tunnel
 from nodes.agent.config import Config
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine

@@ -123,7 +123,10 @@ def _truth(workload_id: UUID) -> Record | None:
         return None
     if Lease.objects.filter(name=newest.name, action=Action.RUN.value).exclude(workload_id=workload_id).exists():
         return None  # the name is another's by now
-    serving = succession.serving(workload_id)[: records.MOST_ENDPOINTS]
+    # What is reached by a tunnel is reached through the gateway only, so no client can use its address.
+    reached = [lease for lease in succession.serving(workload_id) if not lease.device.tunnelled]
+    serving = [lease for lease in reached if records.is_endpoint(succession.endpoint_of(lease))]
+    serving = serving[: records.MOST_ENDPOINTS]
     return Record(
         name=newest.name,
         workload_id=str(workload_id),

@@ -20,7 +20,7 @@ from nodes.agent.protocol import Observed, Report
 from nodes.agent.records import BadRecord, DirectoryDelta, Stale, Trust
 from nodes.conftest import code
 from nodes.errors import Malformed, NotFound
-from nodes.models import Device, DirectoryKey, DirectoryRecord
+from nodes.models import Device, DirectoryKey, DirectoryRecord, Lease
 from nodes.services import directory, directory_keys, leases, peers, placement
 
 pytestmark = pytest.mark.django_db
@@ -175,8 +175,6 @@ def test_an_agent_is_handed_what_it_lacks_page_by_page_and_nothing_twice(agent, 
 
 
 def _lease_of(record):
-    from nodes.models import Lease
-
     return Lease.objects.get(workload_id=record.workload_id).pk
 
 
@@ -295,3 +293,9 @@ def test_a_device_cannot_name_the_portal_s_own_port(box, settings):
         peers.hear(device=box.device, report=Report(directory_port=8123))
     with pytest.raises(Malformed):
         peers.hear(device=box.device, report=Report(directory_port=22))
+
+
+def test_what_only_the_gateway_reaches_is_no_address_for_clients(served):
+    Device.objects.update(tunnelled=True)
+    directory.renew(served.workload_id)
+    assert read().endpoints == ()
