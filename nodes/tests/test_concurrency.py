@@ -16,7 +16,8 @@ from interchain_site.testing.devices import make_device, make_workload
 from nodes import queries
 from nodes.agent.protocol import Meter, Observed
 from nodes.models import Device, Lease, MeterTotal
-from nodes.services import leases, metering, placement, totals
+from nodes.services import election, leases, metering, placement, totals
+from nodes.states import LeaseState
 
 pytestmark = [
     pytest.mark.postgres,
@@ -150,3 +151,22 @@ def test_reports_closes_and_replacements_at_once_leave_a_sound_state(cast):
     device = Device.objects.get()
     assert device.reserved_memory_bytes == holding * workloads[0].memory_bytes
     assert not MeterTotal.objects.exists()
+
+
+def test_workers_that_elect_at_once_elect_once(cast):
+    """Four notice the same loss: one new lease for each slot, whoever comes first."""
+    boxes = {box.device.pk: box for box in (make_device(cast.owner, f"Box {n}") for n in range(5))}
+    workload = make_workload()
+    placement.open_lease(workload=workload, replicas=2, by=None)
+    for lease in Lease.objects.all():
+        boxes[lease.device_id].runs(lease)
+    lost = Lease.objects.get(slot=0)
+    with transaction.atomic():
+        leases.move(leases.get(lost.pk), LeaseState.LOST)
+        transaction.get_connection().run_on_commit.clear()  # nobody was told
+    given: list[int] = []
+    work = [lambda: given.append(election.look(lost.workload_id)) for _ in range(4)]
+    assert all_at_once(work) == []
+    assert sorted(given) == [0, 0, 0, 1]
+    assert sorted(Lease.objects.values_list("slot", "generation")) == [(0, 1), (0, 3), (1, 2)]
+    assert Lease.objects.filter(slot=0, is_newest=True).get().fenced_at is None
