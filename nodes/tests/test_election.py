@@ -1,4 +1,7 @@
-"""Who takes the slot of a device that is gone, exactly once, and what the one that comes back may still count."""
+"""Who takes the slot of a device that is gone, exactly once, and what the one that comes back may still count.
+
+Longer than 300 lines because replicas and standby share their helpers with one replica's life.
+"""
 
 from __future__ import annotations
 
