@@ -71,7 +71,7 @@ def open_lease(
 
 
 def replace_workload(*, lease_id: UUID, workload: Workload, by: User | None, avoid: UUID | None = None) -> Lease:
-    """Lease a changed workload in place of a running one: the next generation in its slot, where its data is if it has any.
+    """Lease a changed workload in place of a running one, in every slot: the next generations, where its data is if it has any.
 
     Args:
         avoid: a device it is to leave.
@@ -91,8 +91,12 @@ def replace_workload(*, lease_id: UUID, workload: Workload, by: User | None, avo
             wanted, workload, replicas=wanted.replicas, standby=wanted.standby, region=wanted.region
         )
         newest = replica_sets.newest_leases(wanted.pk)
-        filled = fill(wanted, newest, [lease.slot], by=by, avoid=[avoid] if avoid else [])
-        require(filled, 1)
+        others = [slot for slot, last in newest.items() if slot != lease.slot and last.action == Action.RUN.value]
+        slots = [lease.slot, *others]
+        filled = fill(wanted, newest, slots, by=by, avoid=[avoid] if avoid else [])
+        require(filled, len(slots))
+        if STANDBY_SLOT in newest and wanted.standby:
+            fill(wanted, newest, [STANDBY_SLOT], by=by)
         return filled.opened[0]
 
 
