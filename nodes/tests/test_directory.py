@@ -16,7 +16,10 @@ from django.utils import timezone
 from interchain_site.core.models import AuditEvent
 from interchain_site.testing.devices import make_device, make_workload
 from nodes.agent import protocol, records
-from nodes.agent.protocol import Observed, Report
+from nodes.agent.config import Config, Home
+from nodes.agent.contact import Contact
+from nodes.agent.directory import Directory
+from nodes.agent.protocol import Desired, Observed, Report
 from nodes.agent.records import BadRecord, DirectoryDelta, Stale, Trust
 from nodes.conftest import code
 from nodes.errors import Malformed, NotFound
@@ -299,3 +302,37 @@ def test_what_only_the_gateway_reaches_is_no_address_for_clients(served):
     Device.objects.update(tunnelled=True)
     directory.renew(served.workload_id)
     assert read().endpoints == ()
+
+
+class OverHttp:
+    """The calls of the agent's `Portal`, through Django's test client."""
+
+    def __init__(self, agent):
+        self._agent = agent
+
+    def directory(self, since):
+        return delta(asks(self._agent, since))
+
+    def suspect(self, suspicion):
+        assert self._agent.send("suspects", protocol.to_json(suspicion)).status_code == 204
+
+
+def test_an_agent_takes_what_it_missed_and_passes_a_suspicion_on(agent, box, tmp_path):
+    """The agent's own code against the portal's: what changed while it was away comes at once."""
+    many(box, 3)
+    config = Config(box.id, "http://x", "ws://x", 1, directory_port=0)
+    home = Home(tmp_path / "home").create()
+    made = Directory(home, config, Contact(), desired=Desired, hold=lambda decision: None, news=lambda: None)
+    made.upkeep(OverHttp(agent))
+    assert made.store.count() == 3
+    for lease in Lease.objects.all():
+        box.says(lease, Observed.RUNNING, host_port=lease.host_port + 10)
+        directory.renew(lease.workload_id)
+    made._fetch_due = 0.0
+    made.upkeep(OverHttp(agent))
+    assert records.unchecked(made.store.get("app-1")).endpoints == ("127.0.0.1:30011",)
+    made._suspicions.append(records.Suspicion(str(lease.workload_id), f"127.0.0.1:{lease.host_port}"))
+    with patch("nodes.tasks.suspect_endpoint.delay") as asked:
+        made.upkeep(OverHttp(agent))
+    asked.assert_called_once()
+    made.store.close()
