@@ -188,3 +188,8 @@ def wipe_receipts(workload_id: UUID) -> list[str] | None:
         return None
     rows = WipeReceipt.objects.filter(lease__workload_id=workload_id)
     return list(rows.order_by("wiped_at", "id").values_list("jws", flat=True))
+
+
+def deployment_ids(app: App) -> list[UUID]:
+    """Return the ids of all deployments an app ever had."""
+    return list(Deployment.objects.filter(app=app).values_list("pk", flat=True))

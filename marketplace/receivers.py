@@ -11,8 +11,8 @@ from django.dispatch import receiver
 
 from billing.signals import balance_credited
 from marketplace import tasks
-from marketplace.services import following
-from nodes.signals import lease_changed, workload_wiped
+from marketplace.services import following, wiping
+from nodes.signals import lease_changed, snapshots_wiped, workload_wiped
 
 
 @receiver(lease_changed, dispatch_uid="marketplace.follow")
@@ -25,3 +25,8 @@ def on_workload_changed(sender: Any, *, workload_id: UUID | str, **_: Any) -> No
 @receiver(balance_credited, dispatch_uid="marketplace.credited")
 def on_balance_credited(sender: Any, *, user_id: int, **_: Any) -> None:
     transaction.on_commit(lambda: tasks.credited.delay(user_id), robust=True)
+
+
+@receiver(snapshots_wiped, dispatch_uid="marketplace.snapshots_wiped")
+def on_snapshots_wiped(sender: Any, *, workload_id: UUID, receipt: str, **_: Any) -> None:
+    wiping.note_snapshots(workload_id, receipt=receipt)

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from marketplace.views import apps, deploying, domains, prices, proofs, tokens
+from marketplace.views import apps, deploying, domains, prices, proofs, tokens, volumes
 
 urlpatterns = [
     path("apps/", apps.apps, name="apps"),
@@ -13,6 +13,12 @@ urlpatterns = [
     path("apps/<slug:slug>/orders/<slug:action>/", deploying.app_action, name="app_action"),
     path("apps/<slug:slug>/scale/", deploying.app_scale, name="app_scale"),
     path("apps/<slug:slug>/domains/<slug:action>/", domains.domain_action, name="domain_action"),
+    path("apps/<slug:slug>/data/", volumes.app_data, name="app_data"),
+    path("apps/<slug:slug>/data/snapshot/", volumes.snapshot_take, name="snapshot_take"),
+    path("apps/<slug:slug>/data/interval/", volumes.snapshot_interval, name="snapshot_interval"),
+    path("apps/<slug:slug>/data/key/", volumes.snapshot_key, name="snapshot_key"),
+    path("apps/<slug:slug>/data/<uuid:snapshot_id>/restore/", volumes.snapshot_restore, name="snapshot_restore"),
+    path("apps/<slug:slug>/data/<uuid:snapshot_id>/", volumes.snapshot_download, name="snapshot_download"),
     path("prices/", prices.prices, name="prices"),
     path("prices/<slug:region>/<int:version>.json", proofs.price_list_document, name="price_list_document"),
     path("ledger/<int:entry_id>/proof/", proofs.bill_proof, name="bill_proof"),

@@ -58,6 +58,7 @@ class LeaseSummary:
     restarts: int
     opened_at: datetime
     state_changed_at: datetime
+    data_of: datetime | None  # when the snapshot was taken that its data began with; None: its own volume
     running_since: datetime | None  # None while it does not run
     stopped_at: datetime | None
 
@@ -71,7 +72,7 @@ def lease_summaries(workload_ids: Sequence[str | UUID]) -> dict[UUID, LeaseSumma
     """Return the lease that stands for each workload that has one, in one query: of its replicas the one that is best off."""
     leases = Lease.objects.filter(workload_id__in=workload_ids, is_newest=True).exclude(action=Action.STANDBY.value)
     leading: dict[UUID, Lease] = {}
-    for lease in leases.select_related("device"):
+    for lease in leases.select_related("device", "restore_from"):
         known = leading.get(lease.workload_id)
         if known is None or _standing(lease) < _standing(known):
             leading[lease.workload_id] = lease
@@ -80,7 +81,10 @@ def lease_summaries(workload_ids: Sequence[str | UUID]) -> dict[UUID, LeaseSumma
 
 def leases_by_id(lease_ids: Sequence[UUID]) -> dict[UUID, LeaseSummary]:
     """Return these leases, whichever generation, in one query: for charging, which needs device, owner and region."""
-    return {lease.pk: _summary(lease) for lease in Lease.objects.filter(pk__in=lease_ids).select_related("device")}
+    return {
+        lease.pk: _summary(lease)
+        for lease in Lease.objects.filter(pk__in=lease_ids).select_related("device", "restore_from")
+    }
 
 
 def usage_totals(*, lease_ids: Sequence[UUID]) -> dict[UUID, dict[Meter, int]]:
@@ -212,6 +216,7 @@ def _summary(lease: Lease) -> LeaseSummary:
         restarts=lease.restarts,
         opened_at=lease.opened_at,
         state_changed_at=lease.state_changed_at,
+        data_of=lease.restore_from.taken_at if lease.restore_from else None,
         running_since=lease.running_at if runs else None,
         stopped_at=lease.stopped_at,
     )

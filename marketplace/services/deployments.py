@@ -13,7 +13,7 @@ from django.utils import timezone
 from interchain_site.core import audit
 from interchain_site.core.models import User
 from marketplace import policies, queries
-from marketplace.errors import AlreadyDeployed, NoRelease
+from marketplace.errors import AlreadyDeployed, NoRelease, NotDeployed
 from marketplace.estimates import ExpectedUse
 from marketplace.models import App, Deployment, Release
 from marketplace.services import periods, wiping
@@ -269,6 +269,18 @@ def would_fit(release: Release) -> str:
         return placement.can_place(workload=workload_for(release))
     except NoDevice as error:
         return error.message
+
+
+def required(app: App) -> Deployment:
+    """Return the app's live deployment, locked for the caller's transaction.
+
+    Raises:
+        NotDeployed: it has none.
+    """
+    deployment = queries.lock_live_deployment(app)
+    if deployment is None:
+        raise NotDeployed
+    return deployment
 
 
 def lock(deployment_id: UUID) -> Deployment | None:

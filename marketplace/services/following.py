@@ -12,6 +12,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from interchain_site.core.errors import Conflict, DomainError
+from interchain_site.core.templatetags.ui import duration
 from marketplace import failures
 from marketplace.models import Deployment
 from marketplace.services import deployments, periods, wiping
@@ -62,7 +63,7 @@ def _adopt(deployment: Deployment, lease: LeaseSummary, *, now: datetime) -> Non
 def _apply(deployment: Deployment, lease: LeaseSummary, *, now: datetime) -> None:
     match lease.state:
         case _L.OFFERED | _L.PREPARING:
-            _to(deployment, _S.STARTING, lease, f"Starting on {lease.device_name}.", now)
+            _to(deployment, _S.STARTING, lease, f"Starting on {lease.device_name}.{_age_of_data(lease, now)}", now)
         case _L.RUNNING:
             _to(deployment, _S.RUNNING, lease, f"Running on {lease.device_name}.", now)
         case _L.UNHEALTHY:
@@ -75,6 +76,12 @@ def _apply(deployment: Deployment, lease: LeaseSummary, *, now: datetime) -> Non
             _ended(deployment, lease, now)
         case _:
             pass
+
+
+def _age_of_data(lease: LeaseSummary, now: datetime) -> str:
+    if lease.data_of is None:
+        return ""
+    return f" Its data is that of a snapshot taken {duration((now - lease.data_of).total_seconds())} before."
 
 
 def _ended(deployment: Deployment, lease: LeaseSummary, now: datetime) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 import structlog
 from django.db import transaction
+from django.utils import timezone
 
 from interchain_site.core import audit
 from interchain_site.core.errors import Conflict
 from interchain_site.core.models import User
 from marketplace import queries
 from marketplace.models import Deployment
-from marketplace.services.history import move
+from marketplace.services.history import move, note
 from marketplace.states import DeploymentState, Desired
 from nodes import queries as nodes_queries
 from nodes.agent.protocol import Action
@@ -67,3 +69,15 @@ def finish(deployment: Deployment, *, receipts: list[str], now: datetime) -> Non
         grace_ends_at=None,
     )
     audit.record("app_deleted", subject=f"deployment:{deployment.pk}", receipts=len(receipts))
+
+
+@transaction.atomic
+def note_snapshots(deployment_id: UUID, *, receipt: str) -> None:
+    """Keep the portal's signed word (compact JWS) that a deployment's snapshots are gone, beside those of the devices."""
+    deployment = Deployment.objects.select_for_update().filter(pk=deployment_id).first()
+    if deployment is None:
+        return
+    deployment.wipe_receipts = [*deployment.wipe_receipts, receipt]
+    deployment.save(update_fields=["wipe_receipts"])
+    words = "Its snapshots were deleted, and the key to them; the portal signed a receipt."
+    note(deployment, kind="snapshots_deleted", words=words, now=timezone.now())

@@ -20,6 +20,14 @@ class SnapshotRepository(models.Model):
     every_seconds = models.PositiveIntegerField(help_text="How often a snapshot is taken; 0: only when asked for.")
     limit_bytes = models.BigIntegerField(help_text="How much the repository may hold; more is refused.")
     bytes = models.BigIntegerField(default=0, help_text="What it held when it was last counted.")
+    restore_wanted = models.ForeignKey(
+        "nodes.Snapshot",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="What the next lease is to begin with, wherever it runs: the publisher chose it.",
+    )
     tidied_at = models.DateTimeField(help_text="When snapshots past their time were last removed.")
     created_at = models.DateTimeField()
 

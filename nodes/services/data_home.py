@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from nodes.agent import protocol
 from nodes.errors import NoDevice
-from nodes.models import Device, Lease, Snapshot
+from nodes.models import Device, Lease, Snapshot, SnapshotRepository
 from nodes.states import DeviceState, LeaseState, SnapshotState
 
 
@@ -64,10 +64,18 @@ def newest_snapshot(workload_id: UUID) -> Snapshot | None:
 
 
 def begins_with(workload: protocol.Workload, device: Device) -> Snapshot | None:
-    """Return the snapshot a lease on this device is to begin with; None where the device's own volume is right, or there is no data."""
+    """Return the snapshot a lease on this device is to begin with; None where the device's own volume is right, or there is no data.
+
+    Call in the transaction that opens the lease: a snapshot the publisher chose is taken up by it.
+    """
     if not workload.volume_path:
         return None
-    last = last_holder(UUID(workload.id))
+    workload_id = UUID(workload.id)
+    repository = SnapshotRepository.objects.select_related("restore_wanted").filter(pk=workload_id).first()
+    if repository is not None and repository.restore_wanted is not None:
+        SnapshotRepository.objects.filter(pk=workload_id).update(restore_wanted=None)
+        return repository.restore_wanted
+    last = last_holder(workload_id)
     if last is not None and last.device_id == device.pk and not (last.restore_from_id and last.running_at is None):
         return None
-    return newest_snapshot(UUID(workload.id))
+    return newest_snapshot(workload_id)

@@ -22,7 +22,7 @@ from django.utils import timezone
 from interchain_site.core import audit, secrets
 from interchain_site.core.alerts import raise_alert
 from interchain_site.core.models import User
-from nodes.errors import Conflict, MovedMeanwhile
+from nodes.errors import Conflict, Invalid, MovedMeanwhile, NotFound
 from nodes.models import Lease, Snapshot, SnapshotRepository
 from nodes.services import directory_keys
 from nodes.services.wake import wake
@@ -36,6 +36,7 @@ GIVE_UP_AFTER = timedelta(hours=6)
 TIDY_EVERY = timedelta(days=1)
 LEAST_LIMIT_BYTES = 10**9
 FAILURES_TILL_ALERT = 3
+LEAST_SECONDS, MOST_SECONDS = 300, 30 * 86_400
 LIMIT_TIMES = 3
 """A repository holds at most three times the volume's own limit: a month of changes, for what is not a backup of noise."""
 MANY_AT_ONCE = 100
@@ -86,6 +87,35 @@ def want(*, lease: Lease, cause: Snapshot.Cause, by: User | None = None) -> Snap
     except IntegrityError:
         return Snapshot.objects.get(repository=repository, state=_S.WANTED)
     return snapshot
+
+
+def want_restored(*, workload_id: UUID, snapshot_id: UUID, by: User) -> Snapshot:
+    """Let the workload's next lease begin with this snapshot, in place of the data it has.
+
+    Raises:
+        NotFound: it has no such snapshot (any more).
+    """
+    with transaction.atomic():
+        taken = Snapshot.objects.filter(pk=snapshot_id, repository_id=workload_id, state=_S.TAKEN).first()
+        if taken is None:
+            raise NotFound("There is no such snapshot any more.")
+        SnapshotRepository.objects.filter(pk=workload_id).update(restore_wanted=taken)
+        audit.record("snapshot_restore_wanted", subject=f"workload:{workload_id}", by=by, snapshot=str(snapshot_id))
+    return taken
+
+
+def set_interval(*, workload_id: UUID, every_seconds: int, by: User) -> None:
+    """Take a snapshot so often from now on; 0: only when asked for.
+
+    Raises:
+        Invalid: more often than every five minutes, or less than monthly. NotFound: it keeps no data yet.
+    """
+    if every_seconds and not LEAST_SECONDS <= every_seconds <= MOST_SECONDS:
+        raise Invalid(fields={"every_seconds": "From five minutes to thirty days, or never."})
+    with transaction.atomic():
+        if not SnapshotRepository.objects.filter(pk=workload_id).update(every_seconds=every_seconds):
+            raise NotFound("This app keeps no data yet, so there is nothing to copy.")
+        audit.record("snapshot_interval_set", subject=f"workload:{workload_id}", by=by, seconds=every_seconds)
 
 
 def sweep() -> None:

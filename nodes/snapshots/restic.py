@@ -5,13 +5,13 @@ Raises `ResticFailed` with restic's last words.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,29 +34,19 @@ class ResticFailed(DomainError):
     message = "The snapshots cannot be read now. Try again in a moment."
 
 
-@dataclass(frozen=True)
-class Access:
-    """What a run of restic needs to know, as its environment. Never in arguments, which others on the machine can see."""
-
-    environment: dict[str, str]
-
-
 @contextmanager
-def access(repository: SnapshotRepository, *, may_remove: bool = False) -> Iterator[Access]:
-    """Open a repository for a run of restic."""
+def access(repository: SnapshotRepository, *, may_remove: bool = False) -> Iterator[dict[str, str]]:
+    """Open a repository for a run of restic; yields its environment. Passwords are never arguments, which others can see."""
     user, password = grants.make(Grant(str(repository.workload_id), may_remove=may_remove))
     parts = urlsplit(settings.SNAPSHOTS_PORTAL_URL)
-    url = f"rest:{parts.scheme}://{user}:{password}@{parts.netloc}{REPOSITORY_PATH}{repository.workload_id}/"
     with tempfile.TemporaryDirectory(prefix="restic-") as cache:
-        yield Access(
-            {
-                "PATH": os.environ.get("PATH", "/usr/bin"),
-                "HOME": cache,
-                "RESTIC_REPOSITORY": url,
-                "RESTIC_PASSWORD": repository.key,
-                "RESTIC_CACHE_DIR": cache,
-            }
-        )
+        yield {
+            "PATH": os.environ.get("PATH", "/usr/bin"),
+            "HOME": cache,
+            "RESTIC_REPOSITORY": f"rest:{parts.scheme}://{user}:{password}@{parts.netloc}{REPOSITORY_PATH}{repository.workload_id}/",
+            "RESTIC_PASSWORD": repository.key,
+            "RESTIC_CACHE_DIR": cache,
+        }
 
 
 def tidy(repository: SnapshotRepository) -> set[str]:
@@ -71,31 +61,33 @@ def tidy(repository: SnapshotRepository) -> set[str]:
         return {str(row["id"]) for row in _json(_run(opened, "snapshots", "--json"))}
 
 
-async def archive(opened: Access, restic_id: str) -> AsyncIterator[bytes]:
-    """Yield a snapshot as a tar file while restic reads it."""
-    import asyncio
+async def archive(repository: SnapshotRepository, restic_id: str) -> AsyncIterator[bytes]:
+    """Yield a snapshot as a tar file while restic reads it.
 
-    process = await asyncio.create_subprocess_exec(
-        "restic", "--no-lock", "dump", "--archive", "tar", restic_id, "/",
-        env=opened.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdout is not None  # noqa: S101  (asked for)
-    try:
-        while chunk := await process.stdout.read(CHUNK_BYTES):
-            yield chunk
-        if await process.wait() != 0:
-            # The download must not look whole.
-            raise ResticFailed
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    Raises:
+        ResticFailed: in the middle, so that what arrived does not look whole.
+    """
+    with access(repository) as environment:
+        process = await asyncio.create_subprocess_exec(
+            "restic", "--no-lock", "dump", "--archive", "tar", restic_id, "/",
+            env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout is not None  # noqa: S101  (asked for)
+        try:
+            while chunk := await process.stdout.read(CHUNK_BYTES):
+                yield chunk
+            if await process.wait() != 0:
+                raise ResticFailed
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
-def _run(opened: Access, *arguments: str) -> bytes:
+def _run(environment: dict[str, str], *arguments: str) -> bytes:
     try:
         done = subprocess.run(
-            ["restic", *arguments], env=opened.environment, capture_output=True, timeout=RUN_SECONDS, check=False
+            ["restic", *arguments], env=environment, capture_output=True, timeout=RUN_SECONDS, check=False
         )
     except FileNotFoundError:
         raise ResticFailed("restic is not installed on the server. Type: apt-get install restic") from None

@@ -6,8 +6,10 @@ Longer than 300 lines because all of it shares one device that works the real re
 from __future__ import annotations
 
 import base64
+import io
 import os
 import subprocess
+import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +21,12 @@ from uuid import uuid4
 import httpx
 import pytest
 import time_machine
+from asgiref.sync import async_to_sync
 from django.utils import timezone
 
 from interchain_site.core.models import AuditEvent, StaffAlert
 from interchain_site.testing.devices import FakeDevice, make_device, make_workload
-from nodes import queries
+from nodes import data_queries, queries
 from nodes.agent import keys
 from nodes.agent.errors import AgentError, LeaseError
 from nodes.agent.protocol import REPOSITORY_PATH, DesiredLease
@@ -373,3 +376,18 @@ def _report(box: FakeDevice, snapshot: Snapshot) -> str:
         str(snapshot.pk), str(snapshot.lease_id), box.id, timezone.now().isoformat(), restic_id="ab" * 32
     )
     return box.sign(to_json(report))
+
+
+def test_a_download_is_a_tar_of_its_files(agent, box):
+    lease = running(box)
+    (agent.volume(lease) / "file").write_text("hello")
+    snapshot = taken(agent, lease)
+    _, chunks = data_queries.download_of([lease.workload_id], snapshot.pk)
+
+    async def collect() -> bytes:
+        return b"".join([chunk async for chunk in chunks])
+
+    with tarfile.open(fileobj=io.BytesIO(async_to_sync(collect)())) as tar:
+        assert tar.extractfile("file").read() == b"hello"
+    with pytest.raises(NotFound):
+        data_queries.download_of([uuid4()], snapshot.pk)
