@@ -24,6 +24,7 @@ USE = {
     "transfer_gb_per_hour": "0",
     "stored_gb": "0",
     "monthly_active_users": "0",
+    "replicas": "1",
 }
 
 

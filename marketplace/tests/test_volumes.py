@@ -80,7 +80,8 @@ def test_how_often_is_set_within_reason(publisher_page, deployed, taken):
     assert SnapshotRepository.objects.get().every_seconds == 86_400
     for nonsense in ("1", "-5", "x", "99999999"):
         assert (
-            "From five minutes" in publisher_page.post(url(deployed, "interval/"), {"every_seconds": nonsense}, follow=True).text
+            "From five minutes"
+            in publisher_page.post(url(deployed, "interval/"), {"every_seconds": nonsense}, follow=True).text
         )
     publisher_page.post(url(deployed, "interval/"), {"every_seconds": "0"})
     assert SnapshotRepository.objects.get().every_seconds == 0

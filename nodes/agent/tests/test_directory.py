@@ -1,4 +1,7 @@
-"""The directory between agents: honest ones come to agree, liars get nowhere, and nobody can hold an agent up."""
+"""The directory between agents: honest ones come to agree, liars get nowhere, and nobody can hold an agent up.
+
+Longer than 300 lines because liars and honest agents share one small network.
+"""
 
 from __future__ import annotations
 
