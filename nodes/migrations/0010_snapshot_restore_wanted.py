@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('nodes', '0008_routes_and_tunnels'),
+        ('nodes', '0009_link_key'),
     ]
 
     operations = [
