@@ -86,7 +86,7 @@ def test_a_portal_that_proves_itself_is_heeded_and_a_goodbye_says_why(portal: Fa
     with linked(portal, tmp_path) as device:
         portal.wait(lambda: device.looks == 1 and portal.linked, 10, "the link")
         portal.look()
-        portal.wait(lambda: device.looks == 2, 10, "a wake-up")
+        portal.wait(lambda: device.looks == 2, 40, "a wake-up")
         assert portal.claims["portal_key"] == portal.link_signer.public_x
     portal.wait(lambda: (1001, "stop") in portal.goodbyes, 10, "the goodbye")
 
@@ -147,10 +147,10 @@ def test_a_proof_that_was_good_once_is_refused(portal: FakePortal, tmp_path: Pat
 
     portal.answers_links = says(portal, replay)
     with linked(portal, tmp_path) as device:
-        portal.wait(lambda: device.looks == 2, 10, "the first time it is good")
+        portal.wait(lambda: device.looks == 2, 40, "the first time it is good")
         portal.closes_with = (1011, "")
         portal.drop()
-        portal.wait(lambda: len(kept) >= 3, 20, "the same proof again")
+        portal.wait(lambda: len(kept) >= 3, 40, "the same proof again")
         time.sleep(QUIET_SECONDS)
         assert device.looks == 2
 
