@@ -1,4 +1,7 @@
-"""The directory at the portal: what is signed and when, what agents are handed, and who may ask whom."""
+"""The directory at the portal: what is signed and when, what agents are handed, and who may ask whom.
+
+Longer than 300 lines because keys, records, deltas and peers are told with one directory.
+"""
 
 from __future__ import annotations
 
