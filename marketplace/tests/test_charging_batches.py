@@ -17,7 +17,7 @@ from marketplace.models import App, Charge, ChargePeriod, Deployment, Release
 from marketplace.services import charging
 from nodes.agent.protocol import Meter
 from nodes.models import Lease, MeterTotal
-from nodes.services import sequence
+from nodes.services.totals import Total, raise_totals
 
 
 def many_leases(count, *, cast, device, price_list) -> list[Lease]:
@@ -46,16 +46,10 @@ def many_leases(count, *, cast, device, price_list) -> list[Lease]:
 
 
 def measure(leases, uptime):
-    MeterTotal.objects.filter(lease__in=[lease.pk for lease in leases[:500]]).delete()
-    first = sequence.allocate(len(leases))
-    MeterTotal.objects.filter(lease_id__in=[lease.pk for lease in leases]).delete()
-    MeterTotal.objects.bulk_create(
-        MeterTotal(
-            lease=lease, meter=meter.value, total=uptime, method="clock", at=timezone.now(), sequence=first + place
-        )
-        for place, lease in enumerate(leases)
-        for meter in Meter
-    )
+    at = timezone.now()
+    for first in range(0, len(leases), 100):
+        some = leases[first : first + 100]
+        raise_totals([Total(lease.pk, meter, uptime, "clock", at) for lease in some for meter in Meter])
 
 
 def test_the_number_of_queries_does_not_grow_with_the_batch(cast, device, price_list, rate):

@@ -33,7 +33,7 @@ from nodes.agent.outbox import _payload
 from nodes.agent.protocol import Meter, ReadingBatch
 from nodes.models import Lease, MeterTotal
 from nodes.services import placement
-from nodes.tests.simulation import Computer, Fuse, Portal
+from nodes.tests.metering_simulation import Computer, Fuse, Portal
 
 FUSE = Fuse()
 DAY = 86_400
