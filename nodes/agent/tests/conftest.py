@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent.protocol import Action, DesiredLease, HealthCheck, Image, Workload
+from nodes.agent.counters import Counters
+from nodes.agent.protocol import Action, DesiredLease, HealthCheck, Image, Meter, Workload
 from nodes.agent.tests.portal import FakePortal
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -55,6 +56,26 @@ def workload(**changes: object) -> Workload:
 
 def lease(what: Workload, *, action: Action = Action.RUN, generation: int = 1, lease_id: str = "") -> DesiredLease:
     return DesiredLease(lease_id or str(uuid.uuid4()), generation, action, what)
+
+
+def counted_by_the_kernel(portal: FakePortal, lease_id: str) -> int:
+    """Return the instructions the kernel has counted for a lease so far, at the rate the device enrolled with."""
+    used = Counters().cpu_nanoseconds(lease_id, 0)
+    assert used is not None
+    assert portal.enrolment is not None
+    return used.value * portal.enrolment.benchmark.instructions_per_second // 10**9
+
+
+def told_in_full(portal: FakePortal, lease_id: str, seconds: float = 120) -> None:
+    """Nothing is lost and nothing is twice: the total told next lies between what the kernel has counted before and after."""
+    least, known = counted_by_the_kernel(portal, lease_id), len(portal.readings)
+
+    def reported() -> int:
+        new = [item for item in portal.readings[known:] if item.lease_id == lease_id and item.meter is Meter.COMPUTE]
+        return min((item.total for item in new if item.total >= least), default=0)
+
+    told = portal.wait(reported, seconds, "a reading with all that was used")
+    assert told <= counted_by_the_kernel(portal, lease_id)
 
 
 @dataclass
