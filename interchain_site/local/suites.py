@@ -140,18 +140,27 @@ def _run(suite: Suite) -> Outcome:
 
 def unit() -> Outcome:
     """Everything that needs only Python and Valkey, on SQLite."""
-    return pytest("unit", ["-n", "2", "-m", f"not postgres and not ({REAL})"], ours="PostgreSQL")
+    return pytest("unit", ["-n", "2", "--dist", "worksteal", "-m", f"not postgres and not ({REAL})"], ours="PostgreSQL")
 
 
 def fast() -> Outcome:
     """Unit without what takes many seconds."""
-    return pytest("fast", ["-n", "2", "-m", f"not slow and not postgres and not ({REAL})"], ours="PostgreSQL")
+    return pytest(
+        "fast",
+        ["-n", "2", "--dist", "worksteal", "-m", f"not slow and not postgres and not ({REAL})"],
+        ours="PostgreSQL",
+    )
 
 
 def on_postgres() -> Outcome:
     """The same on PostgreSQL."""
     with postgres.cluster(ROOT / "var" / "test-postgres") as url:
-        return pytest("postgres", ["-n", "2", "-m", f"not ({REAL})"], env={"DATABASE_URL": url}, ours="SQLite")
+        return pytest(
+            "postgres",
+            ["-n", "2", "--dist", "worksteal", "-m", f"not ({REAL})"],
+            env={"DATABASE_URL": url},
+            ours="SQLite",
+        )
 
 
 def anvil() -> Outcome:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from nodes.agent import protocol
+from nodes.agent import courier, protocol
 from nodes.agent.tests.probes import pace
 from nodes.agent.tests.probes.scene import Scene
 
@@ -33,7 +33,7 @@ def test_the_agent_misses_no_beat_and_a_neighbour_keeps_its_pace(scene: Scene) -
     ended = time.monotonic()
     desired = scene.portal.desired
     for path, interval in (
-        (protocol.REPORT_PATH, desired.report_interval_seconds),
+        (protocol.REPORT_PATH, courier.UNCHANGED_REPORTS * desired.report_interval_seconds),
         (protocol.DESIRED_PATH, desired.poll_interval_seconds),
         (protocol.READINGS_PATH, desired.reading_interval_seconds),
     ):
