@@ -16,7 +16,7 @@ import pytest
 from interchain_site.testing import docker as engine
 from nodes.agent.counters import Counters
 from nodes.agent.protocol import Action, Image, Meter, Observed, Profile
-from nodes.agent.tests.conftest import AgentProcess, lease, told_in_full, workload
+from nodes.agent.tests.conftest import AgentProcess, counted_by_the_kernel, lease, told_in_full, workload
 from nodes.agent.tests.dying_agent import STEPS, Ledger
 from nodes.agent.tests.portal import FakePortal
 
@@ -81,6 +81,9 @@ def test_killed_at_every_step(portal: FakePortal, tmp_path: Path, docker_engine:
             portal.want(lease(what, action=Action.STOP, lease_id=wanted.lease_id))
             died_at("stop 1", "stop 2", "stop 3", "stop 4", "stop 5")
             portal.wait_for(wanted.lease_id, Observed.STOPPED, PATIENCE)
+            portal.wait(lambda: not list((agent.home / "outbox").glob("*.jws")), PATIENCE, "all is delivered")
+            # Killed at stop 5, the agent left the lease's cgroup: it has what the app used in its whole life.
+            assert portal.totals(wanted.lease_id)[Meter.COMPUTE] == counted_by_the_kernel(portal, wanted.lease_id)
             portal.want(lease(what, action=Action.WIPE, lease_id=wanted.lease_id))
             died_at("stop 6", "wipe")
             portal.wait_for(wanted.lease_id, Observed.WIPED, PATIENCE)
