@@ -32,7 +32,7 @@ from marketplace import bill_proofs
 from marketplace.conftest import lease_of
 from marketplace.services import charging
 from nodes.agent.protocol import Meter
-from nodes.services import metering
+from nodes.services.totals import Total, raise_totals
 
 HOUR = 3_600_000
 CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -304,8 +304,7 @@ def test_a_capped_reading_is_proven_and_said(charged, device, cast):
 
 def test_active_users_are_not_claimed_to_be_proven(charged, device, cast):
     at = timezone.now()
-    total = metering.Total(charged.pk, Meter.ACTIVE_USER, 5, "gateway", at, False)
-    metering.raise_totals([total], batch=None, device=None)
+    raise_totals([Total(charged.pk, Meter.ACTIVE_USER, 5, "gateway", at)])
     charging.charge_new_readings()
     proof, node = settled_file(line(3, cast.publisher), cast.publisher)
     report = look(proof, node)

@@ -16,6 +16,7 @@ from django.utils import timezone
 from nodes.agent import protocol
 from nodes.errors import NoDevice
 from nodes.models import Device, Lease, Snapshot, SnapshotRepository
+from nodes.services import willingness
 from nodes.states import DeviceState, LeaseState, SnapshotState
 
 
@@ -52,7 +53,8 @@ def restores(last: Lease) -> bool:
     if device.state == DeviceState.OFFLINE:
         away_since = device.last_seen_at or device.created_at
         return newest is not None and timezone.now() - away_since > timedelta(seconds=settings.DATA_FAILOVER_SECONDS)
-    if Snapshot.objects.filter(lease=last, state=SnapshotState.WANTED, cause=Snapshot.Cause.MOVE).exists():
+    copying = Snapshot.objects.filter(lease=last, state=SnapshotState.WANTED, cause=Snapshot.Cause.MOVE)
+    if not willingness.takes(device) and copying.exists():
         raise NoDevice("Its data is being copied, so that it can start on another device. That takes a moment.")
     return False
 

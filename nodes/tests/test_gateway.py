@@ -32,7 +32,7 @@ def syncer(gateway):
 @pytest.mark.django_db(transaction=True)
 def test_a_name_follows_its_lease(box, gateway, syncer):
     lease = placement.open_lease(workload=make_workload("blog"), by=None)
-    eventually(lambda: gateway.status("blog") == 503)
+    eventually(lambda: gateway.status("blog") == 503, seconds=30)
     assert "is starting" in gateway.get("blog").text
     with serving("hello from the device") as port:
         box.runs(lease, host_port=port)
@@ -143,13 +143,13 @@ def test_the_command_serves_through_a_redis_restart_and_ends_on_sigterm(box, gat
             lease = placement.open_lease(workload=make_workload("blog"), by=None)
             box.runs(lease, host_port=app)
             routes.republish_all()
-            eventually(lambda: gateway.status("blog") == 200, seconds=30)
+            eventually(lambda: gateway.status("blog") == 200, seconds=90)
         time.sleep(1)
         assert gateway.status("blog") == 200
         with valkey(port):
             leases.close_lease(lease_id=lease.pk, by=None)
             routes.republish_all()
-            eventually(lambda: gateway.status("blog") == 503)
+            eventually(lambda: gateway.status("blog") == 503, seconds=30)
             process.terminate()
             assert process.wait(10) == 0
 

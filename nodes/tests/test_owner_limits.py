@@ -142,8 +142,8 @@ def test_a_device_that_says_it_drains_is_emptied_and_given_nothing(box, cast):
         assert each.state == "draining"
     assert Lease.objects.get(workload_id=lease.workload_id, is_newest=True).device == other.device
     box.says(kept, Observed.STOPPED)
-    # Its data is on the device: it waits for it rather than start with none elsewhere.
-    with pytest.raises(NoDevice, match="keeps this data"):
+    # Its data is on the device: it waits for the copy rather than start with none elsewhere.
+    with pytest.raises(NoDevice, match="being copied"):
         placement.open_lease(workload=kept.workload, by=None)
     tell(box, mode=Mode.OPEN)
     assert placement.open_lease(workload=kept.workload, by=None).device == box.device

@@ -13,7 +13,7 @@ from nodes.agent.protocol import Action, DesiredLease, Meter, Method, Observed, 
 from nodes.models import Device
 from nodes.services import leases, liveness, metering
 
-HOST_PORT = 40_000
+HOST_PORT = 20_000  # below the ports the portal itself is given
 POLL_SECONDS = 15.0
 
 
