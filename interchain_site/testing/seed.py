@@ -155,6 +155,7 @@ def apps_and_devices(cast: Cast, now: datetime) -> dict[str, list[str]]:
     website = ["harbour-cafe"]
     return {
         "app_detail": website,
+        "app_data": website,
         "release_new": website,
         "app_deploy": ["guest-book"],
         "device_detail": [box.id],
