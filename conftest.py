@@ -11,6 +11,8 @@ os.environ.setdefault("INTERCHAIN_ENV_FILE", "/dev/null")
 os.environ.setdefault("FIELD_ENCRYPTION_KEYS", "dGVzdHMtb25seS1rZXktdGVzdHMtb25seS1rZXktISE=")
 
 import pytest
+from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from interchain_site.core import redis
 from interchain_site.testing.cast import Cast, make_cast
@@ -39,6 +41,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def valkey_url() -> Iterator[str]:
     with valkey() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Let go of what servers of the tests' own still hold: PostgreSQL drops no database that somebody is connected to."""
+    yield
+    with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
 
 
 @pytest.fixture(scope="session", autouse=True)
