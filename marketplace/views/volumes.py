@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
@@ -85,9 +86,9 @@ def snapshot_key(request: HttpRequest, slug: str) -> HttpResponse:
     return HttpResponse(data_queries.key_of(queries.deployment_ids(app)), content_type="text/plain", headers=headers)
 
 
-def _done(request: HttpRequest, slug: str, said: str, order: object) -> HttpResponse:
+def _done(request: HttpRequest, slug: str, said: str, order: Callable[[], object]) -> HttpResponse:
     try:
-        order()  # type: ignore[operator]
+        order()
     except Invalid as error:
         messages.error(request, " ".join(error.fields.values()) or error.message)
     except DomainError as error:

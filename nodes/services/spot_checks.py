@@ -25,7 +25,7 @@ from interchain_site.core.alerts import raise_alert
 from nodes.agent import benchmark, protocol
 from nodes.errors import Conflict, Malformed, MovedMeanwhile, NotFound
 from nodes.models import Device, DeviceHistory, SpotCheck
-from nodes.services.signatures import payload_of
+from nodes.services.signatures import payload_of, read
 from nodes.services.wake import wake
 from nodes.states import DeviceState, SpotCheckState, transition_spot_check
 
@@ -108,7 +108,7 @@ def judge(check_id: UUID) -> None:
     check = SpotCheck.objects.select_related("device").filter(pk=check_id, state=_S.ANSWERED).first()
     if check is None:
         return
-    answer = _parse(check.device, _payload(check.jws))
+    answer = _parse(check.device, read(check.jws).payload)  # verified when it was taken
     wrong = _first_wrong_round(check, answer.digests)
     now = timezone.now()
     with transaction.atomic():
@@ -209,14 +209,6 @@ def _settle_rate(device: Device) -> None:
     Device.objects.filter(pk=device.pk).update(benchmark={**locked.benchmark, "proven_rate": best})
     audit.record("device_rate_changed", subject=f"device:{device.pk}", was=in_force, now=best)
     wake(device.pk)
-
-
-def _payload(jws: str) -> bytes:
-    """Return what a JWS says that was verified when it was taken."""
-    import base64
-
-    part = jws.split(".")[1]
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def _parse(device: Device, payload: bytes) -> protocol.SpotCheckAnswer:

@@ -9,6 +9,8 @@ import base64
 import binascii
 import json
 import re
+import shutil
+import tempfile
 from typing import IO, Any
 from uuid import UUID
 
@@ -107,9 +109,6 @@ def _grant(request: HttpRequest) -> Grant | None:
 
 def _spooled(body: IO[bytes]) -> IO[bytes]:
     """Return the body as a file that can be read twice; more than two megabytes lie on disk."""
-    import shutil
-    import tempfile
-
     file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=2 * 2**20)  # noqa: SIM115
     shutil.copyfileobj(body, file, 256 * 1024)
     file.seek(0)
