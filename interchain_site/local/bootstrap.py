@@ -31,10 +31,9 @@ class Stop(Exception):
 def main() -> int:
     """Prepare the virtualenv, then become the door that was asked for."""
     try:
-        if "-h" not in sys.argv and "--help" not in sys.argv:
+        asks_for_help = "-h" in sys.argv or "--help" in sys.argv
+        if not (asks_for_help and PYTHON.exists()):  # help is not kept waiting for an update
             prepare()
-        elif not PYTHON.exists():
-            raise Stop("Not set up yet: run it once without --help, and see README.md.")
     except Stop as error:
         print(f"\nStopped: {error}", file=sys.stderr)
         return 1
