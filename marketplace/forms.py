@@ -96,6 +96,12 @@ class ReleaseForm(DomainForm):
     keep_secrets = forms.BooleanField(required=False, initial=True, label="Keep the last release's secrets")
     health_kind = forms.ChoiceField(choices=HealthKind.choices, initial=HealthKind.TCP, label="It is healthy when")
     health_path = forms.CharField(required=False, initial="/", max_length=200, label="Health path")
+    ready_path = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Ready path",
+        help_text="While this path does not answer, the app gets no requests, but is not restarted. Empty: healthy is ready.",
+    )
     health_interval_seconds = forms.IntegerField(min_value=1, initial=5, label="Check every, seconds")
     health_timeout_seconds = forms.IntegerField(min_value=1, initial=2, label="An answer may take, seconds")
     health_start_seconds = forms.IntegerField(min_value=1, initial=60, label="Starting may take, seconds")
@@ -119,7 +125,7 @@ class ReleaseForm(DomainForm):
     @staticmethod
     def initial_from(release: Release) -> dict[str, Any]:
         """Return another release's settings to begin from; never its secrets."""
-        same = ("port", "volume_path", "health_kind", "health_path", "health_interval_seconds", "health_timeout_seconds", "health_start_seconds", "profile", "outbound")  # fmt: skip
+        same = ("port", "volume_path", "health_kind", "health_path", "ready_path", "health_interval_seconds", "health_timeout_seconds", "health_start_seconds", "profile", "outbound")  # fmt: skip
         return {name: getattr(release, name) for name in same} | {
             "memory_mb": release.memory_bytes // MB,
             "disk_mb": release.disk_bytes // MB,

@@ -114,8 +114,10 @@ def _health_errors(spec: ReleaseSpec) -> dict[str, str]:
     fields = {}
     if spec.health_kind not in HealthKind.values:
         fields["health_kind"] = "Choose tcp or http."
-    if spec.health_path and not (len(spec.health_path) <= 200 and PATH.fullmatch(spec.health_path)):
-        fields["health_path"] = "The path begins with / and has no spaces."
+    for name in ("health_path", "ready_path"):
+        path = getattr(spec, name)
+        if path and not (len(path) <= 200 and PATH.fullmatch(path)):
+            fields[name] = "The path begins with / and has no spaces."
     for name, most in (("health_interval_seconds", 300), ("health_timeout_seconds", 60), ("health_start_seconds", 600)):
         if not 1 <= getattr(spec, name) <= most:
             fields[name] = f"Between 1 and {most} seconds."

@@ -32,6 +32,7 @@ def workload_for(release: Release, *, deployment_id: uuid.UUID | None = None) ->
         health=HealthCheck(
             kind=release.health_kind,
             path=release.health_path,
+            ready_path=release.ready_path,
             interval_seconds=release.health_interval_seconds,
             timeout_seconds=release.health_timeout_seconds,
             start_seconds=release.health_start_seconds,

@@ -71,6 +71,13 @@ class ReleaseIn(serializers.Serializer[Any]):
     keep_secrets = serializers.BooleanField(default=False, help_text="Take over the last release's secrets.")
     health_kind = serializers.ChoiceField(choices=HealthKind.choices, default=HealthKind.TCP)
     health_path = serializers.CharField(max_length=200, default="/")
+    ready_path = serializers.CharField(
+        max_length=200,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="While GET of it does not answer 200–399, the app gets no requests, but is not restarted.",
+    )
     health_interval_seconds = serializers.IntegerField(min_value=1, max_value=300, default=5)
     health_timeout_seconds = serializers.IntegerField(min_value=1, max_value=60, default=2)
     health_start_seconds = serializers.IntegerField(min_value=1, max_value=600, default=60)
@@ -100,6 +107,7 @@ class ReleaseOut(serializers.Serializer[Any]):
     secret_names = serializers.ListField(child=serializers.CharField())
     health_kind = serializers.ChoiceField(choices=HealthKind.choices)
     health_path = serializers.CharField()
+    ready_path = serializers.CharField(allow_blank=True)
     health_interval_seconds = serializers.IntegerField()
     health_timeout_seconds = serializers.IntegerField()
     health_start_seconds = serializers.IntegerField()

@@ -56,6 +56,7 @@ class Release(models.Model):
     secret_names = models.JSONField(default=list, blank=True)
     health_kind = models.CharField(max_length=4, choices=HealthKind.choices, default=HealthKind.TCP)
     health_path = models.CharField(max_length=200, default="/")
+    ready_path = models.CharField(max_length=200, blank=True)
     health_interval_seconds = models.PositiveIntegerField(default=5)
     health_timeout_seconds = models.PositiveIntegerField(default=2)
     health_start_seconds = models.PositiveIntegerField(default=60)

@@ -34,6 +34,7 @@ class ReleaseSpec:
     keep_secrets: bool = False  # take over the last release's secrets that are not given anew
     health_kind: str = HealthKind.TCP
     health_path: str = "/"
+    ready_path: str = ""
     health_interval_seconds: int = 5
     health_timeout_seconds: int = 2
     health_start_seconds: int = 60
@@ -91,6 +92,7 @@ def add_release(*, app: App, spec: ReleaseSpec, archive: BinaryIO | None = None,
             secret_names=sorted(confidential),
             health_kind=spec.health_kind,
             health_path=spec.health_path or "/",
+            ready_path=spec.ready_path,
             health_interval_seconds=spec.health_interval_seconds,
             health_timeout_seconds=spec.health_timeout_seconds,
             health_start_seconds=spec.health_start_seconds,

@@ -68,6 +68,7 @@ def test_from_nothing_to_deployed(browse, cast, price_list, rate, device):
         ("volume_path", "/etc/x", "outside the system"),
         ("volume_path", "/data/../etc", "Give the full path"),
         ("health_path", "no-slash", "begins with /"),
+        ("ready_path", "no-slash", "begins with /"),
         ("health_start_seconds", "5000", "Between 1 and 600"),
     ],
 )

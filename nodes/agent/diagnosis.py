@@ -66,6 +66,11 @@ def overfull(held: int, allowed: int, *, layer: bool) -> Finding:
     )
 
 
+def unwell(seen: Seen, workload: Workload, *, alive: bool) -> Finding:
+    """Say why a running container gets no requests: it does not live, or it lives and is not ready."""
+    return _not_ready(workload) if alive else silent(seen, workload)
+
+
 def silent(seen: Seen, workload: Workload, proc: Path = Path("/proc")) -> Finding:
     """Say why a running container is not healthy."""
     port, found = workload.port, listening(seen.pid, proc)
@@ -86,6 +91,12 @@ def silent(seen: Seen, workload: Workload, proc: Path = Path("/proc")) -> Findin
             "correct the release's port, or the app's.",
         )
     return Finding(Reason.WRONG_PORT, f"The app runs, but listens on no port. It should listen on port {port}.")
+
+
+def _not_ready(workload: Workload) -> Finding:
+    health, port = workload.health, workload.port
+    wanted = f"GET {health.ready_path} on port {port} does not answer 200–399 within {health.timeout_seconds} s"
+    return Finding(Reason.UNHEALTHY, f"The app runs, but is not ready: {wanted}. It gets no requests until it is.")
 
 
 def _unhealthy(health: HealthCheck, port: int) -> Finding:

@@ -17,15 +17,25 @@ STATUS_LINE_BYTES = 64  # "HTTP/1.1 200" and the beginning of a reason
 RECHECK_SECONDS = 1.0  # one failed check may be chance; the second says it
 
 
-def probe(address: str, port: int, check: HealthCheck) -> bool:
+def lives(address: str, port: int, check: HealthCheck) -> bool:
     """Whether the container answers as its release says it will.
 
     It is asked on its own address: Docker's proxy accepts on the published port even when nothing listens behind it.
     """
-    deadline = time.monotonic() + check.timeout_seconds
+    return _answers(address, port, check.path if check.kind == "http" else "", check.timeout_seconds)
+
+
+def ready(address: str, port: int, check: HealthCheck) -> bool:
+    """Whether a container that lives may be sent requests."""
+    return not check.ready_path or _answers(address, port, check.ready_path, check.timeout_seconds)
+
+
+def _answers(address: str, port: int, path: str, timeout_seconds: float) -> bool:
+    """Whether GET path answers 200–399 in time; without a path, whether the port accepts."""
+    deadline = time.monotonic() + timeout_seconds
     try:
-        with socket.create_connection((address, port), timeout=check.timeout_seconds) as connection:
-            return check.kind == "tcp" or 200 <= _status(connection, check.path, deadline) < 400
+        with socket.create_connection((address, port), timeout=timeout_seconds) as connection:
+            return not path or 200 <= _status(connection, path, deadline) < 400
     except (OSError, ValueError):
         return False
 
@@ -55,9 +65,14 @@ def _status(connection: socket.socket, path: str, deadline: float) -> int:
 
 
 class Monitor(threading.Thread):
-    """Watches one start of one container. A thread each, so that an app that hangs delays no other's uptime."""
+    """Watches one start of one container. A thread each, so that an app that hangs delays no other's uptime.
 
-    def __init__(self, seen: Seen, port: int, check: HealthCheck, tell: "Callable[[Monitor, bool], None]") -> None:
+    `tell` hears what it found: whether it is well (lives and is ready), and whether it lives at all.
+    """
+
+    def __init__(
+        self, seen: Seen, port: int, check: HealthCheck, tell: "Callable[[Monitor, bool, bool], None]"
+    ) -> None:
         super().__init__(name=f"health-{seen.lease_id[:8]}", daemon=True)
         self.seen, self._port, self._check, self._tell = seen, port, check, tell
         self._stopping = threading.Event()
@@ -76,11 +91,12 @@ class Monitor(threading.Thread):
     def run(self) -> None:
         pause = 0.0
         while not self._stopping.wait(pause):
-            well = probe(self.seen.address, self._port, self._check)
+            alive = lives(self.seen.address, self._port, self._check)
+            well = alive and ready(self.seen.address, self._port, self._check)
             if self._stopping.is_set():
                 return
             if well or not self._well:
-                self._tell(self, well)
+                self._tell(self, well, alive)
                 self._well = well
                 self._ever = self._ever or well
                 pause = self._pause()

@@ -140,13 +140,17 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """`http`: GET path answers 200–399. `tcp`: the port accepts."""
+    """Lives: `http`: GET path answers 200–399; `tcp`: the port accepts. Ready: so does `ready_path`, where there is one.
+
+    What does not live is restarted. What is not ready only gets no requests, and its uptime does not count.
+    """
 
     kind: str = "tcp"
     path: str = "/"
     interval_seconds: int = 5
     timeout_seconds: int = 2
     start_seconds: int = 60  # how long a start may take before it counts as failed
+    ready_path: str = ""  # empty: what lives is ready
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class Note:
 
     busy: bool = False
     healthy: bool = False
+    alive: bool = False  # its health check passes, though it may not be ready
     was_healthy: bool = False
     running_since: float = 0.0
     healthy_since: float = 0.0
@@ -144,13 +145,13 @@ def _volume_is_held(lease: DesiredLease, seen: Mapping[str, Seen]) -> bool:
 
 
 def overdue(lease: DesiredLease, note: Note, now: float) -> bool:
-    """Whether a running container has had its time to become healthy, or healthy again."""
+    """Whether a running container has had its time to become healthy, or to live again. One not ready has all the time."""
     health = lease.workload.health
     if note.healthy or not note.running_since:
         return False
     if not note.was_healthy:
         return now >= note.running_since + health.start_seconds
-    return now >= note.unhealthy_since + UNHEALTHY_CHECKS * health.interval_seconds
+    return not note.alive and now >= note.unhealthy_since + UNHEALTHY_CHECKS * health.interval_seconds
 
 
 def next_due(desired: Desired, seen: Mapping[str, Seen], notes: Mapping[str, Note]) -> float:
@@ -165,7 +166,7 @@ def next_due(desired: Desired, seen: Mapping[str, Seen], notes: Mapping[str, Not
             continue
         if mine is None or not mine.running:
             moments.append(note.ready_at)
-        elif not note.healthy and note.running_since:
+        elif not note.healthy and note.running_since and not (note.alive and note.was_healthy):
             health = lease.workload.health
             moments.append(
                 note.unhealthy_since + UNHEALTHY_CHECKS * health.interval_seconds
@@ -192,6 +193,7 @@ def after_failure(
         log_tail=log_tail[-LOG_TAIL_BYTES:],
         restarts=note.restarts + (not permanent and attempts < GIVE_UP_AFTER),
         healthy=False,
+        alive=False,
         running_since=0.0,
         healthy_since=0.0,
         unhealthy_since=now,

@@ -127,7 +127,7 @@ class Steps:
         with self._board.lock:
             seen, note = self._board.seen[lease.lease_id], self._board.note(lease.lease_id)
             self._watch.drop(lease.lease_id)
-        found = diagnosis.silent(seen, lease.workload)
+        found = diagnosis.unwell(seen, lease.workload, alive=note.alive)
         self._board.fail(lease.lease_id, found, permanent=not note.was_healthy)
         self._executor.stop(lease.lease_id)
 

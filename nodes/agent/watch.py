@@ -61,7 +61,7 @@ class Watch:
                 monitor.stop()
             self._monitors.clear()
 
-    def _hear(self, monitor: Monitor, well: bool) -> None:
+    def _hear(self, monitor: Monitor, well: bool, alive: bool) -> None:
         """Take one result, in the monitor's thread."""
         lease_id, at_ms = monitor.seen.lease_id, now_ms()
         with self._board.lock:
@@ -70,8 +70,8 @@ class Watch:
             note, lease = self._board.note(lease_id), self._board.lease(lease_id)
             if well:
                 self._well(lease_id, monitor, note, at_ms)
-            elif lease is not None and (note.healthy or _deserves_hint(note)):
-                self._unwell(lease, monitor, note)
+            elif lease is not None and (note.healthy or note.alive != alive or _deserves_hint(note)):
+                self._unwell(lease, monitor, note, alive=alive)
         if well and not note.healthy:  # from here on uptime counts, also if the agent is killed before the next reading
             self._meters.save()
 
@@ -79,16 +79,16 @@ class Watch:
         self._meters.healthy(lease_id, monitor.run_id, at_ms, pause_ms=monitor.pause_ms)
         if not note.healthy:
             news = {"reason": Reason.NONE, "message": "", "log_tail": ""}
-            self._board.change(lease_id, healthy=True, was_healthy=True, healthy_since=time.monotonic(), **news)
+            since = time.monotonic()
+            self._board.change(lease_id, healthy=True, was_healthy=True, alive=True, healthy_since=since, **news)
             self._board.tell()
 
-    def _unwell(self, lease: DesiredLease, monitor: Monitor, note: Note) -> None:
+    def _unwell(self, lease: DesiredLease, monitor: Monitor, note: Note, *, alive: bool) -> None:
         self._meters.unhealthy(lease.lease_id)
-        found = diagnosis.silent(monitor.seen, lease.workload)
-        since = time.monotonic() if note.healthy else note.unhealthy_since
-        self._board.change(
-            lease.lease_id, healthy=False, unhealthy_since=since, reason=found.reason, message=found.message
-        )
+        found = diagnosis.unwell(monitor.seen, lease.workload, alive=alive)
+        since = time.monotonic() if note.healthy or note.alive else note.unhealthy_since
+        told = {"reason": found.reason, "message": found.message}
+        self._board.change(lease.lease_id, healthy=False, alive=alive, unhealthy_since=since, **told)
         self._board.tell()
         self._wake()
 

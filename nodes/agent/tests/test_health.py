@@ -1,4 +1,4 @@
-"""The health probe: what counts as well, and that no app can hold it up."""
+"""The health probe: what counts as living and as ready, and that no app can hold it up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from nodes.agent.health import probe
+from nodes.agent.health import lives, ready
 from nodes.agent.protocol import HealthCheck
 
 
@@ -48,7 +48,7 @@ def answering(text: bytes, *, times: int = 1, pause: float = 0) -> Iterator[int]
 )
 def test_the_first_line_tells(answer: bytes, well: bool) -> None:
     with answering(answer) as port:
-        assert probe("127.0.0.1", port, HealthCheck(kind="http", timeout_seconds=2)) is well
+        assert lives("127.0.0.1", port, HealthCheck(kind="http", timeout_seconds=2)) is well
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,23 @@ def test_the_first_line_tells(answer: bytes, well: bool) -> None:
 def test_an_app_cannot_hold_the_probe(answer: bytes, pause: float) -> None:
     with answering(answer, times=int(4 / pause), pause=pause) as port:
         began = time.monotonic()
-        assert not probe("127.0.0.1", port, HealthCheck(kind="http", timeout_seconds=1))
+        assert not lives("127.0.0.1", port, HealthCheck(kind="http", timeout_seconds=1))
         assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("path", ["/ x", "/\r\nX: y", "/é"])
 def test_a_path_is_nothing_but_a_path(path: str) -> None:
     with answering(b"HTTP/1.1 200 OK\r\n\r\n") as port:
-        assert not probe("127.0.0.1", port, HealthCheck(kind="http", path=path))
+        assert not lives("127.0.0.1", port, HealthCheck(kind="http", path=path))
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_ready"), [(b"HTTP/1.1 200 OK\r\n\r\n", True), (b"HTTP/1.1 503 \r\n\r\n", False)]
+)
+def test_what_lives_is_ready_when_its_ready_path_answers(answer: bytes, is_ready: bool) -> None:
+    with answering(answer) as port:
+        assert ready("127.0.0.1", port, HealthCheck(ready_path="/ready", timeout_seconds=2)) is is_ready
+
+
+def test_without_a_ready_path_nobody_is_asked() -> None:
+    assert ready("127.0.0.1", 9, HealthCheck())

@@ -75,6 +75,15 @@ def test_unhealthy_for_long_is_restarted() -> None:
     assert one(Action.RUN, seen=RUNNING, note=ill, now=50.0 + 6 * WORK.health.interval_seconds) == [Verb.RESTART]
 
 
+def test_what_lives_and_is_not_ready_is_left_alone() -> None:
+    unready = Note(running_since=1.0, was_healthy=True, alive=True, unhealthy_since=50.0)
+    assert one(Action.RUN, seen=RUNNING, note=unready, now=5000.0) == []
+    never = replace(unready, was_healthy=False)
+    assert one(Action.RUN, seen=RUNNING, note=never, now=5000.0) == [Verb.RESTART], (
+        "a start has its time to become ready"
+    )
+
+
 def test_what_is_not_listed_is_stopped_not_wiped() -> None:
     assert plan(Desired(), {"a": RUNNING}, {}, 0.0) == [Step(Verb.STOP, "a")]
 
