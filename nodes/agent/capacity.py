@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from pathlib import Path
 
+from nodes.agent import computer
 from nodes.agent.counters import Counters
 from nodes.agent.protocol import Capacity
 
@@ -19,7 +19,7 @@ def measure(
 ) -> Capacity:
     """Return what the device offers. A limit of 0 means: our default share of what is there."""
     cores = len(os.sched_getaffinity(0)) * 1000
-    memory, disk = _memory("MemTotal"), shutil.disk_usage(folder).free
+    memory, disk = _memory("MemTotal"), computer.free_bytes(folder)
     machine = platform.machine()
     return Capacity(
         cpu_millis=min(cpu_millis or cores, cores),
@@ -57,7 +57,7 @@ class Load:
         self._last = (busy, total)
         return {
             "memory_free_bytes": _memory("MemAvailable"),
-            "disk_free_bytes": shutil.disk_usage(self._folder).free,
+            "disk_free_bytes": computer.free_bytes(self._folder),
             "cpu_percent": 100 * (busy - was_busy) // max(1, total - was_total),
         }
 

@@ -9,13 +9,11 @@ import argparse
 import dataclasses
 import logging
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nodes.agent import __version__, installation, owner, protocol
+from nodes.agent import __version__, installation, owner, protocol, work
 from nodes.agent import config as configuration
 from nodes.agent.checkup import NOT_TOLD
 from nodes.agent.config import Config, Home
@@ -31,8 +29,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def main(arguments: "list[str] | None" = None) -> int:
     """Run one command; returns the exit code. Errors are one plain message each."""
     parsed = make_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("websockets").setLevel(logging.WARNING)
+    work.log_to_stderr()
     try:
         code: int = parsed.command(parsed)
         return code
@@ -104,16 +101,7 @@ def _settings(parsed: argparse.Namespace, done: protocol.Enrolled, rate: int, ow
 
 def run(parsed: argparse.Namespace) -> int:
     """Work until SIGTERM or Ctrl-C. Apps keep running afterwards."""
-    from nodes.agent.wiring import Node
-
-    node = Node(Home(Path(parsed.home)))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: node.stop(_why()))
-    # From the unit interchain-node-sleep.service, before the computer sleeps and after.
-    signal.signal(signal.SIGUSR1, lambda *_: node.sleep())
-    signal.signal(signal.SIGUSR2, lambda *_: node.awake())
-    node.run()
-    return 0
+    return work.run(Path(parsed.home))
 
 
 def start(parsed: argparse.Namespace) -> int:
@@ -125,20 +113,8 @@ def start(parsed: argparse.Namespace) -> int:
         code = enrol(parsed)
         if code:
             return code
-    return run(parsed)
-
-
-def _why() -> protocol.Goodbye:
-    """Return why the agent is told to end: the whole computer stops, or the agent alone."""
-    if not owner.has_systemd():
-        return protocol.Goodbye.STOP
-    try:
-        done = subprocess.run(
-            ["systemctl", "is-system-running"], capture_output=True, text=True, timeout=2, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return protocol.Goodbye.STOP
-    return protocol.Goodbye.SHUTDOWN if done.stdout.strip() == "stopping" else protocol.Goodbye.STOP
+    # In a fresh interpreter: what enrolment took in memory is given back.
+    os.execv(sys.executable, [sys.executable, "-m", "nodes.agent", "run", "--home", str(home.root)])  # noqa: S606
 
 
 def examine(parsed: argparse.Namespace) -> int:

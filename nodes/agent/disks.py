@@ -7,12 +7,11 @@ called while it is mounted.
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import subprocess
 from pathlib import Path
 
-from nodes.agent import files
+from nodes.agent import computer, files
 from nodes.agent.errors import SetupError
 
 PROGRAMS = ("mkfs.ext4", "debugfs", "e2fsck", "resize2fs")
@@ -20,12 +19,11 @@ SMALLEST_BYTES = 2**20
 BYTES_PER_INODE = 8192
 LONGEST_SECONDS = 600
 _SUPERBLOCK_AT, _MAGIC = 1024, 0xEF53
-_SBIN = "/usr/sbin:/sbin:/usr/local/sbin"
 
 
 def missing_program() -> str:
     """Return the first of the programs that is not installed, "" if all are."""
-    return next((name for name in PROGRAMS if _program(name) is None), "")
+    return next((name for name in PROGRAMS if computer.program(name) is None), "")
 
 
 def make(path: Path, size: int, *, owner: "tuple[int, int]" = (0, 0)) -> None:
@@ -118,12 +116,8 @@ def _empty(path: Path) -> None:
     _run("debugfs", "-w", "-R", "rmdir lost+found", str(path))
 
 
-def _program(name: str) -> "str | None":
-    return shutil.which(name) or shutil.which(name, path=_SBIN)
-
-
 def _run(name: str, *arguments: str, fine: "tuple[int, ...]" = (0,)) -> str:
-    program = _program(name)
+    program = computer.program(name)
     if program is None:
         raise SetupError(f"{name} is missing. Type: apt-get install e2fsprogs")
     try:

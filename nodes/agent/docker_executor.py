@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nodes.agent import counters, layers, ports, sandbox
+from nodes.agent import computer, counters, layers, ports, sandbox
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters
@@ -60,7 +59,7 @@ class DockerExecutor:
         info = self._engine.call("GET", "/info")
         self._cgroup_driver = str(info.get("CgroupDriver") or "")
         self._docker_root = str(info.get("DockerRootDir") or "/")
-        self._has_init = shutil.which(INIT_PROGRAM) is not None
+        self._has_init = computer.program(INIT_PROGRAM) is not None
         listed = self._containers()
         used = {item["Labels"].get(f"{LABEL}holder") for item in listed if lease_of(item)}
         used |= {_bridge(item["Labels"], item["HostConfig"]) for item in listed if f"{LABEL}lease" in item["Labels"]}
@@ -132,7 +131,7 @@ class DockerExecutor:
         return layers.look(self._inspect(seen.container_id) or {})
 
     def free_bytes(self) -> int:
-        return shutil.disk_usage(self._docker_root).free
+        return computer.free_bytes(self._docker_root)
 
     def wait_for_change(self, stopping: threading.Event) -> None:
         query = filters(label=[self._mine], event=["die", "destroy"], type=["container"])

@@ -8,14 +8,13 @@ from __future__ import annotations
 import email.utils
 import http.client
 import os
-import shutil
 import socket
 import time
 import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import trials, tunnel
+from nodes.agent import computer, trials, tunnel
 from nodes.agent.config import Config
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine
@@ -79,7 +78,7 @@ def _time_zones() -> Check:
 def _snapshots() -> Check:
     """Without it apps that keep data run here all the same, but their data exists only here."""
     return _either(
-        "snapshots", shutil.which("restic") is not None, "Apps' data can be copied to a safe place.",
+        "snapshots", computer.program("restic") is not None, "Apps' data can be copied to a safe place.",
         "restic is missing, so apps' data on this device cannot be copied anywhere.",
         "Type: apt-get install restic", needed=False,
     )  # fmt: skip
@@ -147,8 +146,8 @@ def _ssh() -> Check:
 
 def _disk(folder: "Path | None", info: "dict[str, Any]") -> Check:
     places = [place for place in (folder, Path(str(info.get("DockerRootDir") or "/"))) if place and place.exists()]
-    place = min(places or [Path("/")], key=lambda path: shutil.disk_usage(path).free)
-    free = shutil.disk_usage(place).free
+    place = min(places or [Path("/")], key=computer.free_bytes)
+    free = computer.free_bytes(place)
     words = f"{free / 1e9:.1f} GB are free in {place}"
     mend = "Make room, or let Docker keep its data on a larger disk."
     if free < LEAST_DISK_BYTES:

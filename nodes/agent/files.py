@@ -74,6 +74,13 @@ def note_holder(held: "IO[bytes]") -> None:
     held.flush()
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove the folder with all in it, as far as that is possible; it is fine if it is gone already."""
+    import shutil  # seldom needed; it brings three compressors into memory for good
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def private_folder(path: Path) -> Path:
     """Create the folder if need be, readable by its owner alone, and return it."""
     path.mkdir(parents=True, exist_ok=True)

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from nodes.agent import computer
 from nodes.agent.errors import SetupError
 from nodes.agent.sandbox import CLOSED_PREFIX, OUTBOUND_PREFIX
 
@@ -161,7 +160,7 @@ def families() -> "list[Family]":
 @contextlib.contextmanager
 def _one_agent_at_a_time() -> "Iterator[None]":
     """Agents sharing a machine take turns: a rule's position is only good until somebody else changes the chain."""
-    folder = Path("/run/lock") if Path("/run/lock").is_dir() else Path(tempfile.gettempdir())
+    folder = Path("/run/lock") if Path("/run/lock").is_dir() else Path("/tmp")  # noqa: S108 (no content)
     try:
         file = (folder / "interchain-firewall").open("a")
     except OSError:  # not root: setting the rules says so in better words
@@ -178,7 +177,7 @@ def _last_position(lines: "list[str]", parent: str, ending: str) -> int:
 
 
 def _run(program: str, *arguments: str, text: "str | None" = None) -> str:
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin:/usr/local/sbin")
+    found = computer.program(program)
     if found is None:
         raise SetupError(
             f"{program} is missing, so apps cannot be kept off your network. Type: apt-get install iptables"

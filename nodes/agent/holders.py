@@ -14,14 +14,12 @@ from __future__ import annotations
 import io
 import logging
 import platform
-import shutil
 import struct
 import subprocess
-import tarfile
 from dataclasses import dataclass
 from typing import Any
 
-from nodes.agent import ports, sandbox
+from nodes.agent import computer, ports, sandbox
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, EngineError, filters
 from nodes.agent.errors import AgentError, SetupError
@@ -55,7 +53,7 @@ class Holders:
 
     def prepare(self) -> None:
         """Make the image if the Engine does not have it; where it cannot be, there are no holders."""
-        if platform.machine() not in _PROGRAMS or self._config.runtime or shutil.which("nsenter") is None:
+        if platform.machine() not in _PROGRAMS or self._config.runtime or computer.program("nsenter") is None:
             return
         try:
             self._image = image(self._engine)
@@ -153,9 +151,7 @@ def _set_rule(detail: "dict[str, Any]", port: int) -> None:
     address = next(iter(detail["NetworkSettings"]["Networks"].values()))["IPAddress"]
     rule = f"-p tcp -m tcp --dport {sandbox.HOLDER_PORT} -j DNAT --to-destination {address}:{port}"
     text = f"*nat\n:PREROUTING ACCEPT [0:0]\n-F PREROUTING\n-A PREROUTING {rule}\nCOMMIT\n"
-    restore = shutil.which("iptables-restore") or shutil.which(
-        "iptables-restore", path="/usr/sbin:/sbin:/usr/local/sbin"
-    )
+    restore = computer.program("iptables-restore")
     command = ["nsenter", f"--net=/proc/{detail['State']['Pid']}/ns/net", restore or "iptables-restore", "--noflush"]
     try:
         subprocess.run(command, input=text, capture_output=True, text=True, timeout=RULE_SECONDS, check=True)
@@ -165,6 +161,8 @@ def _set_rule(detail: "dict[str, Any]", port: int) -> None:
 
 def _root(machine: int, code: bytes) -> bytes:
     """Return a tar with nothing but the program."""
+    import tarfile  # for the first start on a device alone
+
     program = _elf(machine, code)
     info, out = tarfile.TarInfo("hold"), io.BytesIO()
     info.size, info.mode = len(program), 0o755

@@ -12,16 +12,14 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nodes.agent import backoff
 from nodes.agent.backoff import Backoff
 from nodes.agent.link_trust import LinkTrust, NotThePortal
 from nodes.agent.protocol import Goodbye
 from nodes.agent.server_api import tls_context
-
-if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
+from nodes.agent.websocket import ClientConnection, connect
 
 log = logging.getLogger(__name__)
 PING_SECONDS = 15.0
@@ -64,8 +62,6 @@ class Link(threading.Thread):
             self._stopping.wait(self._pause())
 
     def _hold(self) -> None:
-        from websockets.sync.client import connect
-
         self._socket = None
         with connect(
             self._url,

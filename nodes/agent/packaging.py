@@ -31,7 +31,7 @@ def build_archive(version: str = __version__) -> bytes:
     contents["nodes/agent/__init__.py"] = init
     contents[f"{info}/METADATA"] = _metadata(version)
     contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: interchain\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    contents[f"{info}/entry_points.txt"] = b"[console_scripts]\ninterchain-node = nodes.agent.cli:main\n"
+    contents[f"{info}/entry_points.txt"] = b"[console_scripts]\ninterchain-node = nodes.agent.__main__:main\n"
     lines = [f"{name},{_digest(data)},{len(data)}" for name, data in contents.items()]
     contents[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
     out = io.BytesIO()

@@ -10,9 +10,10 @@ BASE/home/                        the device's key and files (config.py)
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
+
+from nodes.agent import computer
 
 NAME = "interchain-node"
 UNITS = Path("/etc/systemd/system")
@@ -142,7 +143,7 @@ def install(base: Path, *, portal: str, docker_root: str) -> None:
 
 def remove() -> None:
     """Stop the service and remove its units and the command; it is fine if they are gone."""
-    if any((UNITS / f"{name}.service").exists() for name in (NAME, f"{NAME}-sleep")) and shutil.which("systemctl"):
+    if any((UNITS / f"{name}.service").exists() for name in (NAME, f"{NAME}-sleep")) and computer.program("systemctl"):
         subprocess.run(
             ["systemctl", "disable", "--now", "--quiet", NAME, f"{NAME}-sleep"], check=False, capture_output=True
         )

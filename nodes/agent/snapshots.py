@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -195,7 +194,7 @@ class _Opened:
         return self._environment
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._cache, ignore_errors=True)
+        files.remove_folder(self._cache)
 
 
 def _restic(
@@ -239,6 +238,8 @@ def _restic(
 
 
 def _empty(folder: Path) -> None:
+    import shutil  # seldom needed, and large
+
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

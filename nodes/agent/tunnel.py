@@ -4,7 +4,6 @@ lets one port there lead to each app here. The portal decides which port (nodes/
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
 import threading
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodes.agent import files
+from nodes.agent import computer, files
 from nodes.agent.protocol import Tunnel
 
 log = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ HELD_SECONDS = 10.0  # a tunnel up for so long was a good one
 
 def possible() -> bool:
     """Tell whether this computer has an ssh client."""
-    return shutil.which("ssh") is not None
+    return computer.program("ssh") is not None
 
 
 @dataclass

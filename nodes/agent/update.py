@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -128,7 +127,7 @@ class Updater:
 
     def _install(self, version: str, wheel: Path) -> Path:
         environment = self._base / "versions" / version
-        shutil.rmtree(environment, ignore_errors=True)
+        files.remove_folder(environment)
         python = getattr(sys, "_base_executable", sys.executable)
         _do([python, "-m", "venv", str(environment)])
         pip = [
@@ -154,7 +153,7 @@ class Updater:
     def _tidy(self, keep: "set[str]") -> None:
         for folder in (self._base / "versions").iterdir():
             if folder.name not in keep:
-                shutil.rmtree(folder, ignore_errors=True)
+                files.remove_folder(folder)
 
 
 def trusted(offer: ReleaseOffer, key: str) -> "tuple[str, Manifest]":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from nodes.agent import doctor
+from nodes.agent import computer, doctor
 from nodes.agent.engine import Engine, EngineDown
 from nodes.agent.errors import SetupError
 from nodes.agent.protocol import Check
@@ -100,7 +98,7 @@ def test_no_engine_and_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ("free", "ok", "needed"), [(10**9, False, True), (5 * 10**9, False, False), (10**11, True, True)]
 )
 def test_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, ok: bool, needed: bool) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr(computer, "free_bytes", lambda path: free)
     disk = found(folder=tmp_path)["disk"]
     assert (disk.ok, disk.needed) == (ok, needed)
 
