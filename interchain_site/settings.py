@@ -376,6 +376,9 @@ TUNNEL_PORT = env.integer("TUNNEL_PORT", 2222)
 TUNNEL_LISTEN = env.text("TUNNEL_LISTEN", f":{TUNNEL_PORT}")
 TUNNEL_BIND = env.text("TUNNEL_BIND", "127.0.0.1")  # the address its ports are opened on
 TUNNEL_UPSTREAM_HOST = env.text("TUNNEL_UPSTREAM_HOST", "127.0.0.1")  # where gateways find these ports
+TUNNEL_CLIENT_HOST = env.text(
+    "TUNNEL_CLIENT_HOST", ""
+)  # where clients of the directory find them; empty: gateways only
 TUNNEL_PORT_FIRST = env.integer("TUNNEL_PORT_FIRST", 40_000)
 TUNNEL_PORTS = env.integer("TUNNEL_PORTS", 10_000)  # how many there are
 LINK_TIMEOUT_SECONDS = env.integer("LINK_TIMEOUT_SECONDS", 30)

@@ -6,4 +6,7 @@ class NodesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from nodes import receivers  # noqa: F401
+        from nodes import (
+            checks,  # noqa: F401  (registers the system checks)
+            receivers,  # noqa: F401
+        )

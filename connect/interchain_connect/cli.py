@@ -38,18 +38,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def fetch_trust(asked: argparse.Namespace) -> int:
     """Get the trust file from the portal, over HTTPS, and keep it."""
-    url = asked.portal.rstrip("/") + "/directory/trust.json"
+    _fetch(asked.portal, Path(asked.trust))
+    print(f"Kept in {asked.trust}.")
+    return 0
+
+
+def _fetch(portal: str, path: Path) -> None:
+    url = portal.rstrip("/") + "/directory/trust.json"
+    if not url.startswith(("https://", "http://")):
+        raise Unusable(f"{portal} is not an address: it begins with https://")
     try:
         with urllib.request.urlopen(url, timeout=15) as answer:  # noqa: S310 (the person names the portal)
             data = answer.read(trust.LARGEST_FILE)
         Known(json.loads(data))
     except (OSError, ValueError) as error:
         raise Unusable(f"{url} cannot be had: {error}") from None
-    path = Path(asked.trust)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    print(f"Kept in {path}.")
-    return 0
 
 
 def resolve(asked: argparse.Namespace) -> int:
@@ -89,6 +94,8 @@ async def _connect(asked: argparse.Namespace) -> int:
 def _resolver(asked: argparse.Namespace) -> Resolver:
     path = Path(asked.trust)
     memory = Path(asked.memory) if asked.memory else path.with_name(path.stem + ".learnt.json")
+    if asked.portal and not path.exists():
+        _fetch(asked.portal, path)
     known = trust.load(path, memory)
     known.seeds = [*asked.node, *known.seeds]
     return Resolver(known, asked.app)
@@ -108,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
             continue
         sub.add_argument("app", help="the app's name")
         sub.add_argument("--node", action="append", default=[], metavar="HOST:PORT", help="another node to ask")
+        sub.add_argument("--portal", default="", metavar="URL", help="where the trust file is had if there is none yet")
         sub.add_argument("--memory", default="", help="where what is learnt is kept (default: beside the trust file)")
         if name == "connect":
             sub.add_argument("--port", type=int, default=0, help="local port (default: any that is free)")

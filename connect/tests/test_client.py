@@ -146,6 +146,35 @@ def test_what_is_no_trust_file_is_refused_in_words(tmp_path, text, capsys):
     assert "trust.json" in capsys.readouterr().err
 
 
+@pytest.fixture
+def portal(key, honest):
+    """A portal that hands the trust file out, and counts how often."""
+    document = {"format": trust.FORMAT, "key": key.public_x, "seeds": [honest.address]}
+    asked = []
+
+    def answer(method: str, path: str, body: bytes, who: str):
+        asked.append(path)
+        return (200, document) if path == "/directory/trust.json" else (404, None)
+
+    server = SmallServer("127.0.0.1", 0, answer)
+    server.start()
+    yield f"http://127.0.0.1:{server.port}", asked
+    server.stop()
+
+
+def test_one_line_fetches_the_trust_file_at_its_first_use_only(key, honest, portal, tmp_path, capsys):
+    url, asked = portal
+    honest.put(record(key, 2, GOOD))
+    line = ["resolve", "blog", "--portal", url, "--trust", str(tmp_path / "config" / "trust.json")]
+    assert [cli.main(line), cli.main(line)] == [0, 0]
+    assert asked.count("/directory/trust.json") == 1, "a key once kept is never exchanged for what a portal says later"
+    assert capsys.readouterr().out == f"{GOOD}\n" * 2
+    elsewhere = [*line[:-1], str(tmp_path / "other.json")]
+    assert cli.main([*elsewhere[:3], "http://127.0.0.1:1", *elsewhere[4:]]) == 2
+    assert cli.main([*elsewhere[:3], "file:///etc", *elsewhere[4:]]) == 2
+    assert cli.main(elsewhere[:2] + elsewhere[4:]) == 2
+
+
 def test_resolve_on_the_command_line(key, honest, tmp_path, capsys):
     honest.put(record(key, 2, GOOD))
     path = tmp_path / "trust.json"

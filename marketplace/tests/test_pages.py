@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 from django.urls import reverse
 from django.utils import timezone
+from interchain_connect import cli
 
 from marketplace.conftest import DIGEST, NTC, fund, lease_of
 from marketplace.models import App, Deployment, Release
@@ -151,6 +153,15 @@ def test_costs_burn_and_time_left_are_shown(browse, running, device):
     page = browse.get(reverse("app_detail", args=["blog"])).text
     for words in ("Cost so far", "Burn rate", "Time left", "What it spent lately", "What happened", "Release 1"):
         assert words in page
+
+
+def test_the_line_that_reaches_an_app_without_the_gateway_can_be_copied(browse, running, settings):
+    page = browse.get(reverse("app_detail", args=["blog"])).text
+    line = re.search(r"<code>(interchain connect [^<]+)</code>", page)[1]
+    program, *words = shlex.split(line)
+    asked = cli._parser().parse_args(words)
+    assert (program, asked.app, asked.portal, asked.port) == ("interchain", "blog", settings.PORTAL_URL, 8000)
+    assert f'href="{reverse("directory_trust")}"' in page
 
 
 def test_orders(browse, running):

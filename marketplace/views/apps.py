@@ -56,6 +56,7 @@ def app_detail(request: HttpRequest, slug: str) -> HttpResponse:
         else None,
         "domains": Domain.objects.filter(app=app),
         "gateway_domain": settings.GATEWAY_DOMAIN,
+        "connect_line": f"interchain connect {app.slug} --portal {settings.PORTAL_URL} --port 8000",
         "releases": app.releases.order_by("-number"),
         "events": screen.deployment.events.select_related("by")[:EVENTS_SHOWN] if screen.deployment else [],
         "charges": charges[::-1],

@@ -125,6 +125,7 @@ class Courier(threading.Thread):
         if news == self._told and time.monotonic() < self._told_until:
             return
         self._told = None
+        self._contact.asked()
         try:
             self._portal.report(report)
             self._contact.answered()
@@ -179,6 +180,7 @@ class Courier(threading.Thread):
         self._portal.close()
 
     def _fetch(self) -> None:
+        self._contact.asked()
         try:
             desired = self._portal.desired()
         except AgentError:
@@ -190,6 +192,7 @@ class Courier(threading.Thread):
         self._contact.informed()
 
     def _refused(self, error: PortalRefused) -> None:
+        self._contact.refused()
         if error.code == DEVICE_REVOKED:
             self._revoked()
         self._refusal(error)
@@ -203,13 +206,14 @@ class Courier(threading.Thread):
 
     def _wait(self) -> None:
         if self._pause:
-            # Not woken by every change of an app: the portal is down or angry. A link that comes up again calls look().
+            # Not woken by every change of an app: the portal is down or angry. A link that comes up again calls look(), and
+            # so does the directory when this device is no longer cut off; perhaps while the last attempt was still failing.
             until = max(time.monotonic() + self._pause * _jitter(), self._away_until)
             while not self._stopping and time.monotonic() < until:
-                self._wake.clear()
-                self._wake.wait(max(0.0, until - time.monotonic()))
                 if self._look and time.monotonic() >= self._away_until:
                     return
+                self._wake.wait(max(0.0, (self._away_until if self._look else until) - time.monotonic()))
+                self._wake.clear()
             return
         self._wake.wait(max(0.05, min(self._poll_due, self._report_due) - time.monotonic()))
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 GOSSIP_SECONDS, LEARNING_SECONDS, WORRIED_SECONDS = 10.0, 1.0, 2.0
+SOON_SECONDS = 4.0  # before this device would stop its leases, it asks its peers more often
+ALONE_SECONDS = 5.0  # who knows no peers asks the portal so often, at least
 EXPIRE_SECONDS = 60.0
 PAGES = 10  # of a delta, between two reports
 PORTS_TRIED = 20
@@ -47,17 +49,21 @@ class Directory(threading.Thread):
         desired: "Callable[[], Desired]",
         hold: "Callable[[Decision], None]",
         news: "Callable[[], None]",
+        returned: "Callable[[], None]" = lambda: None,
     ) -> None:
-        """Args: desired: what the portal wants. hold: told which leases to stop. news: the portal should hear soon."""
+        """Args: desired: what the portal wants. hold: told which leases to stop. news: the portal should hear soon.
+        returned: this device may no longer be cut off, so the portal should be asked now."""
         super().__init__(name="directory", daemon=True)
         self.store = Store(home.directory, key=settings.directory_key)
         self.gossip = Gossip(self.store)
         self._contact, self._desired, self._hold, self._news = contact, desired, hold, news
+        self._returned = returned
         self._suspicions: deque[Suspicion] = deque(maxlen=MOST_SUSPICIONS)
         self._answers = Answers(self.store, contact, device_id=settings.device_id, suspect=self._suspect)
         self._server = _server(settings, self._answers)
         self._stopping = threading.Event()
         self._fetch_due = self._expire_due = 0.0
+        self._deaf_since = 0.0  # since when no peer answers either, while the portal does not; 0: not so
 
     @property
     def port(self) -> int:
@@ -70,13 +76,15 @@ class Directory(threading.Thread):
         while not self._stopping.is_set():
             learnt = 0
             try:
+                self.watch()  # a round takes seconds when nobody answers
+                began = time.monotonic()
                 learnt = self.gossip.round()
                 self.watch()
+                self._listen(began)
                 self._expire()
             except Exception:
                 log.exception("Unexpected; the directory goes on.")
-            pause = LEARNING_SECONDS if learnt else WORRIED_SECONDS if self._contact.failing_since else GOSSIP_SECONDS
-            self._stopping.wait(pause * (0.5 + random.random()))  # noqa: S311 (not all at once)
+            self._stopping.wait(self._pause(learnt))
         if self._server is not None:
             self._server.stop()
         self.store.close()
@@ -85,6 +93,32 @@ class Directory(threading.Thread):
         self._stopping.set()
         if self.is_alive():
             self.join(5)
+
+    def _pause(self, learnt: int) -> float:
+        """Return how long to wait for the next round; shorter when this device may soon have to stop its leases."""
+        stops = self._desired().self_stop_seconds
+        left = self._contact.answered_at + stops - time.monotonic() - SOON_SECONDS
+        worried = self._contact.failing_since is not None or (stops > 0 and left <= 0)
+        pause = LEARNING_SECONDS if learnt else WORRIED_SECONDS if worried else GOSSIP_SECONDS
+        pause *= 0.5 + random.random()  # noqa: S311 (not all at once)
+        return min(pause, left) if stops and left > 0 else pause
+
+    def _listen(self, since: float) -> None:
+        """Notice that a cut of this device's own ends: a peer answers after none did. Who knows no peers asks every few seconds.
+
+        When the portal is gone for all, peers go on answering, so this brings no crowd to a portal that comes back.
+        """
+        now, peers = time.monotonic(), self.gossip.peers()
+        if self._contact.failing_since is None:
+            self._deaf_since = 0.0
+        elif not any(peer.answered_at is not None and peer.answered_at >= since for peer in peers):
+            self._deaf_since = self._deaf_since or now
+            if not peers and now - self._deaf_since > ALONE_SECONDS:
+                self._deaf_since = now
+                self._returned()
+        elif self._deaf_since:
+            self._deaf_since = 0.0
+            self._returned()
 
     def watch(self) -> None:
         """Let leases be stopped if this device is cut off."""

@@ -12,7 +12,7 @@ from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters
 from nodes.agent.errors import Cancelled, LeaseError
-from nodes.agent.executor import Layer, Volume
+from nodes.agent.executor import STOP_SECONDS, Layer, Volume
 from nodes.agent.holders import lease_of, port_taken
 from nodes.agent.images import Images, Local
 from nodes.agent.protocol import LOG_TAIL_BYTES, LOG_TAIL_LINES, DesiredLease, Reason, Workload
@@ -20,7 +20,6 @@ from nodes.agent.reconcile import Seen
 from nodes.agent.sandbox import LABEL
 from nodes.agent.volumes import Volumes
 
-STOP_SECONDS = 10
 GONE = (404,)
 INIT_PROGRAM = "docker-init"
 

@@ -30,6 +30,8 @@ from typing import Protocol
 from nodes.agent.protocol import DesiredLease
 from nodes.agent.reconcile import Seen
 
+STOP_SECONDS = 10  # between SIGTERM and SIGKILL
+
 
 @dataclass(frozen=True)
 class Volume:

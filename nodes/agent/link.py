@@ -44,6 +44,7 @@ class Link(threading.Thread):
         self._stopping = threading.Event()
         self._awake = threading.Event()
         self._awake.set()
+        self._hurried = threading.Event()
         self._socket: "ClientConnection | None" = None
         self._backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, most_seconds=LONGEST_PAUSE_SECONDS)
 
@@ -59,7 +60,10 @@ class Link(threading.Thread):
                 log.info("The link to the portal is down (%s); trying again.", error or type(error).__name__)
             if time.monotonic() - began > STABLE_SECONDS:
                 self._backoff.worked()
-            self._stopping.wait(self._pause())
+            asked = self._asked()
+            self._stopping.wait(asked)
+            self._hurried.clear()
+            self._hurried.wait(max(0.0, self._backoff.next() - asked))
 
     def _hold(self) -> None:
         self._socket = None
@@ -110,8 +114,12 @@ class Link(threading.Thread):
                 "Another agent has this device's key and was linked before. Was this folder copied? Keep one of the two."
             )
 
-    def _pause(self) -> float:
-        """Return how long to stay away: what the portal asked for, or a random while."""
+    def hurry(self) -> None:
+        """The portal was reached just now: try again at once, unless it asked for a pause."""
+        self._hurried.set()
+
+    def _asked(self) -> float:
+        """Return how long the portal wants this device to stay away."""
         code = self._socket.close_code if self._socket is not None else None
         reason = (self._socket.close_reason or "") if self._socket is not None else ""
         asked = backoff.obey(backoff.asked(reason)) if reason.startswith("retry-after=") else 0.0
@@ -123,7 +131,7 @@ class Link(threading.Thread):
             )
         if code == CLOSE_RESTART and not asked:
             return Backoff(first_seconds=RESTART_SECONDS, most_seconds=RESTART_SECONDS).next()
-        return max(asked, self._backoff.next())
+        return asked
 
     def rest(self, reason: Goodbye) -> None:
         """Say goodbye and stay away until `wake`."""
@@ -137,6 +145,7 @@ class Link(threading.Thread):
         """Say goodbye: the portal sees why at once instead of missing pings."""
         self._stopping.set()
         self._awake.set()
+        self._hurried.set()
         self._close(reason)
 
     def _close(self, reason: Goodbye) -> None:

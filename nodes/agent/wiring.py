@@ -139,6 +139,7 @@ class Node:
             desired=lambda: agent.view().desired,
             hold=agent.hold,
             news=lambda: self._courier.changed(),
+            returned=lambda: self._courier.look(),
         )
         self._courier = Courier(
             self._portal,
@@ -155,6 +156,7 @@ class Node:
         self._reason = Goodbye.STOP
         trust = LinkTrust(home, settings)
         self._link = Link(settings.link_url, token=self._portal.token, trust=trust, look=self._courier.look)
+        self._contact.on_returned = self._link.hurry
 
     def run(self) -> None:
         """Work until `stop` is called; then say goodbye. Containers go on running."""

@@ -123,17 +123,16 @@ def _truth(workload_id: UUID) -> Record | None:
         return None
     if Lease.objects.filter(name=newest.name, action=Action.RUN.value).exclude(workload_id=workload_id).exists():
         return None  # the name is another's by now
-    # What is reached by a tunnel is reached through the gateway only, so no client can use its address.
-    reached = [lease for lease in succession.serving(workload_id) if not lease.device.tunnelled]
-    serving = [lease for lease in reached if records.is_endpoint(succession.endpoint_of(lease))]
+    found = [(succession.client_endpoint_of(lease), lease) for lease in succession.serving(workload_id)]
+    serving = [(endpoint, lease) for endpoint, lease in found if records.is_endpoint(endpoint)]
     serving = serving[: records.MOST_ENDPOINTS]
     return Record(
         name=newest.name,
         workload_id=str(workload_id),
         generation=newest.generation,
-        endpoints=tuple(succession.endpoint_of(lease) for lease in serving),
-        generations=tuple(lease.generation for lease in serving),
-        slots=tuple(lease.slot for lease in serving),
+        endpoints=tuple(endpoint for endpoint, _ in serving),
+        generations=tuple(lease.generation for _, lease in serving),
+        slots=tuple(lease.slot for _, lease in serving),
         wiped=not leases.exclude(state=LeaseState.WIPED).exists(),
         sequence=0,
         issued=0,

@@ -55,11 +55,25 @@ def _place(lease: Lease) -> tuple[int, bool]:
 
 
 def endpoint_of(lease: Lease) -> str:
-    """Return `host:port` at which clients reach a lease that serves."""
+    """Return `host:port` at which gateways reach a lease that serves."""
     if lease.device.tunnelled:
-        port = TunnelPort.objects.filter(lease=lease).values_list("port", flat=True).first()
-        return f"{settings.TUNNEL_UPSTREAM_HOST}:{port or NO_PORT}"
+        return f"{settings.TUNNEL_UPSTREAM_HOST}:{_tunnel_port(lease) or NO_PORT}"
     return f"{bracketed(lease.device)}:{lease.host_port}"
+
+
+def client_endpoint_of(lease: Lease) -> str:
+    """Return `host:port` at which clients of the directory reach a lease that serves; "" where only gateways do.
+
+    What is behind NAT is reached at the tunnel server, if its ports are open to clients (TUNNEL_CLIENT_HOST).
+    """
+    if not lease.device.tunnelled:
+        return endpoint_of(lease)
+    port = _tunnel_port(lease) if settings.TUNNEL_CLIENT_HOST else None
+    return f"{settings.TUNNEL_CLIENT_HOST}:{port}" if port else ""
+
+
+def _tunnel_port(lease: Lease) -> int | None:
+    return TunnelPort.objects.filter(lease=lease).values_list("port", flat=True).first()
 
 
 def bracketed(device: Device) -> str:

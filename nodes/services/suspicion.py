@@ -27,7 +27,7 @@ log = structlog.get_logger()
 def suspect_endpoint(*, workload_id: UUID, endpoint: str, source: str) -> bool:
     """Ask the device that serves a workload at `host:port` whether it is there; returns whether it was found gone."""
     for lease in succession.serving(workload_id):
-        if succession.endpoint_of(lease) == endpoint:
+        if endpoint in (succession.endpoint_of(lease), succession.client_endpoint_of(lease)):
             log.info("endpoint_suspected", workload=str(workload_id), endpoint=endpoint, source=source)
             return suspect(lease.device)
     return False

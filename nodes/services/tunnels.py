@@ -6,6 +6,7 @@ A port is one lease's, given by the portal and checked at the server at each wis
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import socket
 from contextlib import suppress
@@ -20,7 +21,7 @@ from django.utils import timezone
 from interchain_site.core import audit, redis
 from nodes.agent.protocol import Tunnel
 from nodes.models import Device, Lease, TunnelPort
-from nodes.services import succession
+from nodes.services import directory, routes, succession
 from nodes.services.wake import wake
 from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState
 
@@ -37,6 +38,9 @@ def give_ports(device: Device) -> None:
     TunnelPort.objects.filter(lease__in=leases.exclude(state__in=HOLDS_MEMORY)).delete()
     for lease in leases.filter(state__in=HOLDS_MEMORY, tunnel_port=None):
         _give(lease)
+        if lease.host_port:  # it serves already, at an address nobody can use
+            routes.publish(lease)
+            transaction.on_commit(functools.partial(directory.guarded_renew, lease.workload_id), robust=True)
 
 
 def wanted(device: Device) -> Tunnel:

@@ -26,8 +26,9 @@ from nodes.agent.protocol import Desired, Observed, Report
 from nodes.agent.records import BadRecord, DirectoryDelta, Stale, Trust
 from nodes.conftest import code
 from nodes.errors import Malformed, NotFound
-from nodes.models import Device, DirectoryKey, DirectoryRecord, Lease
-from nodes.services import directory, directory_keys, leases, peers, placement
+from nodes.models import Device, DirectoryKey, DirectoryRecord, Lease, TunnelPort
+from nodes.services import directory, directory_keys, leases, peers, placement, routes, tunnels
+from nodes.services.suspicion import suspect_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -302,6 +303,28 @@ def test_a_device_cannot_name_the_portal_s_own_port(box, settings):
 
 
 def test_what_only_the_gateway_reaches_is_no_address_for_clients(served):
+    Device.objects.update(tunnelled=True)
+    directory.renew(served.workload_id)
+    assert read().endpoints == ()
+
+
+def test_clients_reach_a_device_behind_nat_at_its_port_of_the_tunnel_server(served, settings, committed):
+    settings.TUNNEL_CLIENT_HOST, settings.TUNNEL_UPSTREAM_HOST = "tunnel.example", "tunnel"
+    before = read().endpoints
+    Device.objects.update(tunnelled=True)
+    with committed():
+        tunnels.give_ports(Device.objects.get())
+    port = TunnelPort.objects.get().port
+    assert read().endpoints == (f"tunnel.example:{port}",) != before, "at once, without a sweep"
+    assert routes.document_of([Lease.objects.get()])["upstreams"] == [f"tunnel:{port}"]
+    with patch("nodes.services.suspicion.suspect") as asked:
+        for endpoint in (f"tunnel.example:{port}", f"tunnel:{port}"):
+            suspect_endpoint(workload_id=served.workload_id, endpoint=endpoint, source="client")
+    assert asked.call_count == 2
+
+
+def test_a_port_that_was_not_given_yet_is_no_address(served, settings):
+    settings.TUNNEL_CLIENT_HOST = "tunnel.example"
     Device.objects.update(tunnelled=True)
     directory.renew(served.workload_id)
     assert read().endpoints == ()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.server
 import ipaddress
+import os
 import socket
 import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -155,13 +158,64 @@ def test_the_device_its_network_and_its_neighbours_are_out_of_reach(
     assert urllib.request.urlopen(f"http://127.0.0.1:{status.host_port}/", timeout=5).status == 200
 
 
-def allow_outbound(agent: AgentProcess, allowed: bool) -> None:
+@pytest.mark.parametrize("outbound", [False, True])
+def test_the_agents_own_ports_are_out_of_reach(agent: AgentProcess, portal: FakePortal, outbound: bool) -> None:
+    """The directory answers strangers on every address of the device, but not the programs of strangers that run on it."""
+    configure(agent, allow_outbound=outbound, publish_address="0.0.0.0")
+    try:
+        container, status = run(portal, outbound=outbound)
+        ports = listening(agent)
+        directory = portal.wait(lambda: portal.reports[-1][1].directory_port, 30, "where the directory is served")
+        assert directory in ports
+        own = [address for address in (gateway_of(container), own_address(), "172.17.0.1") if has(address)]
+        assert len(own) >= 2
+        for port in sorted({*ports, status.host_port}):
+            for address in own:
+                with socket.create_connection((address, port), timeout=5):
+                    pass  # from the device itself it can be reached, so that the next line says something
+                assert not reaches(container, address, port), f"{address}:{port} must be out of reach"
+    finally:
+        configure(agent, publish_address="127.0.0.1")
+
+
+def listening(agent: AgentProcess) -> set[int]:
+    """Return every TCP port on which the agent's process listens."""
+    assert agent.process is not None
+    ours = set()
+    for entry in Path(f"/proc/{agent.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            ours.add(os.readlink(entry))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{agent.process.pid}/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in ours:
+                found.add(int(words[1].rpartition(":")[2], 16))
+    return found
+
+
+def has(address: str) -> bool:
+    """Whether this device has the address."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+        return True
+
+
+def configure(agent: AgentProcess, **settings: object) -> None:
     home = Home(agent.home)
-    if configuration.load(home).allow_outbound is allowed:
-        return
-    configuration.save(home, replace(configuration.load(home), allow_outbound=allowed))
-    agent.kill()
-    agent.start()
+    known = configuration.load(home)
+    changed = replace(known, **settings)  # type: ignore[arg-type]
+    if changed != known:
+        configuration.save(home, changed)
+        agent.kill()
+        agent.start()
+
+
+def allow_outbound(agent: AgentProcess, allowed: bool) -> None:
+    configure(agent, allow_outbound=allowed)
 
 
 @pytest.fixture

@@ -1,0 +1,139 @@
+"""How a device notices that it can reach the portal again: at once after a cut of its own, without a crowd after the portal's."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from interchain_site.testing.servers import free_port
+from nodes.agent import contact, courier, directory, keys, server_api
+from nodes.agent.config import Config, Home
+from nodes.agent.contact import Contact
+from nodes.agent.courier import Courier
+from nodes.agent.directory import Directory
+from nodes.agent.directory_store import Store
+from nodes.agent.gossip import Answers
+from nodes.agent.outbox import Outbox, Receipts
+from nodes.agent.protocol import Desired, Report
+from nodes.agent.server_api import Portal
+from nodes.agent.small_http import SmallServer
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Directory]:
+    """A device's directory whose rounds the test takes by itself; `told` counts how often the portal was to be asked."""
+    home = Home(tmp_path / "device").create()
+    told: list[float] = []
+    made = Directory(
+        home,
+        Config("d", "http://x", "ws://x", 1, directory_port=0),
+        Contact(),
+        desired=Desired,
+        hold=lambda decision: None,
+        news=lambda: None,
+        returned=lambda: told.append(time.monotonic()),
+    )
+    made.told = told  # type: ignore[attr-defined]
+    yield made
+    made.store.close()
+
+
+def rounds(device: Directory, count: int) -> int:
+    """Let it go round so often; returns how often the portal was to be asked, from the beginning."""
+    for _ in range(count):
+        began = time.monotonic()
+        device.gossip.round()
+        device._listen(began)
+    return len(device.told)  # type: ignore[attr-defined]
+
+
+def peer(folder: Path, port: int) -> SmallServer:
+    kept = Store(folder / "peer.sqlite3")
+    server = SmallServer("127.0.0.1", port, Answers(kept, Contact(), device_id="p", suspect=lambda suspicion: None))
+    server.start()
+    return server
+
+
+def test_a_peer_that_answers_after_none_did_ends_the_wait(device: Directory, tmp_path: Path) -> None:
+    port = free_port()
+    device.store.set_fact("peers", f"127.0.0.1:{port}")
+    device._contact.failed()
+    assert rounds(device, 2) == 0, "nobody answers: there is nothing to ask for yet"
+    server = peer(tmp_path, port)
+    assert rounds(device, 3) == 1, "once, not at each round"
+    server.stop()
+
+
+def test_a_portal_that_is_gone_for_all_is_asked_no_sooner(device: Directory, tmp_path: Path) -> None:
+    port = free_port()
+    server = peer(tmp_path, port)
+    device.store.set_fact("peers", f"127.0.0.1:{port}")
+    device._contact.failed()
+    assert rounds(device, 4) == 0
+    server.stop()
+
+
+def test_who_knows_no_peer_asks_every_few_seconds(device: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "ALONE_SECONDS", 0.05)
+    assert rounds(device, 2) == 0, "the portal answers"
+    device._contact.failed()
+    for _ in range(4):
+        rounds(device, 1)
+        time.sleep(0.06)
+    assert 2 <= rounds(device, 0) <= 4
+
+
+def test_a_question_without_answer_counts_from_when_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept connection through a dead network says nothing for a quarter of a minute."""
+    monkeypatch.setattr(contact, "LATE_SECONDS", 0.2)
+    known, returned = Contact(), []
+    known.on_returned = lambda: returned.append(1)
+    asked_at = time.monotonic()
+    known.asked()
+    assert known.failing_since is None
+    time.sleep(0.25)
+    assert known.failing_since == pytest.approx(asked_at, abs=0.05)
+    known.answered()
+    assert (known.failing_since, returned) == (None, [])
+    known.asked()
+    known.refused()  # it is there, and says no
+    time.sleep(0.25)
+    assert known.failing_since is None
+    known.failed()
+    known.answered()
+    assert returned == [1]
+
+
+def test_a_wish_to_look_that_came_during_a_vain_attempt_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_api, "CALL_SECONDS", 0.5)
+    monkeypatch.setattr(courier, "LONGEST_PAUSE_SECONDS", 60.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        portal = Portal(f"http://127.0.0.1:{silent.getsockname()[1]}", device_id="d", key=keys.create(tmp_path / "key"))
+        made = Courier(
+            portal,
+            outbox=Outbox(tmp_path / "outbox", key=keys.create(tmp_path / "k"), device_id="d", now=portal.now),
+            receipts=Receipts(tmp_path / "receipts"),
+            report=lambda: Report(()),
+            desired=lambda desired: None,
+            revoked=lambda: None,
+        )
+        made._pause = 30.0  # as after a long cut
+        made.start()
+        first, _ = silent.accept()
+        began = time.monotonic()
+        made.look()
+        again, _ = silent.accept()
+        assert time.monotonic() - began < 10
+        for connection in (first, again):
+            connection.close()
+        threading.Thread(target=made.stop, kwargs={"seconds": 5}).start()
+        silent.settimeout(2)
+        made.join(20)
