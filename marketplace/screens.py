@@ -17,9 +17,11 @@ from marketplace.models import App, Charge, ChargePeriod, Deployment
 from marketplace.services.affordability import hour_in_units, missing_units
 from marketplace.states import ASKED_TO_RUN, AT_REST, DeploymentState, Desired
 from nodes import queries as nodes_queries
+from nodes import replica_queries
 from nodes.agent.protocol import Meter
 from nodes.queries import LeaseSummary
 from nodes.regions import Region
+from nodes.replica_queries import FailoverRow, ReplicaRow
 
 SPANS = ("hour", "day", "month")
 
@@ -80,6 +82,8 @@ class AppScreen:
     available_units: int
     missing_units: int  # what must be bought until what grace has stopped runs again; 0 when nothing is
     seconds_left: int | None
+    replicas: list[ReplicaRow]
+    failovers: list[FailoverRow]
     version: str
     can: dict[str, bool]
 
@@ -109,6 +113,11 @@ class AppScreen:
         return duration(self.seconds_left) if self.seconds_left is not None else "–"
 
     @property
+    def generation(self) -> int:
+        """The newest number given to one of its replicas; 0 while there is none."""
+        return max((row.generation for row in self.replicas), default=0)
+
+    @property
     def left_hint(self) -> str:
         return f"of {money.format_ntc(self.available_units)} at this rate"
 
@@ -131,6 +140,9 @@ def app_screen(app: App, *, by: Any, now: datetime) -> AppScreen:
     balance = balances(app.publisher_id)
     available = balance.available
     events = deployment.events.count() if deployment is not None else 0
+    replicas = replica_queries.replicas_of(live.pk, wanted=_wanted_replicas(live)) if live is not None else []
+    failovers = replica_queries.failovers_of(deployment.pk) if deployment is not None else []
+    moved = replica_queries.fingerprint(replicas, failovers)
     return AppScreen(
         app=app,
         deployment=deployment,
@@ -141,7 +153,9 @@ def app_screen(app: App, *, by: Any, now: datetime) -> AppScreen:
         available_units=available,
         missing_units=_missing(live, balance, now),
         seconds_left=_seconds_left(available, burn, now),
-        version=f"{deployment.state if deployment else 'none'}-{events}-{sum(row.step for row in periods)}-{available}",
+        replicas=replicas,
+        failovers=failovers,
+        version=f"{deployment.state if deployment else 'none'}-{events}-{sum(row.step for row in periods)}-{available}-{moved}",
         can={
             "deploy": policies.can_deploy(by, app, live),
             "start": policies.can_start(by, live, app),
@@ -229,6 +243,10 @@ def plain(value: Any) -> str:
     """Return a Decimal without exponent, at most six decimals, with thousands separated."""
     text = f"{value:,.6f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _wanted_replicas(deployment: Deployment) -> int:
+    return deployment.replicas if deployment.desired == Desired.RUNNING and deployment.state not in AT_REST else 0
 
 
 def _url(deployment: Deployment | None, lease: LeaseSummary | None) -> str:

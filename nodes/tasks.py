@@ -97,5 +97,6 @@ def probe_directories() -> None:
     peers.probe()
 
 
+@shared_task
 def sweep_snapshots() -> None:
     snapshots.sweep()

@@ -176,9 +176,9 @@ def test_orders(browse, running):
 
 
 def test_the_app_page_takes_a_constant_number_of_queries(browse, running, django_assert_max_num_queries):
-    with django_assert_max_num_queries(27):
+    with django_assert_max_num_queries(29):
         browse.get(reverse("app_detail", args=["blog"]))
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(16):
         browse.get(reverse("app_status", args=["blog"]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from django.urls import reverse
@@ -75,6 +76,34 @@ def test_an_app_stays_running_while_one_of_its_replicas_is_lost(ready, cast, dev
         liveness.lose(Device.objects.get(pk=lease_of(deployment).device_id))
     deployment.refresh_from_db()
     assert (deployment.state, wanted()) == ("running", [0, 1])
+
+
+def test_the_page_tells_a_failover_while_it_happens(
+    client, ready, cast, devices, commit, django_assert_max_num_queries
+):
+    with commit():
+        deployment = deploy(ready, cast, 2)
+    with commit():
+        run_all(devices)
+    client.force_login(cast.publisher)
+    url = reverse("app_status", args=["blog"])
+    page = client.get(url).text
+    assert page.count('data-label="Replica"') == 2
+    assert "None yet: no device was lost." in page
+    seen = re.search(r"seen=([^\"&]+)", page).group(1)
+    assert client.get(f"{url}?seen={seen}").status_code == 204
+    lost = Lease.objects.get(workload_id=deployment.pk, slot=1)
+    with commit():
+        liveness.lose(Device.objects.get(pk=lost.device_id))
+    page = client.get(f"{url}?seen={seen}").text
+    for words in ("stopped answering, with replica 2", "Another replica served meanwhile", "Under way", "2 → 3"):
+        assert words in page
+    with commit():
+        run_all(devices)
+    with django_assert_max_num_queries(16):
+        page = client.get(url).text
+    assert "Started on another device" in page
+    assert "None yet" not in page
 
 
 def test_one_replica_lost_is_started_elsewhere_and_the_page_says_so(running, devices, commit):

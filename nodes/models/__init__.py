@@ -2,6 +2,7 @@
 
 from nodes.models.device import Device, DeviceKey, EnrolmentToken
 from nodes.models.directory import DirectoryCounter, DirectoryKey, DirectoryRecord
+from nodes.models.failover import Failover
 from nodes.models.lease import Lease
 from nodes.models.link_key import LinkKey
 from nodes.models.reading import CappedClaim, GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
@@ -23,6 +24,7 @@ __all__ = [
     "DirectoryKey",
     "DirectoryRecord",
     "EnrolmentToken",
+    "Failover",
     "GatewayCount",
     "Lease",
     "LinkKey",

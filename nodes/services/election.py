@@ -18,7 +18,7 @@ from interchain_site.core import audit
 from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import Action
 from nodes.models import Lease, ReplicaSet
-from nodes.services import failures, placement, replica_sets, reservations
+from nodes.services import failovers, failures, placement, replica_sets, reservations
 from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.states import ALIVE, DeviceState, LeaseState
 
@@ -48,6 +48,8 @@ def look(workload_id: UUID) -> int:
         if wanted.standby and _is_vacant(newest.get(STANDBY_SLOT), now):
             slots.append(STANDBY_SLOT)
         filled = placement.fill(wanted, newest, slots, by=None, forgiving=False) if slots else placement.Filled()
+        for lease in filled.opened:
+            failovers.elected(lease)
         later = filled.lacking > 0 or any(last.state == LeaseState.LOST for last in newest.values())
         tries = wanted.tries + 1 if later and not filled.opened else 0
         pause = min(FIRST_PAUSE * 2 ** min(tries, 10), LONGEST_PAUSE)
@@ -128,6 +130,7 @@ def _promote(wanted: ReplicaSet, newest: dict[int, Lease], vacant: list[int], no
     for name, value in changes.items():
         setattr(standby, name, value)
     newest[slot] = newest.pop(STANDBY_SLOT)
+    failovers.elected(standby, promoted=True)
     reservations.refresh(standby.device_id)
     audit.record("standby_promoted", subject=f"lease:{standby.pk}", slot=slot, generation=standby.generation)
     placement.announce(standby, by=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from interchain_site.core.models import User
 from nodes.agent.protocol import LOG_TAIL_BYTES, Action, Observed, Reason, Report, Status
 from nodes.errors import Busy, Conflict, Malformed, MovedMeanwhile, NotFound
 from nodes.models import Device, Lease, ReplicaSet
-from nodes.services import endpoints, reservations, routes, texts
+from nodes.services import endpoints, failovers, failures, reservations, routes, texts
 from nodes.services.wake import wake
 from nodes.signals import lease_changed, slot_vacant, workload_wiped
 from nodes.states import ALIVE, HOLDS_MEMORY, DeviceState, LeaseState, transition
@@ -47,6 +48,8 @@ def move(lease: Lease, to: LeaseState, **changes: Any) -> None:
     transition(lease, to, revision=lease.revision + 1, **(_due(lease, to) | changes))
     if (before in HOLDS_MEMORY) != (to in HOLDS_MEMORY) or to == S.WIPED:
         reservations.refresh(lease.device_id)
+    if to == S.RUNNING:
+        failovers.ran(lease)
     routes.publish(lease)
     if lease.due_at is not None and "due_at" not in changes:
         slot_vacant.send(sender=Lease, workload_id=lease.workload_id)
@@ -78,6 +81,7 @@ def close_workload(*, workload_id: UUID, by: User | None, reason: str = "") -> N
     """Want a workload stopped everywhere, its data kept. Its devices say when it is; closing twice changes nothing."""
     with transaction.atomic():
         ReplicaSet.objects.filter(pk=workload_id).update(wanted=False, due_at=None, tries=0)
+        failovers.called_off(workload_id)
         rows = Lease.objects.filter(workload_id=workload_id, action__in=WANTED).select_related("device")
         for lease in rows.select_for_update(of=("self",)).order_by("slot", "generation"):
             close_locked(lease, reason=reason)
@@ -165,11 +169,12 @@ def handle_report(*, device: Device, report: Report) -> None:
         raise Busy
 
 
-def mark_lost(lease_id: UUID) -> None:
-    """Note that the lease's device went silent; it may come back and go on. Idempotent."""
+def mark_lost(lease_id: UUID, *, heard_at: datetime | None = None) -> None:
+    """Note that the lease's device went silent, last heard at that time; it may come back and go on. Idempotent."""
     with transaction.atomic():
         lease = get(lease_id)
         if lease.state in ALIVE:
+            failovers.began(lease, heard_at=heard_at)
             move(lease, S.LOST)
             audit.record("lease_lost", subject=f"lease:{lease.pk}", device=str(lease.device_id))
 
@@ -207,6 +212,8 @@ def _apply(device: Device, status: Status) -> None:
     if target is None or target == lease.state:
         _note(lease, _seen(lease, status))
     else:
+        if target == S.STOPPED and status.reason.value in failures.DEVICE_FAULTS:
+            failovers.began(lease, reason=status.reason.value)
         move(lease, target, **(_seen(lease, status) | _stamps(lease, target)))
 
 

@@ -193,8 +193,10 @@ def lose(device: Device) -> None:
                 audit.record("device_offline", subject=f"device:{device.pk}")
         except MovedMeanwhile:
             return
-    for lease_id in Lease.objects.filter(device=device, state__in=ALIVE).values_list("pk", flat=True):
-        leases.mark_lost(lease_id)
+    held = list(Lease.objects.filter(device=device, state__in=ALIVE).values_list("pk", flat=True))
+    heard_at = last_heard(device) if held else None
+    for lease_id in held:
+        leases.mark_lost(lease_id, heard_at=heard_at)
 
 
 def _save_seen(device_ids: list[UUID]) -> None:

@@ -9,7 +9,7 @@ from django.db import transaction
 from interchain_site.core.models import User
 from nodes.errors import Conflict, NotFound
 from nodes.models import Lease
-from nodes.services import leases, placement, replica_sets
+from nodes.services import failovers, leases, placement, replica_sets
 from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.states import ALIVE
 
@@ -34,6 +34,7 @@ def scale(*, workload_id: UUID, replicas: int, standby: bool, by: User | None) -
             beyond = slot >= replicas if slot != STANDBY_SLOT else not standby
             if beyond and last.action in leases.WANTED:
                 leases.close_locked(last, reason="")
+        failovers.called_off(workload_id, from_slot=replicas)
         missing = [slot for slot in range(replicas) if slot not in newest or newest[slot].state not in ALIVE]
         filled = placement.fill(wanted, newest, missing, by=by)
         placement.require(filled, min(grown, len(missing)))

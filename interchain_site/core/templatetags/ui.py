@@ -18,8 +18,8 @@ from interchain_site.core.models import StaffAlert
 register = template.Library()
 
 TONES = {
-    "good": "running online active settled confirmed claimed claimable paid succeeded completed published available verified ready final delivered",
-    "busy": "open closed posted mined built created requested offered preparing pending draining starting deploying stopping placing queued new draft held submitted sent processing uploading building waiting asked reserved transferred on_the_way returning awaiting allocating refunding",
+    "good": "running online active settled confirmed claimed claimable paid succeeded completed published available verified ready final delivered replaced promoted returned",
+    "busy": "open closed posted mined built created requested offered preparing pending draining starting deploying stopping placing queued new draft held submitted sent processing uploading building waiting asked reserved transferred on_the_way returning awaiting allocating refunding under_way",
     "warn": "unhealthy grace warned disputed frozen expiring delayed degraded no_device",
     "bad": "reverted failed lost rejected refused declined forfeited vetoed error",
 }
