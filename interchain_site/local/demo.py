@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from interchain_site.local.seed_people import DemoPerson
-from interchain_site.local.site import Site
+from interchain_site.local.site import DEVICES, Site
 from interchain_site.local.steps import Steps, Stop
 
 FILE = "accounts.json"  # logins and API tokens of the demo accounts, for tools; mode 0600
@@ -21,18 +21,18 @@ def remember_operator(site: Site, said: str) -> None:
 
 
 def fill(site: Site, steps: Steps) -> None:
-    """Make the demo accounts, enrol this machine, buy NTC, register the apps and deploy one, once per data folder."""
+    """Make the demo accounts, enrol this machine as three devices, buy NTC, register the apps and deploy one, once per data folder."""
     done = site.data / "demo.done"
     if done.exists():
         return
     made: dict[str, Any] = {}
-    wanted = ("people", *(() if site.enrolled else ("device",)))
+    wanted = ("people", *(() if len(site.devices()) == len(DEVICES) else ("devices",)))
     steps.do("Demo accounts", lambda: made.update(_seed(site, *wanted)))
     remember(site, made["people"])
-    if not site.enrolled:
-        steps.do("This machine as the owner's device", lambda: site.enrol_agent(made["device"]))
-        steps.do("Node agent", site.start_agent)
-    steps.do("NTC bought by card, demo apps, the website deployed", lambda: _deploy(site))
+    if len(site.devices()) < len(DEVICES):
+        steps.do("This machine as three devices of the owner", lambda: _enrol(site, made["devices"]))
+        steps.do("Node agents", site.start_agents)
+    steps.do("NTC bought by card, demo apps, two of them deployed", lambda: _deploy(site))
     done.touch()
 
 
@@ -43,6 +43,12 @@ def people(site: Site) -> list[DemoPerson]:
 
 def _seed(site: Site, *parts: str) -> dict[str, Any]:
     return dict(json.loads(site.manage("seed_demo", *parts).splitlines()[-1]))
+
+
+def _enrol(site: Site, tokens: dict[str, str]) -> None:
+    for device, token in tokens.items():
+        if not site.device_id(device):
+            site.enrol_agent(token, device)
 
 
 def _deploy(site: Site) -> None:

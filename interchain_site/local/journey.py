@@ -118,7 +118,7 @@ def lend(site: Site, owner: Person) -> str:
     check(found is not None, f"The device's page shows no command: {page.text[:300]}")
     assert found is not None
     site.enrol_agent(found.group(1))
-    site.start_agent()
+    site.start_agents()
     device = page.url.rstrip("/").rsplit("/", 1)[1]
     until("The device online", lambda: owner.api("GET", f"devices/{device}")["state"] == "online")
     return device

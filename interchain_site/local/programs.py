@@ -64,9 +64,9 @@ def portal(site: Site) -> list[Program]:
     ]
 
 
-def agent(site: Site) -> Program:
-    """Return the node agent that lends this machine to the site."""
-    return Program("agent", (PYTHON, "-m", "nodes.agent", "run", "--home", str(site.agent_home)))
+def agent(site: Site, home: str) -> Program:
+    """Return a node agent that lends this machine to the site; its folder has the same name."""
+    return Program(home, (PYTHON, "-m", "nodes.agent", "run", "--home", str(site.data / home)))
 
 
 def _valkey(site: Site) -> Program:

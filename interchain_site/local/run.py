@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from interchain_site.local import demo, images, npm, smoke, system
-from interchain_site.local.site import Site
+from interchain_site.local import cuts, demo, images, npm, smoke, system
+from interchain_site.local.site import DEVICES, Site
 from interchain_site.local.steps import ROOT, Steps, Stop
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a service manager, a closed terminal
@@ -22,6 +22,9 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     if not 0 <= (options.port or 0) <= 65535 - 80:
         raise Stop(f"--port {options.port} is not a port: choose 1024 to 65455.")
+    if options.cut or options.mend:
+        print(cuts.ask(options.data.resolve(), options.cut or options.mend, away=bool(options.cut)))
+        return 0
     for number in ENDINGS:
         signal.signal(number, _interrupt)
     steps = Steps()
@@ -32,7 +35,7 @@ def main(arguments: list[str]) -> int:
     try:
         start(site, steps, empty=options.empty)
         print(welcome(site, steps.seconds), flush=True)
-        threading.Event().wait()
+        cuts.follow(site, threading.Event())
     except KeyboardInterrupt:
         pass
     finally:
@@ -60,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--epoch-seconds", type=int, metavar="N", help="length of a settlement epoch (60)")
     found.add_argument(
+        "--cut",
+        metavar="DEVICE",
+        choices=[*DEVICES],
+        help=f"in a site that runs: switch one of its devices off ({', '.join(DEVICES)})",
+    )
+    found.add_argument("--mend", metavar="DEVICE", choices=[*DEVICES], help="switch it on again")
+    found.add_argument(
         "--smoke", action="store_true", help="do the main job once on a site of its own, print a receipt, exit"
     )
     return found
@@ -79,8 +89,8 @@ def start(site: Site, steps: Steps, *, empty: bool) -> None:
         for app in images.APPS:
             steps.do(f"Image of the {app.slug} app", functools.partial(images.archive, app, site.data / "images"))
     demo.remember_operator(site, site.start(steps))
-    if site.enrolled:
-        steps.do("Node agent", site.start_agent)
+    if site.devices():
+        steps.do("Node agents", site.start_agents)
     if not empty:
         demo.fill(site, steps)
     site.write_run_file(accounts=str(site.data / demo.FILE))
@@ -96,6 +106,8 @@ def welcome(site: Site, seconds: float) -> str:
         f"  Apps       {site.gateway_url.replace('://', '://<name>.')}",
         f"  Test card  4242 4242 4242 4242, any date to come, any CVC; e-mails are files in {_short(site.mail)}",
         f"  Logs       {_short(site.data / 'log')}",
+        "",
+        "To see a failover, open the app on two devices, and in another terminal: bin/run --cut second",
         "",
         "Ctrl-C stops all of it and keeps the data.",
     ]

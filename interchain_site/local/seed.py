@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from interchain_site.core.models import User
 from interchain_site.local.images import APPS, WEBSITE, DemoApp
 from interchain_site.local.seed_people import PASSWORDS, DemoPerson, email_of
 from interchain_site.local.web import Person, pay
+from marketplace.estimates import ExpectedUse
 from marketplace.models import App, Deployment
 from marketplace.services import deployments, publishing
 from nodes.models import Device
@@ -32,7 +33,8 @@ TOPUP_CENTS = 500_000
 TOPUP_SECONDS = 60
 # The last of Anvil's well-known development accounts; the earlier ones are the operator's.
 OWNER_WALLET = "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720"
-DEVICE_NAME = "This computer"
+DEVICE_NAMES = {"first": "This computer", "second": "Second device", "third": "Third device"}
+TWO_REPLICAS = ("harbour", "Harbour Café, on two devices")
 REGION = "us"
 NAMES = {"website": "Harbour Café", "messaging": "Chat", "simulation": "Simulation"}
 
@@ -59,13 +61,17 @@ def people() -> list[dict[str, str]]:
     return [asdict(person) for person in made]
 
 
-def device() -> str:
-    """Return a token that enrols this computer as the owner's device."""
+def devices() -> dict[str, str]:
+    """Return the tokens that enrol this computer as each of the owner's devices, by the names of `site.DEVICES`."""
+    return {device: _token(name) for device, name in DEVICE_NAMES.items()}
+
+
+def _token(name: str) -> str:
     owner = User.objects.get(email=email_of("owner"))
-    waiting = Device.objects.filter(owner=owner, name=DEVICE_NAME, state=DeviceState.PENDING).first()
+    waiting = Device.objects.filter(owner=owner, name=name, state=DeviceState.PENDING).first()
     if waiting is not None:
         return enrolment.new_token(device=waiting, by=owner)
-    return enrolment.create_device(owner=owner, name=DEVICE_NAME, region=REGION)[1]
+    return enrolment.create_device(owner=owner, name=name, region=REGION)[1]
 
 
 def balance() -> str:
@@ -77,7 +83,7 @@ def balance() -> str:
 
 
 def apps(archives: Path) -> None:
-    """Register the demo apps whose archives are in the folder, and deploy the website."""
+    """Register the demo apps whose archives are in the folder; deploy the website, and a copy without data with two replicas."""
     publisher = User.objects.get(email=email_of("publisher"))
     for demo in APPS:
         archive = archives / f"{demo.slug}.tar"
@@ -89,6 +95,18 @@ def apps(archives: Path) -> None:
     website = App.objects.filter(slug=WEBSITE.slug).first()
     if website is not None and not Deployment.objects.filter(app=website).exists():
         deployments.deploy(app=website, by=publisher)
+    _on_two_devices(archives / f"{WEBSITE.slug}.tar", publisher)
+
+
+def _on_two_devices(archive: Path, publisher: User) -> None:
+    slug, name = TWO_REPLICAS
+    app = App.objects.filter(slug=slug).first()
+    if app is None and archive.exists():
+        app = publishing.register_app(name=name, slug=slug, by=publisher)
+    if app is not None and not app.releases.exists():
+        _release(app, replace(WEBSITE, volume_path=""), archive, publisher)
+    if app is not None and not Deployment.objects.filter(app=app).exists():
+        deployments.deploy(app=app, expected=ExpectedUse(replicas=2), by=publisher)
 
 
 def _release(app: App, demo: DemoApp, archive: Path, publisher: User) -> None:

@@ -17,6 +17,8 @@ from interchain_site.local.steps import PRIVATE, ROOT, Steps, Stop, command
 from interchain_site.local.supervisor import Supervisor
 
 MANAGE_SECONDS = 300  # longer than anything a management command waits for
+DEVICES = {"first": "agent", "second": "agent-2", "third": "agent-3"}
+"""The devices a site can have, and what each one's folder and program are called."""
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
 
 
@@ -33,7 +35,6 @@ class Site:
     ) -> None:
         self.data, self._port, self._settings, self._say = data.resolve(), port, dict(settings or {}), say
         self.env_file = self.data / ".env"
-        self.agent_home = self.data / "agent"
         self.mail = self.data / "mail"
         self._lock: IO[str] | None = None
 
@@ -100,17 +101,20 @@ class Site:
         steps.do("Web, workers, beat, gateway syncer", lambda: self.supervisor.start(programs.portal(self)))
         return said[0]
 
-    def start_agent(self) -> None:
-        """Start the local node agent; it must be enrolled."""
-        self.supervisor.start([programs.agent(self)])
+    def devices(self) -> list[str]:
+        """Return which of DEVICES are enrolled."""
+        return [device for device in DEVICES if self.device_id(device)]
 
-    @property
-    def enrolled(self) -> bool:
-        return (self.agent_home / "config.json").exists()
+    def start_agents(self) -> None:
+        """Start the agents of all enrolled devices."""
+        running = self.supervisor.pids()
+        homes = [DEVICES[device] for device in self.devices()]
+        self.supervisor.start([programs.agent(self, home) for home in homes if home not in running])
 
-    def enrol_agent(self, token: str) -> None:
-        """Enrol this machine with a token of the device page."""
-        arguments = [PYTHON, "-m", "nodes.agent", "enrol", "--portal", self.url, "--home", str(self.agent_home)]
+    def enrol_agent(self, token: str, device: str = "first") -> None:
+        """Enrol this machine, as one of DEVICES, with a token of the device page."""
+        home = str(self.data / DEVICES[device])
+        arguments = [PYTHON, "-m", "nodes.agent", "enrol", "--portal", self.url, "--home", home]
         arguments += ["--endpoint-host", "127.0.0.1"]  # gateway and device are one machine: apps need no open port
         command([*arguments, "--token", token], failure="This machine cannot be enrolled as a device", env=self.env)
 
@@ -123,21 +127,26 @@ class Site:
         if self._lock is not None:
             self._lock.close()
 
-    def device_id(self) -> str:
-        """Return the enrolled device's id; empty when there is none."""
-        config = self.agent_home / "config.json"
+    def device_id(self, device: str = "first") -> str:
+        """Return an enrolled device's id; empty when there is none."""
+        config = self.data / DEVICES[device] / "config.json"
         return str(json.loads(config.read_text())["device_id"]) if config.exists() else ""
 
+    def kill_containers(self, device: str) -> None:
+        """Kill what runs on a device, as a power cut would."""
+        _remove(["docker", "ps", "-q", *self._label(device)], ["docker", "kill"])
+
     def remove_containers(self, *, volumes: bool = False) -> None:
-        """Remove containers and networks of this site's device; with `volumes` also the apps' data."""
-        device = self.device_id()
-        if not device:
-            return
-        label = ["--filter", f"label=io.interchain.device={device}"]
-        _remove(["docker", "ps", "-aq", *label], ["docker", "rm", "-f"])
-        _remove(["docker", "network", "ls", "-q", *label], ["docker", "network", "rm"])
-        if volumes:
-            _remove(["docker", "volume", "ls", "-q", *label], ["docker", "volume", "rm", "-f"])
+        """Remove containers and networks of this site's devices; with `volumes` also the apps' data."""
+        for device in self.devices():
+            label = self._label(device)
+            _remove(["docker", "ps", "-aq", *label], ["docker", "rm", "-f"])
+            _remove(["docker", "network", "ls", "-q", *label], ["docker", "network", "rm"])
+            if volumes:
+                _remove(["docker", "volume", "ls", "-q", *label], ["docker", "volume", "rm", "-f"])
+
+    def _label(self, device: str) -> list[str]:
+        return ["--filter", f"label=io.interchain.device={self.device_id(device)}"]
 
     def write_run_file(self, **more: object) -> None:
         """Write `run.json`, by which tools find a running site."""
@@ -167,7 +176,7 @@ def running_site(
 ) -> Iterator[Site]:
     """Run a site on free ports until the block ends, in a folder of its own that is removed after, unless `data` names one.
 
-    The agent is not started: enrol it first (`enrol_agent`), then `start_agent`.
+    The agent is not started: enrol it first (`enrol_agent`), then `start_agents`.
     """
     with tempfile.TemporaryDirectory(prefix="interchain-") as temporary:
         site = Site(data or Path(temporary), port=0, settings=settings, say=say)

@@ -114,10 +114,12 @@ class Supervisor:
             if process is not None:
                 os.killpg(process.pid, number)
 
-    def pause(self, name: str) -> None:
-        """End a program and leave it down until `resume`."""
+    def pause(self, name: str, number: int = signal.SIGTERM) -> None:
+        """End a program, by SIGKILL if that is the signal given, and leave it down until `resume`."""
         with self._lock:
             self._items[name].wanted = False
+        if number == signal.SIGKILL:
+            self.kill(name)
         self._end(self._items[name])
 
     def resume(self, name: str) -> None:

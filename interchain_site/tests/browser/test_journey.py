@@ -68,7 +68,7 @@ def lend(page: Page, site: Site) -> None:
     look(page, "3-command")
     command = page.locator("[data-copy] code").first.inner_text()
     site.enrol_agent(re.search(r"/install/([\w-]{20,})", command).group(1))
-    site.start_agent()
+    site.start_agents()
     expect(page.get_by_text("Online").first).to_be_visible(timeout=WAIT)
     look(page, "4-online")
 
