@@ -3,9 +3,10 @@
 from django.urls import path
 
 from nodes.api import directory
-from nodes.views import devices, gateway, install
+from nodes.views import devices, gateway, install, status
 
 urlpatterns = [
+    path("status/", status.status, name="status"),
     path("devices/", devices.devices, name="devices"),
     path("devices/new/", devices.device_new, name="device_new"),
     path("devices/<uuid:device_id>/", devices.device_detail, name="device_detail"),

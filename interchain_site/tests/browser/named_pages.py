@@ -28,7 +28,7 @@ OF_ONE = {
 OF_EVERYBODY = (
     "account_home", "apps", "app_new", "api_token", "prices", "buy_ntc", "payments", "ledger", "earnings", "devices",
     "device_new", "settlements", "settlement_detail", "wallet",
-    "cash_out", "sale", "sale_purchases", "token", "reserves", "deposit", "withdraw", "wallet_stop",
+    "cash_out", "sale", "sale_purchases", "token", "reserves", "status", "deposit", "withdraw", "wallet_stop",
 )  # fmt: skip
 # Not pages: fragments, orders, files, answers to machines, redirects.
 OTHER = {

@@ -23,6 +23,7 @@ LOOKS = list(product(WIDTHS, SCHEMES))
 VISITOR_PAGES = {
     "landing": "/",
     "reserves": "/reserves/",
+    "status": "/status/",
     "login": "/accounts/login/",
     "signup": "/accounts/signup/",
     "password_reset": "/accounts/password/reset/",
