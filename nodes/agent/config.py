@@ -4,6 +4,7 @@ config.json   who this device is, where the portal is, the owner's limits       
 device.key    Ed25519 private key, PEM, mode 0600
 desired.json  the last desired state, so that a portal out of reach stops nothing  (mode 0600: holds apps' secrets)
 meters.json   cumulative counters, see meter.py
+ballast       1 MiB of nothing, given up bit by bit when the disk is full, see files.py
 directory.sqlite3  where every name is served, signed; see directory_store.py
 self_stop.json     leases this device stopped itself while it was cut off      (absent: none)
 mode.json     the owner's switch: paused or draining, see intake.py                 (absent: open)

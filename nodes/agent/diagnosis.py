@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodes.agent import files
 from nodes.agent.protocol import HealthCheck, Reason, Workload
 from nodes.agent.reconcile import Seen
 
+DISK_FULL = "The device's disk is full. The app is started once there is room again."
 LISTENING = "0A"
 FILE_TOO_LARGE = 25  # SIGXFSZ
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -50,6 +52,11 @@ def exited(seen: Seen, workload: Workload) -> Finding:
         Reason.EXITED,
         f"The app ended with exit code {seen.exit_code}{_signal(seen.exit_code)}. See its last lines below.",
     )
+
+
+def of_device(error: OSError) -> str:
+    """Say what the device itself lacks."""
+    return DISK_FULL if error.errno in files.DISK_FULL else f"The device cannot do it now: {error.strerror or error}."
 
 
 def overfull(held: int, allowed: int, *, layer: bool) -> Finding:

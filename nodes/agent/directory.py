@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -142,10 +143,14 @@ class Directory(threading.Thread):
             self._suspicions.popleft()
         if time.monotonic() < self._fetch_due:
             return
-        for _ in range(PAGES):
-            delta = portal.directory(int(self.store.fact("since") or 0))
-            if delta is None or not self._take(delta):
-                break
+        try:
+            for _ in range(PAGES):
+                delta = portal.directory(int(self.store.fact("since") or 0))
+                if delta is None or not self._take(delta):
+                    break
+        except sqlite3.OperationalError as error:  # a full disk must not silence the device
+            log.error("The directory cannot be kept on disk (%s).", error)
+            self.store.roll_back()
         interval = max(1, self._desired().directory_interval_seconds)
         self._fetch_due = time.monotonic() + interval * (0.8 + 0.4 * random.random())  # noqa: S311 (not all at once)
 

@@ -57,11 +57,7 @@ class Store:
         if first:
             self.set_fact("key", first)
         self.trust = Trust(first, self.fact("statements").split()) if first else None
-        self._digest, self._count = bytearray(BUCKETS * DIGEST_BYTES), 0
-        with closing(self._database.execute("SELECT name, sequence FROM record")) as rows:
-            for name, sequence in rows:
-                self._mark(name, sequence)
-                self._count += 1
+        self._read_digest()
 
     # --- what is trusted ----------------------------------------------------------------------------------------------
 
@@ -207,6 +203,12 @@ class Store:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def roll_back(self) -> None:
+        """Forget what was put since the last commit."""
+        with self._lock:
+            self._database.rollback()
+            self._read_digest()
+
     def _open(self) -> sqlite3.Connection:
         try:
             return self._connect()
@@ -229,6 +231,13 @@ class Store:
             database.close()
             raise
         return database
+
+    def _read_digest(self) -> None:
+        self._digest, self._count = bytearray(BUCKETS * DIGEST_BYTES), 0
+        with closing(self._database.execute("SELECT name, sequence FROM record")) as rows:
+            for name, sequence in rows:
+                self._mark(name, sequence)
+                self._count += 1
 
     def _mark(self, name: str, sequence: int) -> None:
         """Put a record into the digest, or take it out: XOR is its own inverse."""

@@ -10,7 +10,8 @@ from typing import Any
 from nodes.agent import computer, counters, layers, ports, sandbox
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config
-from nodes.agent.engine import Engine, EngineDown, EngineError, filters
+from nodes.agent.diagnosis import DISK_FULL
+from nodes.agent.engine import Engine, EngineDown, EngineError, filters, is_disk_full
 from nodes.agent.errors import Cancelled, LeaseError
 from nodes.agent.executor import STOP_SECONDS, Layer, Volume
 from nodes.agent.holders import lease_of, port_taken
@@ -232,8 +233,8 @@ def _start_failure(error: EngineError) -> LeaseError:
     text = str(error)
     # The Engine answers 400 or 404 when the image's own command cannot be run: no retry will help.
     permanent = error.status in (400, 404) or "executable file not found" in text or "no such file" in text
-    if "No space left" in text or "no space left" in text:
-        return LeaseError(Reason.DEVICE_ERROR, "The device's disk is full.")
+    if is_disk_full(error):
+        return LeaseError(Reason.DEVICE_ERROR, DISK_FULL)
     if permanent:
         return LeaseError(Reason.START_FAILED, f"The container cannot be started: {text}", permanent=True)
     return LeaseError(Reason.DEVICE_ERROR, f"Docker could not do it: {text}")

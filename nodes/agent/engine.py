@@ -170,6 +170,12 @@ class Engine:
         return http.client.HTTPConnection(self._address.hostname or "127.0.0.1", self._address.port or 2375, timeout)
 
 
+def is_disk_full(error: EngineError) -> bool:
+    """Whether the Engine's own disk had no room, or no quota, for what it was asked."""
+    text = str(error).lower()
+    return "no space left on device" in text or "disk quota exceeded" in text
+
+
 def filters(**wanted: "list[str]") -> "dict[str, str]":
     """Return the query that narrows a list, e.g. `filters(label=["a=b"])`."""
     return {"filters": json.dumps(wanted)}

@@ -1,16 +1,62 @@
-"""Files that survive a power cut: written beside, flushed to the disk, then moved into place."""
+"""Files that survive a power cut: written beside, flushed to the disk, then moved into place.
+
+A folder may keep a ballast: a file of nothing that is made smaller when the disk is full, so that the little that must be
+written still can be.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+BALLAST = "ballast"
+BALLAST_BYTES = 2**20
+BLOCK_BYTES = 4096
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Replace the file as one step: after a crash it holds the old or the new bytes, never a part."""
+    """Replace the file as one step: after a crash it holds the old or the new bytes, never a part.
+
+    On a full disk it takes the room of its folder's ballast, where there is one.
+    """
+    try:
+        _write_atomic(path, data, mode)
+    except OSError as error:
+        if error.errno not in DISK_FULL or not _throw_off(path.parent, len(data)):
+            raise
+        _write_atomic(path, data, mode)
+
+
+def hold_ballast(folder: Path) -> None:
+    """Have the folder's ballast in full, as far as the disk has room for it."""
+    ballast = folder / BALLAST
+    with suppress(OSError):
+        if not ballast.exists() or ballast.stat().st_size != BALLAST_BYTES:
+            with ballast.open("ab") as out:
+                os.posix_fallocate(out.fileno(), 0, BALLAST_BYTES)
+
+
+def _throw_off(folder: Path, size: int) -> bool:
+    """Let go of as much of the ballast as a file of this size and its name need; False if there is not so much."""
+    try:
+        with (folder / BALLAST).open("r+b") as out:
+            left = out.seek(0, os.SEEK_END) - (size // BLOCK_BYTES + 3) * BLOCK_BYTES
+            if left < 0:
+                return False
+            out.truncate(left)
+            os.fsync(out.fileno())
+            return True
+    except OSError:
+        return False
+
+
+def _write_atomic(path: Path, data: bytes, mode: int) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodes.agent.engine import Engine, EngineError
+from nodes.agent.diagnosis import DISK_FULL
+from nodes.agent.engine import Engine, EngineError, is_disk_full
 from nodes.agent.errors import Cancelled, LeaseError
 from nodes.agent.protocol import Image, Reason
 
@@ -94,6 +95,8 @@ class Images:
                 loaded = _loaded_id(line) or loaded
                 _stop_if(cancelled)
         except EngineError as error:
+            if is_disk_full(error):
+                raise LeaseError(Reason.DEVICE_ERROR, DISK_FULL) from error
             message = f"Docker cannot load the archive: {error}"
             raise LeaseError(Reason.IMAGE_INVALID, message, permanent=error.status != 500) from error
         finally:
@@ -125,6 +128,8 @@ class Images:
 
 def _pull_failure(reference: str, error: EngineError) -> LeaseError:
     text = str(error)
+    if is_disk_full(error):
+        return LeaseError(Reason.DEVICE_ERROR, DISK_FULL)
     if "no matching manifest" in text:
         message = f"{reference} has no version for this device's processor."
         return LeaseError(Reason.IMAGE_INVALID, message, permanent=True)

@@ -7,6 +7,7 @@ the whole value when the source is another. Counted twice or lost: nothing, as l
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from nodes.agent import files
 from nodes.agent.counters import Raw
 from nodes.agent.protocol import Meter, Method, Reading
 
+log = logging.getLogger(__name__)
 LONGEST_UNSEEN_MS = (
     60_000  # a gap between two healthy looks that still counts as uptime, beyond the pause between checks
 )
@@ -104,7 +106,7 @@ class Meters:
             uptime = self._totals.get((lease_id, "uptime"))
             if uptime is not None and uptime.source:
                 uptime.source = ""
-                self._save()
+                self._save_if_possible()
 
     def held(self, lease_id: str, volume_bytes: int, now_ms: int) -> None:
         """Take the size of a volume. Since the look before it held the smaller of the two sizes, in byte-milliseconds:
@@ -116,7 +118,7 @@ class Meters:
                 storage.total += min(size.last, volume_bytes) * (now_ms - storage.last)
             storage.source, storage.last, size.last = self._boot, now_ms, volume_bytes
             if shrunk:
-                self._save()
+                self._save_if_possible()
 
     def held_by_another(self, lease_id: str) -> None:
         """Another lease counts the volume now: should it come back to this one, it counts from then."""
@@ -124,7 +126,7 @@ class Meters:
             storage = self._totals.get((lease_id, "storage"))
             if storage is not None and storage.source:
                 storage.source = ""
-                self._save()
+                self._save_if_possible()
 
     def readings(self, lease_id: str, generation: int, at: str) -> "list[Reading]":
         """Return the totals of a lease in the meters' units, as last saved. A meter that never counted is left out.
@@ -183,11 +185,23 @@ class Meters:
         with self._lock:
             self._save()
 
+    def save_if_possible(self) -> None:
+        """Put everything on disk, or with the next `save` that succeeds: a full disk ends no watch and no stop."""
+        with self._lock:
+            self._save_if_possible()
+
+    def _save_if_possible(self) -> None:
+        try:
+            self._save()
+        except OSError as error:
+            log.error("The totals cannot be kept on disk (%s); they are in memory until they can.", error)
+
     def _save(self) -> None:
         leases: dict[str, dict[str, Any]] = {key: {**lease, "totals": {}} for key, lease in self._leases.items()}
         for (lease_id, name), total in self._totals.items():
             leases[lease_id]["totals"][name] = asdict(total)
         files.write_json(self._path, {"leases": leases})
+        files.hold_ballast(self._path.parent)
         self._saved = self._numbers()
 
     def _compute_method(self, lease_id: str) -> Method:

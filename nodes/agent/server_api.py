@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nodes.agent import backoff, protocol
-from nodes.agent.errors import AgentError, Cancelled, PortalRefused, PortalUnreachable
+from nodes.agent.diagnosis import of_device
+from nodes.agent.errors import AgentError, Cancelled, LeaseError, PortalRefused, PortalUnreachable
 from nodes.agent.keys import DeviceKey
 
 if TYPE_CHECKING:
@@ -150,7 +151,10 @@ class Portal:
                 for chunk in _chunks(answer, most):
                     if cancelled.is_set():
                         raise Cancelled("The portal no longer wants this image.")
-                    out.write(chunk)
+                    try:
+                        out.write(chunk)
+                    except OSError as error:
+                        raise LeaseError(protocol.Reason.DEVICE_ERROR, of_device(error)) from error
         except (OSError, http.client.HTTPException) as error:
             raise PortalUnreachable(f"The download from the portal broke off: {error}") from error
         finally:

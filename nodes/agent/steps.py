@@ -78,6 +78,8 @@ class Steps:
             self._failed(step, error)
         except AgentError as error:
             self._failed(step, LeaseError(Reason.DEVICE_ERROR, str(error)))
+        except OSError as error:
+            self._failed(step, LeaseError(Reason.DEVICE_ERROR, diagnosis.of_device(error)))
         except Exception as error:
             log.exception("lease %s: a fault of the agent", step.lease_id)
             self._failed(

@@ -5,6 +5,7 @@ Kept as differences of the meters' totals, so that neither a restart nor a crash
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from nodes.agent import files
 
+log = logging.getLogger(__name__)
 KEPT_MONTHS = 3  # a clock set forward and back again finds its month as it was
 SAVE_BYTES = 2**20
 
@@ -58,5 +60,8 @@ class Traffic:
 
     def _save(self) -> None:
         # The totals in `seen` are of the same moment as the sums: after a crash the difference is counted then.
-        files.write_json(self._path, {"months": self._months, "seen": self._seen})
-        self._unsaved = 0
+        try:
+            files.write_json(self._path, {"months": self._months, "seen": self._seen})
+            self._unsaved = 0
+        except OSError as error:  # a full disk must not lift the owner's limits
+            log.error("The month's traffic cannot be kept on disk (%s).", error)

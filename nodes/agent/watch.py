@@ -73,7 +73,7 @@ class Watch:
             elif lease is not None and (note.healthy or note.alive != alive or _deserves_hint(note)):
                 self._unwell(lease, monitor, note, alive=alive)
         if well and not note.healthy:  # from here on uptime counts, also if the agent is killed before the next reading
-            self._meters.save()
+            self._meters.save_if_possible()
 
     def _well(self, lease_id: str, monitor: Monitor, note: Note, at_ms: int) -> None:
         self._meters.healthy(lease_id, monitor.run_id, at_ms, pause_ms=monitor.pause_ms)

@@ -59,7 +59,8 @@ class Node:
             raise SetupError(f"Another agent is at work in {home.root} already.") from None
         files.note_holder(self._lock)
         engine, firewall = Engine(settings.engine), Firewall()
-        doctor.require(doctor.examine(engine, firewall, folder=home.root))
+        # What runs here already is looked after on a full disk, too; it may well be what fills it.
+        doctor.require(doctor.examine(engine, firewall, folder=home.root), but="disk")
         counters = Counters()
         self._portal = _portal(settings, key)
         images = Images(
