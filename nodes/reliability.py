@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WEIGHTS = {"uptime": 500, "starts": 200, "claims": 150, "checks": 150}
+WEIGHTS = {"uptime": 500, "starts": 200, "claims": 100, "traffic": 50, "checks": 150}
 """In thousandths of the whole. Being there counts most: an app on a device that is away has to move."""
 
 UPTIME_PRIOR_SECONDS = 86_400
@@ -16,6 +16,10 @@ UPTIME_PRIOR_PERMILLE = 900
 STARTS_PRIOR, STARTS_PRIOR_GOOD = 10, 9
 CAPPED_DAY_COSTS = 100
 """Of the claims' thousand, for each of the last 30 days with a claim above what was possible: honest counters make none."""
+TOLERATED_RATIO = 2
+"""Bytes claimed for each byte the gateways saw that are explained: they count what is in the packets, the device counts packets."""
+TOLERATED_BYTES_PER_HOUR = 10_000_000
+"""Of uptime: health checks, and what apps without clients do."""
 CHECKS_PRIOR, CHECKS_PRIOR_GOOD = 10, 9
 FAILED_CHECK_COUNTS_AS = 3
 
@@ -31,6 +35,8 @@ class History:
     checks_passed: int = 0
     checks_failed: int = 0
     capped_days: int = 0
+    claimed_bytes: int = 0
+    explained_bytes: int = 0
 
 
 def parts(seen: History) -> dict[str, int]:
@@ -42,8 +48,21 @@ def parts(seen: History) -> dict[str, int]:
         "uptime": there // (seen.online_seconds + seen.away_seconds + prior),
         "starts": 1000 * (seen.starts + STARTS_PRIOR_GOOD) // (seen.starts + seen.failed_starts + STARTS_PRIOR),
         "claims": max(0, 1000 - CAPPED_DAY_COSTS * seen.capped_days),
+        "traffic": 1000 * min(seen.claimed_bytes, seen.explained_bytes) // seen.claimed_bytes
+        if seen.claimed_bytes
+        else 1000,
         "checks": 1000 * (seen.checks_passed + CHECKS_PRIOR_GOOD) // (checked + CHECKS_PRIOR),
     }
+
+
+def explained_bytes(*, seen: int, uptime_milliseconds: int) -> int:
+    """Return how many bytes of `transfer` the gateways' count of the same apps explains.
+
+    Args:
+        seen: bytes at the gateways.
+        uptime_milliseconds: of the apps.
+    """
+    return TOLERATED_RATIO * seen + TOLERATED_BYTES_PER_HOUR * uptime_milliseconds // 3_600_000
 
 
 def reliability(seen: History) -> int:

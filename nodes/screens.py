@@ -100,12 +100,14 @@ def checks(device: Device) -> dict[str, Any]:
 def trusted(device: Device) -> dict[str, Any]:
     """Return the device's reliability in percent, the parts it comes from, and its last spot check (docs/trust.md)."""
     history = DeviceHistory.objects.filter(device=device).first()
-    found = reliability.parts(trust.seen_of(history, trust.capped_days(device)[device.pk]) if history else History())
+    known = history and trust.seen_of(history, trust.capped_days(device)[device.pk], trust.traffic_of(device))
+    found = reliability.parts(known or History())
     last = SpotCheck.objects.filter(device=device, decided_at__isnull=False).exclude(state=SpotCheckState.DROPPED)
     names = {
         "uptime": "there when it should be",
         "starts": "apps started",
         "claims": "honest readings",
+        "traffic": "traffic the gateways saw",
         "checks": "spot checks passed",
     }
     return {

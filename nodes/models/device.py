@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 from django.conf import settings
 from django.db import models
@@ -133,6 +134,14 @@ class Device(models.Model):
     def instructions_per_second(self) -> int:
         """The rate of one core: as spot checks have proven it, else as measured at enrolment; 0 while not enrolled."""
         return int(self.benchmark.get("proven_rate") or self.benchmark.get("instructions_per_second", 0))
+
+    @property
+    def rates(self) -> tuple[tuple[datetime | None, int], ...]:
+        """Every rate that was in force, oldest first, with when it was proven; None: from the beginning."""
+        changes = self.benchmark.get("rates")
+        if not changes:
+            return ((None, self.instructions_per_second),)
+        return tuple((datetime.fromisoformat(since) if since else None, int(rate)) for since, rate in changes)
 
     def had(self, amount: str) -> int:
         """Return an amount of protocol.Capacity as the device had it when it enrolled; 0 when it did not say."""

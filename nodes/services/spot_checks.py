@@ -206,7 +206,9 @@ def _settle_rate(device: Device) -> None:
     in_force, best = locked.instructions_per_second, max(recent)
     if len(recent) < RATE_FROM or 4 * abs(best - in_force) <= in_force:
         return
-    Device.objects.filter(pk=device.pk).update(benchmark={**locked.benchmark, "proven_rate": best})
+    known = [(since.isoformat() if since else "", rate) for since, rate in locked.rates]
+    rates = [*known, (timezone.now().isoformat(), best)]
+    Device.objects.filter(pk=device.pk).update(benchmark={**locked.benchmark, "proven_rate": best, "rates": rates})
     audit.record("device_rate_changed", subject=f"device:{device.pk}", was=in_force, now=best)
     wake(device.pk)
 

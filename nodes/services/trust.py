@@ -15,16 +15,18 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from nodes import traffic_check
 from nodes.agent.protocol import Mode, Reason
 from nodes.models import CappedClaim, Device, DeviceHistory, Lease
-from nodes.reliability import History, reliability
+from nodes.reliability import History, explained_bytes, reliability
 from nodes.services import spot_checks
 from nodes.states import DeviceState
+from nodes.traffic_check import Traffic
 
 LONGEST_UNSEEN = timedelta(minutes=5)
 """Of a longer time between two looks only so much counts: the portal itself may have been away."""
 FADE_EVERY, KEPT_PERMILLE = timedelta(days=1), 977
-SUMS = tuple(name for name in History.__dataclass_fields__ if name != "capped_days")
+SUMS = tuple(set(History.__dataclass_fields__) - {"capped_days", "claimed_bytes", "explained_bytes"})
 CAPPED_DAYS = 30
 BATCH = 500
 
@@ -42,19 +44,29 @@ def observe() -> None:
 
 def rate() -> int:
     """Compute every device's reliability anew and store those that changed; returns how many."""
-    changed, capped = [], capped_days()
+    changed, capped, traffic = [], capped_days(), traffic_check.of_late()
     histories = DeviceHistory.objects.exclude(device__state=DeviceState.REVOKED).select_related("device")
     for history in histories.iterator(chunk_size=BATCH):
-        figure = reliability(seen_of(history, capped[history.device_id]))
+        device_id = history.device_id
+        figure = reliability(seen_of(history, capped[device_id], traffic.get(device_id)))
         if figure != history.device.reliability:
             changed.append(Device(pk=history.device_id, reliability=figure))
     Device.objects.bulk_update(changed, ["reliability"], batch_size=BATCH)
     return len(changed)
 
 
-def seen_of(history: DeviceHistory, capped: int) -> History:
-    """Return what is known of a device, from its stored sums and its days with capped claims."""
-    return History(**{name: getattr(history, name) for name in SUMS}, capped_days=capped)
+def seen_of(history: DeviceHistory, capped: int, traffic: Traffic | None) -> History:
+    """Return what is known of a device, from its stored sums, its days with capped claims, and both counts of its traffic."""
+    sums = {name: getattr(history, name) for name in SUMS}
+    if traffic is None:
+        return History(**sums, capped_days=capped)
+    explained = explained_bytes(seen=traffic.seen, uptime_milliseconds=traffic.uptime_milliseconds)
+    return History(**sums, capped_days=capped, claimed_bytes=traffic.claimed, explained_bytes=explained)
+
+
+def traffic_of(device: Device) -> Traffic | None:
+    """Return both counts of one device's traffic of late."""
+    return traffic_check.of_late(device).get(device.pk)
 
 
 def capped_days(device: Device | None = None) -> Counter[UUID]:

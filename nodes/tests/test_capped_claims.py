@@ -131,6 +131,48 @@ def test_an_owner_who_lends_less_now_keeps_what_was_used_before(slow):
     assert sums(Meter.COMPUTE) == honest
 
 
+def proven(box, *rates: tuple[timedelta | None, int]) -> None:
+    """Spot checks have proven these rates, so long ago each; None: from enrolment on."""
+    now = datetime.now(UTC)
+    changes = [((now - ago).isoformat() if ago else "", rate) for ago, rate in rates]
+    Device.objects.filter(pk=box.device.pk).update(
+        benchmark={**box.device.benchmark, "proven_rate": rates[-1][1], "rates": changes}
+    )
+    box.device.refresh_from_db()
+
+
+def of_core(rate: int, seconds: float) -> int:
+    return int(rate * plausibility.CALIBRATED_MARGIN_PERCENT / 100 * seconds)
+
+
+RATE = BENCHMARK.instructions_per_second
+
+
+@pytest.mark.parametrize("cores", [1000, 4000])
+def test_a_lower_rate_that_was_proven_takes_nothing_of_the_use_before(box, cores):
+    """Ten hours at the rate of enrolment; a quarter of it since the last one, with a minute to hear of it."""
+    lease = opened(box, "app", timedelta(hours=10), cpu_millis=cores)
+    proven(box, (None, RATE), (HOUR, RATE // 4))
+    possible = (of_core(RATE, 9 * 3600 + 60) + of_core(RATE // 4, 3600 - 60 + 30)) * cores // 1000
+    box.measures(lease, compute=2**62)
+    assert possible <= sums(Meter.COMPUTE) <= possible + of_core(RATE // 4, LATER_SECONDS) * cores // 1000
+
+
+def test_a_higher_rate_that_was_proven_gives_nothing_for_the_time_before(box):
+    lease = opened(box, "app", timedelta(hours=10), cpu_millis=1000)
+    proven(box, (None, RATE), (HOUR, 4 * RATE))
+    box.measures(lease, compute=2**62)
+    possible = of_core(RATE, 9 * 3600) + of_core(4 * RATE, SECONDS_SINCE)
+    assert possible <= sums(Meter.COMPUTE) <= possible + of_core(4 * RATE, LATER_SECONDS)
+
+
+def test_a_lease_that_opened_after_the_change_is_bounded_by_the_new_rate_alone(box):
+    lease = opened(box, "app", cpu_millis=1000)
+    proven(box, (None, RATE), (timedelta(days=3), RATE // 2), (timedelta(days=2), RATE // 4))
+    box.measures(lease, compute=2**62)
+    assert of_core(RATE // 4, SECONDS_SINCE) <= sums(Meter.COMPUTE) <= of_core(RATE // 4, SECONDS_SINCE + LATER_SECONDS)
+
+
 @pytest.mark.parametrize("link", [-1, 12_500_000_001])
 def test_a_link_no_computer_has_is_refused_at_enrolment(cast, link):
     with pytest.raises(Invalid):

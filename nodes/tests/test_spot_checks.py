@@ -180,6 +180,9 @@ def test_a_device_slower_than_it_says_is_taken_at_what_it_proves(box, commits):
         assert (box.device.instructions_per_second < claimed) == (number == 2)
     assert box.device.instructions_per_second == pytest.approx(claimed / 4, rel=0.15)
     assert queries.desired_of(box.device).instructions_per_second == box.device.instructions_per_second
+    (never, before), (since, after) = box.device.rates
+    assert (never, before, after) == (None, claimed, box.device.instructions_per_second)
+    assert abs(since - timezone.now()) < timedelta(minutes=5)
 
 
 def test_a_busy_moment_changes_no_rate(box, commits):

@@ -35,6 +35,8 @@ def test_claims_and_sight_stand_side_by_side(box, django_assert_num_queries):
         found = traffic_check.of_workloads([lease.workload_id])[lease.workload_id]
     assert (found.claimed, found.seen, found.ratio) == (3_000, 2_000, 1.5)
     assert traffic_check.of_device(box.device) == found
+    with django_assert_num_queries(3):
+        assert traffic_check.of_late() == {box.device.pk: found}
 
 
 def test_nothing_seen_has_no_ratio(box):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from interchain_site.testing.devices import make_device, make_workload
 from nodes import reliability as figures
 from nodes.agent.protocol import Observed, Reason
-from nodes.models import DeviceHistory
+from nodes.models import DeviceHistory, GatewayCount, Lease
 from nodes.reliability import NEWCOMER, History, reliability
 from nodes.services import placement, trust
 from nodes.states import DeviceState, transition_device
@@ -26,10 +27,10 @@ COUNTS = st.integers(0, 10**12)
 histories = st.builds(
     History,
     online_seconds=COUNTS, away_seconds=COUNTS, starts=COUNTS, failed_starts=COUNTS,
-    checks_passed=COUNTS, checks_failed=COUNTS, capped_days=st.integers(0, 30),
+    checks_passed=COUNTS, checks_failed=COUNTS, capped_days=st.integers(0, 30), claimed_bytes=COUNTS, explained_bytes=COUNTS,
 )  # fmt: skip
-BAD = ("away_seconds", "failed_starts", "checks_failed", "capped_days")
-GOOD_THINGS = ("online_seconds", "starts", "checks_passed")
+BAD = ("away_seconds", "failed_starts", "checks_failed", "capped_days", "claimed_bytes")
+GOOD_THINGS = ("online_seconds", "starts", "checks_passed", "explained_bytes")
 
 
 @given(histories)
@@ -59,7 +60,7 @@ def test_the_page_shows_the_weights_of_the_code():
     found = {name: int(weight) for name, weight in re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.M)}
     assert found == figures.WEIGHTS
     assert sum(figures.WEIGHTS.values()) == 1000
-    for number in (figures.CAPPED_DAY_COSTS, NEWCOMER):
+    for number in (figures.CAPPED_DAY_COSTS, NEWCOMER, figures.TOLERATED_BYTES_PER_HOUR // 10**6):
         assert re.search(rf"\b{number}\b", page)
 
 
@@ -156,6 +157,31 @@ def test_days_with_capped_claims_cost(box):
     assert box.device.reliability == NEWCOMER - figures.WEIGHTS["claims"] * figures.CAPPED_DAY_COSTS // 1000
 
 
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("claimed", "seen", "part"),
+    [(10**9, 5 * 10**8, 1000), (10**7, 0, 1000), (10**9, 0, 10), (10**9, 2 * 10**8, 410), (0, 10**9, 1000)],
+    ids=["twice", "health checks", "nobody saw it", "five times", "less than was seen"],
+)
+def test_what_no_gateway_saw_costs(box, claimed, seen, part):
+    lease = placement.open_lease(workload=make_workload(), by=None)
+    box.runs(lease)
+    Lease.objects.update(opened_at=timezone.now() - timedelta(hours=1))
+    box.measures(lease, transfer=claimed, uptime=HOUR_MS)
+    GatewayCount.objects.create(
+        workload_id=lease.workload_id, month=timezone.now().date().replace(day=1), bytes=seen, updated_at=timezone.now()
+    )
+    trust.observe()
+    trust.rate()
+    box.device.refresh_from_db()
+    assert figures.parts(trust.seen_of(history(box), 0, trust.traffic_of(box.device)))["traffic"] == part
+    assert NEWCOMER - box.device.reliability == -(-figures.WEIGHTS["traffic"] * (1000 - part) // 1000)
+    Lease.objects.update(stopped_at=timezone.now() - timedelta(days=31), state="stopped", action="stop")
+    assert trust.traffic_of(box.device) is None, "forgotten after a month"
+
+
 def test_queries_do_not_grow_with_devices(box, cast, clock, django_assert_max_num_queries):
     for number in range(5):
         make_device(cast.owner, f"Box {number}")
@@ -164,5 +190,5 @@ def test_queries_do_not_grow_with_devices(box, cast, clock, django_assert_max_nu
     with django_assert_max_num_queries(14):
         trust.observe()
     DeviceHistory.objects.update(checks_failed=3)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(9):
         trust.rate()
