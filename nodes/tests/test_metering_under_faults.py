@@ -6,7 +6,6 @@ was not used; at the end, where no fault took what nobody had looked at, all of 
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from hypothesis import HealthCheck, note, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -33,6 +32,7 @@ from nodes.agent.outbox import _payload
 from nodes.agent.protocol import Meter, ReadingBatch
 from nodes.models import Lease, MeterTotal
 from nodes.services import placement
+from nodes.tests.damage import doubled, flipped, higher_totals
 from nodes.tests.metering_simulation import Computer, Fuse, Portal
 
 FUSE = Fuse()
@@ -93,10 +93,10 @@ class Bills(RuleBasedStateMachine):
             assert len(computer.outbox) == 0
         self.never_more_than_was_used()
         only, billed = self.computers[0], self.portal.billed()
-        note(f"lossy: {sorted(meter.value for meter in only.lossy)}")
         for meter, used in only.truth.totals(only.rate).items():
             if meter not in only.lossy:
-                assert billed.get(meter, 0) == used, f"{meter.value}: all that was used is billed"
+                words = f"{meter.value}: all that was used is billed, for none of it was lost ({sorted(only.lossy)})"
+                assert billed.get(meter, 0) == used, words
         assert not MeterTotal.objects.filter(lease=self.portal.lease, capped=True).exists(), "what was used is possible"
 
     @invariant()
@@ -128,11 +128,14 @@ class Bills(RuleBasedStateMachine):
     def deliver(self, which: int, steps: int | None, fates: tuple[str, ...]) -> None:
         self.computer(which).deliver(FUSE, steps, fates)
 
-    @rule(which=which, seconds=seconds)
-    def fall_ill_and_recover(self, which: int, seconds: int) -> None:
+    @rule(which=which, seconds=seconds, killed=st.booleans())
+    def fall_ill_and_recover(self, which: int, seconds: int, killed: bool) -> None:
+        """The agent may be killed while the app is ill: the next one is there within the minute."""
         computer = self.computer(which)
         computer.fall_ill()
         computer.pass_time(seconds, percent=1, healthy=False)
+        if killed:
+            computer.killed()
         computer.recover()
 
     @rule(which=which, size=st.integers(0, 10**9))
@@ -178,6 +181,15 @@ class Bills(RuleBasedStateMachine):
         computer.killed()
         computer.check_health()
 
+    @rule(which=which, seconds=st.integers(61, 600))
+    def fall_ill_while_nobody_looks(self, which: int, seconds: int) -> None:
+        """The agent is away for more than a minute, and the app was not well meanwhile."""
+        computer = self.computer(which)
+        computer.check_health()
+        computer.pass_time(seconds, healthy=False)
+        computer.killed()
+        computer.check_health()
+
     @rule(which=which, off=st.sampled_from([timedelta(minutes=1), timedelta(days=31)]))
     def reboot(self, which: int, off: timedelta) -> None:
         self.computer(which).reboot(off=off)
@@ -199,23 +211,26 @@ class Bills(RuleBasedStateMachine):
     def set_the_clock(self, which: int, wall: int) -> None:
         self.computer(which).wall = wall
 
-    @rule(which=which, minutes=st.sampled_from([6, 60]))
-    def lose_the_portal(self, which: int, minutes: int) -> None:
+    @rule(which=which, minutes=st.sampled_from([6, 60]), busy=st.integers(0, 6))
+    def lose_the_portal(self, which: int, minutes: int, busy: int) -> None:
+        """For as long; the app works in the first `busy` sixths of it and waits in the others, so that what the batches
+        merged first say is said by no other."""
         computer = self.computer(which)
-        for _ in range(6):
+        for part in range(6):
             for _ in range(minutes // 6):
-                computer.pass_time(60, percent=5, traffic=1000)
+                computer.pass_time(60, percent=5 * (part < busy), traffic=1000 * (part < busy))
                 computer.check_health()
             computer.take(FUSE)
             computer.deliver(FUSE, fates=("lost",))
 
-    @rule(which=which, pick=pick, bit=pick)
-    def damage_a_file(self, which: int, pick: int, bit: int) -> None:
-        """A bit of a waiting batch is another than was written."""
+    @rule(which=which, pick=pick, bit=pick, higher=st.booleans())
+    def damage_a_file(self, which: int, pick: int, bit: int, higher: bool) -> None:
+        """A bit of a waiting batch is another than was written: any, or one of those that let a total read higher."""
         waiting = sorted((self.computer(which).folder / "out").glob("*.jws"))
         if waiting:
             path = picked(waiting, pick)
-            path.write_text(flipped(path.read_text(), bit))
+            jws = path.read_text()
+            path.write_text(picked(higher_totals(jws), bit) if higher else flipped(jws, bit))
 
     @precondition(lambda self: len(self.computers) == 1)
     @rule()
@@ -264,17 +279,6 @@ class Bills(RuleBasedStateMachine):
 
 def picked(among: list[Any], number: int) -> Any:
     return among[number % len(among)]
-
-
-def doubled(batch: ReadingBatch) -> tuple[protocol.Reading, ...]:
-    return tuple(dataclasses.replace(reading, total=2 * reading.total + 1000) for reading in batch.readings)
-
-
-def flipped(text: str, bit: int) -> str:
-    """Return the text with one of its bits another."""
-    data = bytearray(text.encode())
-    data[bit // 7 % len(data)] ^= 1 << bit % 7
-    return data.decode()
 
 
 def test_any_interleaving_of_faults_bills_the_true_use_or_less(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
