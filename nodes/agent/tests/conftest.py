@@ -86,6 +86,7 @@ class AgentProcess:
     portal: FakePortal
     process: "subprocess.Popen[bytes] | None" = None
     engine: str = "unix:///var/run/docker.sock"
+    wrapper: "list[str]" = field(default_factory=list)  # what it is started with
     environment: dict[str, str] = field(default_factory=lambda: {**os.environ, "PYTHONPATH": str(ROOT)})
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -117,7 +118,7 @@ class AgentProcess:
 
     def start_without_portal(self) -> None:
         log = (self.home.parent / "agent.log").open("ab")
-        command = [sys.executable, "-m", "nodes.agent", "run", "--home", str(self.home)]
+        command = [*self.wrapper, sys.executable, "-m", "nodes.agent", "run", "--home", str(self.home)]
         self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment, cwd=self.home.parent)
         log.close()
 
