@@ -186,7 +186,7 @@ MUTANTS = (
         f"{SERVICES}/plausibility.py",
         "return instructions_of_core(device, method, lease.opened_at, ends) * lease.cpu_millis // 1000",
         "return most_of_device(device, meter, method, lease.opened_at, ends)",
-        f"{COUNTS}::test_more_than_possible_is_capped_and_noted[Meter.COMPUTE]",
+        f"{COUNTS}::test_more_than_possible_is_capped_and_noted[compute]",
     ),
     Mutant(
         "no_bound_by_link",
@@ -210,7 +210,7 @@ MUTANTS = (
         f"{SERVICES}/plausibility.py",
         "    if meter is Meter.UPTIME:\n        return milliseconds\n",
         "    if meter is Meter.UPTIME:\n        return 2**62\n",
-        f"{COUNTS}::test_more_than_possible_is_capped_and_noted[Meter.UPTIME]",
+        f"{COUNTS}::test_more_than_possible_is_capped_and_noted[uptime]",
     ),
     Mutant(
         "no_bound_of_the_device",
@@ -234,7 +234,7 @@ MUTANTS = (
         f"{SERVICES}/metering.py",
         "return fenced_at is not None and claim.at > fenced_at",
         "return False",
-        "nodes/tests/test_election.py",
+        "nodes/tests/test_election.py::test_the_stale_copy_is_asked_to_stop_and_its_later_use_never_counts",
     ),
     Mutant(
         "a_statement_for_each_reading",

@@ -149,7 +149,7 @@ def test_the_figure_is_stored_where_placement_reads_it(box, cast, clock):
 def test_days_with_capped_claims_cost(box):
     lease = placement.open_lease(workload=make_workload(), by=None)
     box.runs(lease)
-    box.measures(lease, transfer=2**62)
+    box.measures(lease, uptime=2**62)
     trust.observe()
     trust.rate()
     box.device.refresh_from_db()
@@ -178,7 +178,8 @@ def test_what_no_gateway_saw_costs(box, claimed, seen, part):
     box.device.refresh_from_db()
     assert figures.parts(trust.seen_of(history(box), 0, trust.traffic_of(box.device)))["traffic"] == part
     assert NEWCOMER - box.device.reliability == -(-figures.WEIGHTS["traffic"] * (1000 - part) // 1000)
-    Lease.objects.update(stopped_at=timezone.now() - timedelta(days=31), state="stopped", action="stop")
+    long_ago = timezone.now() - timedelta(days=31)
+    Lease.objects.update(closed_at=long_ago, stopped_at=long_ago, state="stopped", action="stop")
     assert trust.traffic_of(box.device) is None, "forgotten after a month"
 
 

@@ -92,12 +92,25 @@ def cut_power(
         time.sleep(0.1)
     used = {each.lease_id: counted_by_the_kernel(portal, each.lease_id) for each in wanted}
     for each in wanted:
-        Counters().remove_cgroup(each.lease_id)
+        remove_cgroups(each.lease_id)
         assert Counters().cpu_nanoseconds(each.lease_id, 0) is None, "its cgroup is gone"
     listed = subprocess.run(["ip", "-o", "link", "show", "type", "bridge"], capture_output=True, text=True, check=True)
     for line in listed.stdout.splitlines():
         subprocess.run(["ip", "link", "del", line.split(": ")[1]], check=True)
     return used
+
+
+def remove_cgroups(lease_id: str) -> None:
+    """Remove the lease's cgroup and those in it, of each hierarchy."""
+    mounted = Path("/sys/fs/cgroup")
+    for root in (mounted, *filter(Path.is_dir, mounted.iterdir())):
+        for folder, _, _ in os.walk(root / "interchain" / lease_id, topdown=False):
+            until = time.monotonic() + SECONDS
+            while Path(folder).exists():
+                with suppress(OSError):  # a process in it is still being ended
+                    os.rmdir(folder)
+                assert time.monotonic() < until, f"{folder} stays"
+                time.sleep(0.01)
 
 
 def is_dead(pid: int) -> bool:
