@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nodes.agent import backoff, protocol
+from nodes.agent import backoff, files, protocol
 from nodes.agent.diagnosis import of_device
 from nodes.agent.errors import AgentError, Cancelled, LeaseError, PortalRefused, PortalUnreachable
 from nodes.agent.keys import DeviceKey
@@ -151,11 +151,10 @@ class Portal:
                 for chunk in _chunks(answer, most):
                     if cancelled.is_set():
                         raise Cancelled("The portal no longer wants this image.")
-                    try:
-                        out.write(chunk)
-                    except OSError as error:
-                        raise LeaseError(protocol.Reason.DEVICE_ERROR, of_device(error)) from error
+                    out.write(chunk)
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in files.DISK_FULL:
+                raise LeaseError(protocol.Reason.DEVICE_ERROR, of_device(error)) from error
             raise PortalUnreachable(f"The download from the portal broke off: {error}") from error
         finally:
             connection.close()

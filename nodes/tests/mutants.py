@@ -2,6 +2,7 @@
 
     python -m nodes.tests.mutants               # those whose tests need SQLite only
     python -m nodes.tests.mutants postgres      # those of the ingest on PostgreSQL
+    python -m nodes.tests.mutants docker        # those of an agent with a real Docker
     python -m nodes.tests.mutants NAME …
 
 The sources are copied to a folder of their own, one mistake is made there, its test is run. A test that passes is a failure. The table is
@@ -26,7 +27,8 @@ AGENT, SERVICES = "nodes/agent", "nodes/services"
 INTERLEAVINGS = "nodes/tests/test_metering_interleavings.py"
 BILLS, COUNTS = f"{INTERLEAVINGS}::test_an_interleaving_that_once_found_something", "nodes/tests/test_metering.py"
 CAPS, PROCESSES = "nodes/tests/test_capped_claims.py", "nodes/tests/test_ingest_by_many.py"
-SQLITE, POSTGRES = "sqlite", "postgres"
+DISK = "nodes/agent/tests/test_full_disk.py::test_a_full_disk_stops_nothing_and_loses_nothing"
+SQLITE, POSTGRES, DOCKER = "sqlite", "postgres", "docker"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,14 @@ MUTANTS = (
         '                uptime.source = ""\n                self._save_if_possible()\n',
         '                uptime.source = ""\n',
         f"{BILLS}[killed_while_ill]",
+    ),
+    Mutant(
+        "full_disk_ends_the_watch",
+        "a failed check that cannot be kept on disk ends the health monitor",
+        f"{AGENT}/meter.py",
+        '            log.error("The totals cannot be kept on disk',
+        '            raise\n            log.error("The totals cannot be kept on disk',
+        "nodes/agent/tests/test_meter.py::test_what_a_full_disk_does_not_take_is_kept_until_it_does",
     ),
     Mutant(
         "time_away_is_uptime",
@@ -291,6 +301,42 @@ MUTANTS = (
         "    if not fresh:\n        return",
         f"{PROCESSES}::test_a_capped_batch_through_two_processes_is_noted_once",
         POSTGRES,
+    ),
+    Mutant(
+        "wall_clock_is_uptime",
+        "uptime is counted by a clock that people set",
+        f"{AGENT}/meter.py",
+        "return time.monotonic_ns() // 1_000_000",
+        "return time.time_ns() // 1_000_000",
+        "nodes/agent/tests/test_wrong_clock.py::test_a_clock_that_jumps_moves_no_total",
+        DOCKER,
+    ),
+    Mutant(
+        "no_ballast",
+        "on a full disk nothing can be kept",
+        f"{AGENT}/files.py",
+        "            os.fsync(out.fileno())\n            return True\n",
+        "            os.fsync(out.fileno())\n            return False\n",
+        f"{DISK}[ext4]",
+        DOCKER,
+    ),
+    Mutant(
+        "full_docker_is_a_bad_image",
+        "an image there is no room for counts as damaged, for good",
+        f"{AGENT}/engine.py",
+        'return "no space left on device" in text or "disk quota exceeded" in text',
+        "return False",
+        "nodes/agent/tests/test_full_docker.py::test_no_half_image_is_trusted_and_it_runs_once_there_is_room",
+        DOCKER,
+    ),
+    Mutant(
+        "reboot_goes_on_with_old_counters",
+        "after a reboot counters are taken for those before",
+        f"{AGENT}/meter.py",
+        "if raw.source == self.source and raw.value >= self.last else raw.value",
+        "if self.source else raw.value",
+        "nodes/agent/tests/test_reboot.py::test_counters_that_begin_again_lose_and_repeat_nothing",
+        DOCKER,
     ),
 )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nodes.agent import files
 from nodes.agent.counters import Raw
 from nodes.agent.meter import KEPT_UNLISTED, LONGEST_UNSEEN_MS, Meters, Total
 from nodes.agent.protocol import Meter, Method
@@ -237,3 +240,25 @@ def test_what_is_remembered_of_leases_no_longer_named_is_bounded_and_the_last_st
 def test_total_is_plain() -> None:
     found = Total()
     assert [found.absorb(Raw("x", value)) for value in (3, 3, 1)] == [3, 0, 1]
+
+
+def test_what_a_full_disk_does_not_take_is_kept_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meters = Meters(tmp_path / "meters.json", instructions_per_second=1, boot_id="boot")
+    for second in range(3):
+        meters.healthy("lease", "run", second * 1000)
+        meters.held("lease", 100, second * 1000)
+    with monkeypatch.context() as full:
+        full.setattr(files, "write_json", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        meters.unhealthy("lease")
+        meters.held("lease", 10, 3000)
+        meters.held_by_another("lease")
+        meters.save_if_possible()
+        with pytest.raises(OSError, match="No space"):
+            meters.save()
+        assert meters.readings("lease", 1, "now") == [], "nothing is told that is not on disk"
+    meters.save()
+    again = Meters(tmp_path / "meters.json", instructions_per_second=1, boot_id="boot")
+    assert {item.meter.value: item.total for item in again.readings("lease", 1, "now")} == {
+        "uptime": 2000,
+        "storage": 210,
+    }
