@@ -82,6 +82,7 @@ def main() -> None:
             for node in nodes:
                 node.start()
             ours = interchain(Path(folder), nodes, parsed) if parsed.only != "swarm" else {}
+            print("\n".join(report(ours, {})), flush=True)
             theirs = swarms(nodes, parsed.swarm_rounds) if parsed.only in ("", "swarm") else {}
         finally:
             for node in nodes:
