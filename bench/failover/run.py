@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import secrets
 import signal
 import statistics
 import subprocess
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from interchain_site.local.journey import publish, until  # noqa: E402
 from interchain_site.local.ports import free  # noqa: E402
 from interchain_site.local.site import PYTHON, Site  # noqa: E402
 from interchain_site.local.steps import Steps  # noqa: E402
-from interchain_site.local.web import Person  # noqa: E402
+from interchain_site.local.web import PageError, Person  # noqa: E402
 
 WEB_PORT = 8390
 GIVE_UP_SECONDS = 90
@@ -73,6 +75,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path("/var/lib/docker/failover"), help="the Engines' data, on a disk"
     )
+    parser.add_argument("--site", type=Path, help="go on with this site's folder (bin/run --data), not a new one")
     parsed = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was set up is taken down
     with tempfile.TemporaryDirectory(prefix="failover-") as folder:
@@ -105,6 +108,9 @@ class Cloud:
         self.publisher.token, self.owner.token = tokens["publisher"], tokens["owner"]
         for node, token in zip(nodes, made["devices"].values(), strict=True):
             self._lend(node, token)
+        for app in self.publisher.api("GET", "apps"):
+            with suppress(PageError):
+                self.publisher.api("DELETE", f"apps/{app['slug']}/deployment")
         until("Three devices online", lambda: self.online() == len(nodes), seconds=GIVE_UP_SECONDS)
 
     def _lend(self, node: Node, token: str) -> None:
@@ -165,27 +171,29 @@ class Cloud:
 
 
 def interchain(folder: Path, nodes: Sequence[Node], parsed: argparse.Namespace) -> dict[str, list[Seen]]:
-    (folder / "site" / "images").mkdir(parents=True)
-    images.archive(images.WEBSITE, folder / "site" / "images")
+    home = parsed.site or folder / "site"
+    (home / "images").mkdir(parents=True, exist_ok=True)
+    images.archive(images.WEBSITE, home / "images")
     settings = {
         "PORTAL_URL": f"http://{HOST_ADDRESS}:{WEB_PORT}",
         "ALLOWED_HOSTS": f"{HOST_ADDRESS},localhost,127.0.0.1",
         "DATA_FAILOVER_SECONDS": str(DATA_SECONDS),
     }
-    site = Site(folder / "site", port=WEB_PORT, settings=settings)
+    site = Site(home, port=WEB_PORT, settings=settings)
     found: dict[str, list[Seen]] = defaultdict(list)
     try:
         site.open()
         npm.install()
         site.start(Steps())
-        cloud = Cloud(site, nodes, folder / "site")
+        cloud = Cloud(site, nodes, home)
+        mark = secrets.token_hex(2)
         warm = Case("warm-up", {"replicas": 3})  # every node has the image after it, as Swarm's nodes do
-        cloud.deploy("warm", warm)
-        cloud.remove("warm")
+        cloud.deploy(f"warm-{mark}", warm)
+        cloud.remove(f"warm-{mark}")
         for number in range(parsed.rounds):
             for case in CASES:
                 if parsed.only in ("", case.name):
-                    for way, seen in lose_a_device(cloud, case, f"r{number}-{CASES.index(case)}").items():
+                    for way, seen in lose_a_device(cloud, case, f"r{number}-{CASES.index(case)}-{mark}").items():
                         found[f"{case.name}, {way}"].append(seen)
                         print(f"round {number + 1}: {case.name}, {way}: {seen}", flush=True)
     finally:
