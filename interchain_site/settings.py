@@ -126,16 +126,13 @@ STORAGES = {
 SNAPSHOTS_S3_BUCKET = env.text("SNAPSHOTS_S3_BUCKET", "")
 STORAGES["snapshots"] = (
     {
-        "BACKEND": "storages.backends.s3.S3Storage",
+        "BACKEND": "nodes.snapshots.s3.SnapshotBucket",
         "OPTIONS": {
             "bucket_name": SNAPSHOTS_S3_BUCKET,
             "endpoint_url": env.text("SNAPSHOTS_S3_ENDPOINT", "") or None,
             "access_key": env.text("SNAPSHOTS_S3_ACCESS_KEY", ""),
             "secret_key": env.text("SNAPSHOTS_S3_SECRET_KEY", ""),
             "region_name": env.text("SNAPSHOTS_S3_REGION", "") or None,
-            "default_acl": None,
-            "file_overwrite": True,
-            "max_memory_size": 2 * 2**20,
         },
     }
     if SNAPSHOTS_S3_BUCKET

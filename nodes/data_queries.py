@@ -23,6 +23,11 @@ class Data:
     snapshots: list[Snapshot]
 
     @property
+    def keeps(self) -> str:
+        """Return which snapshots are kept, as restic's options."""
+        return " ".join(restic.KEEP)
+
+    @property
     def under_way(self) -> bool:
         return any(snapshot.state == SnapshotState.WANTED for snapshot in self.snapshots)
 
@@ -34,6 +39,30 @@ def data_of(workload_id: UUID) -> Data | None:
         return None
     shown = Snapshot.objects.filter(repository=repository).exclude(state=SnapshotState.REMOVED)
     return Data(repository, list(shown.select_related("lease__device").order_by("-wanted_at")[:SHOWN]))
+
+
+def required_data_of(workload_id: UUID) -> Data:
+    """Return what `data_of` does.
+
+    Raises:
+        NotFound: no copy was ever wanted.
+    """
+    data = data_of(workload_id)
+    if data is None:
+        raise NotFound("This app has no snapshots yet.")
+    return data
+
+
+def snapshot_of(workload_ids: Sequence[UUID], snapshot_id: UUID) -> Snapshot:
+    """Return a snapshot of one of these workloads, whatever came of it.
+
+    Raises:
+        NotFound: there is no such snapshot.
+    """
+    found = Snapshot.objects.filter(pk=snapshot_id, repository_id__in=workload_ids).first()
+    if found is None:
+        raise NotFound("There is no such snapshot.")
+    return found
 
 
 def download_of(workload_ids: Sequence[UUID], snapshot_id: UUID) -> tuple[datetime, AsyncIterator[bytes]]:

@@ -18,6 +18,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "Replayed",
+    "StorageAway",
     "TokenExpired",
     "TokenUnknown",
     "TokenUsed",
@@ -96,3 +97,14 @@ class ArchiveInvalid(Invalid):
     """An uploaded image archive cannot be used; the message says what is wrong with it."""
 
     code = "archive_invalid"
+
+
+class StorageAway(DomainError):
+    """The storage of snapshots cannot be used. `why` is for staff; the message is for everybody."""
+
+    code, status, permanent = "snapshot_storage_away", 503, False
+    message = "The storage of snapshots cannot be used now. What is in it stays; try again in a while."
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__()
+        self.why = why

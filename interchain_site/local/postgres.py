@@ -23,41 +23,50 @@ SETTINGS = (
 )
 
 
+class Cluster:
+    """A cluster in a folder, which is made on first use. It may be stopped and started as often as one likes."""
+
+    def __init__(self, folder: Path, *, settings: Sequence[str] = SETTINGS) -> None:
+        """Raises: Stop: PostgreSQL is not installed, or cannot make a cluster."""
+        programs, data = _programs(), folder / "data"
+        self._user, self._log, port = _runner(folder), folder / "postgres.log", free_port()
+        if not (data / "PG_VERSION").exists():
+            shutil.rmtree(data, ignore_errors=True)
+            made = ["-U", "interchain", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]
+            _as(self._user, [str(programs / "initdb"), "-D", str(data), *made], "PostgreSQL cannot make a cluster")
+        chosen = (*settings, f"port={port}", f"unix_socket_directories={folder}")
+        self._options = " ".join(f"-c {setting}" for setting in chosen)
+        self._control = [str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(self._log)]
+        self.url = f"postgres://interchain@127.0.0.1:{port}/postgres"
+
+    def start(self) -> None:
+        """Start it, after ending what may be left of an earlier run.
+
+        Raises:
+            Stop: it does not start.
+        """
+        self.stop("immediate")
+        _as(self._user, [*self._control, "-o", self._options, "start"], f"PostgreSQL does not start (see {self._log})")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it; it is fine if it does not run. `immediate` is as a power cut."""
+        command = _command(self._user, [*self._control, "-m", mode, "stop"])
+        subprocess.run(command, capture_output=True, check=False, cwd="/")
+
+
 @contextmanager
 def cluster(folder: Path, *, settings: Sequence[str] = SETTINGS) -> Iterator[str]:
-    """Run a cluster in `folder` (made on first use) until the block ends; yields its URL.
+    """Run a cluster in `folder` until the block ends; yields its URL.
 
     Raises:
         Stop: PostgreSQL is not installed, or does not start.
     """
-    programs = _programs()
-    user = _runner(folder)
-    data = folder / "data"
-    if not (data / "PG_VERSION").exists():
-        shutil.rmtree(data, ignore_errors=True)
-        initdb = [
-            str(programs / "initdb"),
-            "-D",
-            str(data),
-            "-U",
-            "interchain",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C.UTF-8",
-            "-N",
-        ]
-        _as(user, initdb, "PostgreSQL cannot make a cluster")
-    port, log = free_port(), folder / "postgres.log"
-    options = " ".join(f"-c {setting}" for setting in (*settings, f"port={port}", f"unix_socket_directories={folder}"))
-    control = [str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(log)]
-    subprocess.run(_command(user, [*control, "-m", "immediate", "stop"]), capture_output=True, check=False, cwd="/")
-    _as(user, [*control, "-o", options, "start"], f"PostgreSQL does not start (see {log})")
+    found = Cluster(folder, settings=settings)
+    found.start()
     try:
-        yield f"postgres://interchain@127.0.0.1:{port}/postgres"
+        yield found.url
     finally:
-        subprocess.run(_command(user, [*control, "-m", "fast", "stop"]), capture_output=True, check=False, cwd="/")
+        found.stop()
 
 
 def _programs() -> Path:

@@ -13,7 +13,8 @@ from marketplace.models import HealthKind, ProfileChoice
 from marketplace.services.publishing import ReleaseSpec
 from marketplace.states import DeploymentState, Desired
 from nodes.agent.protocol import Meter
-from nodes.models import MOST_REPLICAS
+from nodes.models import MOST_REPLICAS, Snapshot
+from nodes.states import SnapshotState
 
 _METERS = [meter.value for meter in Meter]
 _DEFAULT = ReleaseSpec()
@@ -243,3 +244,32 @@ class PriceListOut(serializers.Serializer[Any]):
     effective_at = serializers.DateTimeField()
     notice_days = serializers.IntegerField()
     prices = PriceOut(many=True)
+
+
+class SnapshotOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    state = serializers.ChoiceField(choices=SnapshotState.choices)
+    cause = serializers.ChoiceField(choices=Snapshot.Cause.choices)
+    wanted_at = serializers.DateTimeField()
+    taken_at = serializers.DateTimeField(allow_null=True, help_text="How old the data in it is.")
+    volume_bytes = serializers.IntegerField(help_text="All of the data.")
+    added_bytes = serializers.IntegerField(help_text="What the snapshot before did not have.")
+    message = serializers.CharField(help_text="Why it was not taken; empty when all is well.")
+
+
+class SnapshotsOut(serializers.Serializer[Any]):
+    every_seconds = serializers.IntegerField(source="repository.every_seconds", help_text="0: only when asked for.")
+    bytes = serializers.IntegerField(source="repository.bytes", help_text="What all of them hold together.")
+    limit_bytes = serializers.IntegerField(source="repository.limit_bytes")
+    keeps = serializers.CharField(help_text="Which are kept, in restic's words.")
+    snapshots = SnapshotOut(many=True, help_text="The last fifty, newest first.")
+
+
+class SnapshotScheduleIn(serializers.Serializer[Any]):
+    every_seconds = serializers.IntegerField(
+        min_value=0, max_value=_BIG, help_text="From five minutes to thirty days; 0: only when asked for."
+    )
+
+
+class SnapshotKeyOut(serializers.Serializer[Any]):
+    password = serializers.CharField(help_text="Of the app's restic repository; keep it where the data is not.")

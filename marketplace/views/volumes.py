@@ -6,7 +6,9 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils.text import slugify
@@ -14,6 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from interchain_site.core.errors import DomainError, Invalid
 from marketplace import policies, queries
+from marketplace.models import App
 from marketplace.services import volumes
 from marketplace.views.people import person
 from nodes import data_queries
@@ -65,8 +68,16 @@ def snapshot_interval(request: HttpRequest, slug: str) -> HttpResponse:
 @require_GET
 def snapshot_download(request: HttpRequest, slug: str, snapshot_id: UUID) -> HttpResponseBase:
     """All files of a snapshot as a tar, streamed while restic reads it."""
-    app = queries.app_for(person(request), slug)
-    policies.check_can_change_app(request.user, app)
+    return download(queries.app_for(person(request), slug), snapshot_id, by=request.user)
+
+
+def download(app: App, snapshot_id: UUID, *, by: AbstractBaseUser | AnonymousUser) -> HttpResponseBase:
+    """Return the files of a snapshot as a tar.
+
+    Raises:
+        NotYours, NotFound.
+    """
+    policies.check_can_change_app(by, app)
     taken_at, chunks = data_queries.download_of(queries.deployment_ids(app), snapshot_id)
     name = f"{slugify(app.slug)}-{taken_at:%Y-%m-%d-%H%M}.tar"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}

@@ -13,9 +13,9 @@ from django.utils.dateparse import parse_datetime
 from interchain_site.core import audit
 from interchain_site.core.alerts import clear_alert
 from nodes.agent import protocol
-from nodes.errors import Conflict, Malformed, NotFound
+from nodes.errors import Conflict, Malformed, NotFound, StorageAway
 from nodes.models import Device, Lease, Snapshot, SnapshotRepository
-from nodes.services import leases, snapshots, texts
+from nodes.services import leases, snapshot_storage, snapshots, texts
 from nodes.services.signatures import payload_of
 from nodes.snapshots import grants
 from nodes.snapshots.grants import Grant
@@ -30,7 +30,7 @@ def open_for(*, device: Device, lease_id: UUID) -> protocol.SnapshotAccess:
 
     Raises:
         NotFound: it holds no such lease, or that keeps no data.
-        Conflict: the repository is full.
+        Conflict: the repository is full, or its storage cannot be used.
         Busy: Redis is away.
     """
     lease = Lease.objects.filter(pk=lease_id, device=device, has_volume=True).exclude(state=LeaseState.WIPED).first()
@@ -40,6 +40,10 @@ def open_for(*, device: Device, lease_id: UUID) -> protocol.SnapshotAccess:
     if lease.restore_from_id is None and repository.bytes >= repository.limit_bytes:
         # Said here, because restic would try each refused upload for a quarter of an hour.
         raise Conflict("This app's snapshots hold as much as they may. Older ones go by and by; or ask for more.")
+    try:
+        snapshot_storage.check()
+    except StorageAway as error:
+        raise Conflict(error.message) from error  # final for this try: restic would go on for a quarter of an hour
     user, password = grants.make(Grant(str(lease.workload_id), device_id=str(device.pk)))
     return protocol.SnapshotAccess(user, password, repository.key)
 
@@ -62,7 +66,7 @@ def take_report(*, device: Device, jws: str) -> None:
         if snapshot.state != _S.WANTED:
             return
         if not report.restic_id:
-            words = texts.clean(report.message, 300) or "The device did not say why."
+            words = _trouble_here() or texts.clean(report.message, 300) or "The device did not say why."
             snapshots.fail(snapshot, words, now)
             return
         if not Repository(snapshot.repository_id).exists("snapshots", report.restic_id):
@@ -78,6 +82,15 @@ def take_report(*, device: Device, jws: str) -> None:
         clear_alert(code="snapshots_fail", subject=f"workload:{snapshot.repository_id}")
         if snapshot.cause == Snapshot.Cause.MOVE:
             leases.note_due(snapshot.lease)  # it may begin elsewhere now
+
+
+def _trouble_here() -> str:
+    """Return why a copy had to fail, if it is not the device's doing: restic only tells it what status it was answered."""
+    try:
+        snapshot_storage.check()
+    except StorageAway as error:
+        return error.message
+    return ""
 
 
 def _parse(device: Device, payload: bytes) -> protocol.SnapshotReport:

@@ -22,9 +22,9 @@ from django.utils import timezone
 from interchain_site.core import audit, secrets
 from interchain_site.core.alerts import raise_alert
 from interchain_site.core.models import User
-from nodes.errors import Conflict, Invalid, MovedMeanwhile, NotFound
+from nodes.errors import Conflict, Invalid, MovedMeanwhile, NotFound, StorageAway
 from nodes.models import Lease, Snapshot, SnapshotRepository
-from nodes.services import directory_keys
+from nodes.services import directory_keys, snapshot_storage
 from nodes.services.wake import wake
 from nodes.signals import snapshots_wiped
 from nodes.snapshots import restic
@@ -119,10 +119,11 @@ def set_interval(*, workload_id: UUID, every_seconds: int, by: User) -> None:
 
 
 def sweep() -> None:
-    """1. Want what is due. 2. Give up on what no device took. 3. Remove what is past its time. 4. Remove all of what is wiped.
-    One bad row stops no other."""
+    """0. Try the storage. 1. Want what is due. 2. Give up on what no device took. 3. Remove what is past its time. 4. Remove all of what
+    is wiped. One bad row stops no other. While the storage is away nothing is asked of it, and all of it is made up for later."""
     now = timezone.now()
-    for lease in _due(now):
+    here = _storage_is_here()
+    for lease in _due(now) if here else []:
         try:
             want(lease=lease, cause=Snapshot.Cause.SCHEDULE)
         except Conflict as error:
@@ -133,14 +134,29 @@ def sweep() -> None:
                 fail(snapshot, "The device did not take it in time.", now)
         except MovedMeanwhile:
             continue
+    if not here:
+        return
     for repository in SnapshotRepository.objects.filter(tidied_at__lt=now - TIDY_EVERY)[:MANY_AT_ONCE]:
         try:
             tidy(repository)
-        except ResticFailed as error:
+        except (ResticFailed, StorageAway) as error:
             log.warning("snapshots_not_tidied", workload=str(repository.pk), error=error.message)
     unwiped = Lease.objects.filter(workload_id=OuterRef("workload_id")).exclude(state=LeaseState.WIPED)
     for workload_id in SnapshotRepository.objects.exclude(Exists(unwiped)).values_list("pk", flat=True)[:MANY_AT_ONCE]:
-        remove_all(workload_id)
+        try:
+            remove_all(workload_id)
+        except StorageAway as error:
+            log.warning("snapshots_not_removed", workload=str(workload_id), error=error.why)
+
+
+def _storage_is_here() -> bool:
+    if not SnapshotRepository.objects.exists():
+        return True
+    try:
+        snapshot_storage.check()
+    except StorageAway:
+        return False
+    return True
 
 
 def tidy(repository: SnapshotRepository) -> None:

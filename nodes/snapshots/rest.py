@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
-import shutil
 import tempfile
 from typing import IO, Any
 from uuid import UUID
@@ -19,13 +19,17 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
-from nodes.errors import Busy
+from nodes.body_limit import SNAPSHOT_BYTES
+from nodes.errors import Busy, StorageAway, TooLarge
 from nodes.models import SnapshotRepository
+from nodes.services import snapshot_storage
 from nodes.snapshots import grants
 from nodes.snapshots.grants import Grant
-from nodes.snapshots.store import Repository, is_named_by_content
+from nodes.snapshots.store import Repository
+from nodes.streaming import CHUNK_BYTES, streamed
 
 MEDIA_TYPE = "application/vnd.x.restic.rest.v2"
+MEMORY_BYTES = 2 * 2**20  # of a body; the rest lies on disk while it arrives
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)\Z")
 
 
@@ -46,22 +50,30 @@ class RepositoryView(View):
             return super().dispatch(request, *args, **kwargs)
         except FileNotFoundError:
             return HttpResponse("Not found", status=404)
+        except StorageAway as error:
+            snapshot_storage.note_away(error)
+            return HttpResponse(error.message, status=error.status)
 
     def head(self, request: HttpRequest, workload_id: UUID, kind: str, name: str = "") -> HttpResponse:
         return HttpResponse(headers={"Content-Length": str(self.repository.size(kind, name))})
 
-    def get(self, request: HttpRequest, workload_id: UUID, kind: str, name: str = "") -> HttpResponse:
+    def get(self, request: HttpRequest, workload_id: UUID, kind: str, name: str = "") -> HttpResponseBase:
         if not name and kind != "config":
             listed = [{"name": item.name, "size": item.size} for item in self.repository.items(kind)]
             return HttpResponse(json.dumps(listed), content_type=MEDIA_TYPE)
-        with self.repository.open(kind, name) as file:
-            wanted = _RANGE.match(request.headers.get("Range", ""))
-            if wanted is None:
-                return HttpResponse(file.read(), content_type="application/octet-stream")
-            first, last = int(wanted[1]), wanted[2]
-            file.seek(first)
-            data = file.read(int(last) - first + 1) if last else file.read()
-            return HttpResponse(data, status=206, content_type="application/octet-stream")
+        whole = self.repository.size(kind, name)
+        wanted = _RANGE.match(request.headers.get("Range", ""))
+        first = int(wanted[1]) if wanted else 0
+        last = min(int(wanted[2]), whole - 1) if wanted and wanted[2] else whole - 1
+        if first > last and whole:
+            return HttpResponse(status=416, headers={"Content-Range": f"bytes */{whole}"})
+        size = last - first + 1
+        headers = {"Content-Length": str(size)}
+        if wanted:
+            headers["Content-Range"] = f"bytes {first}-{last}/{whole}"
+        chunks = self.repository.read(kind, name, first, size)
+        status = 206 if wanted else 200
+        return streamed(request, chunks, content_type="application/octet-stream", headers=headers, status=status)
 
     def post(self, request: HttpRequest, workload_id: UUID, kind: str = "", name: str = "") -> HttpResponse:
         if not kind:
@@ -70,16 +82,16 @@ class RepositoryView(View):
             return HttpResponse("Not found", status=404)
         if kind == "config" and self.repository.exists("config", ""):
             return HttpResponse("There is one already", status=403)
-        body: IO[bytes] = request  # type: ignore[assignment]  # read in chunks, from memory or Django's spooled file
-        if kind == "config":
-            self.repository.save(kind, name, _spooled(body))
-            return HttpResponse(status=200)
-        if self._full(request):
+        if kind != "config" and self._full(request):
             return HttpResponse("This app's snapshots hold as much as they may.", status=413)
-        content = _spooled(body)
-        if not is_named_by_content(name, content):
-            return HttpResponse("The name is not the SHA-256 of what was sent", status=400)
-        self.repository.save(kind, name, content)
+        with tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES) as content:
+            try:
+                digest = _take(request, content)
+            except TooLarge:
+                return HttpResponse(f"At most {SNAPSHOT_BYTES} bytes may be sent here.", status=413)
+            if kind != "config" and digest != name:
+                return HttpResponse("The name is not the SHA-256 of what was sent", status=400)
+            self.repository.save(kind, name, content)
         return HttpResponse(status=200)
 
     def delete(self, request: HttpRequest, workload_id: UUID, kind: str, name: str = "") -> HttpResponse:
@@ -107,9 +119,18 @@ def _grant(request: HttpRequest) -> Grant | None:
     return grants.find(user, password)
 
 
-def _spooled(body: IO[bytes]) -> IO[bytes]:
-    """Return the body as a file that can be read twice; more than two megabytes lie on disk."""
-    file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=2 * 2**20)  # noqa: SIM115
-    shutil.copyfileobj(body, file, 256 * 1024)
-    file.seek(0)
-    return file
+def _take(body: HttpRequest, content: IO[bytes]) -> str:
+    """Copy the body to a file, which is left at its beginning, some at a time; returns its SHA-256.
+
+    Raises:
+        TooLarge: it is more than restic ever sends.
+    """
+    digest, size = hashlib.sha256(), 0
+    while chunk := body.read(CHUNK_BYTES):
+        size += len(chunk)
+        if size > SNAPSHOT_BYTES:
+            raise TooLarge
+        digest.update(chunk)
+        content.write(chunk)
+    content.seek(0)
+    return digest.hexdigest()
