@@ -114,6 +114,11 @@ class Outage:
         network = sum(int(row[0]) + int(row[8]) for row in counts)
         return Truth(container, int((datetime.now(UTC) - started).total_seconds() * 1000), network)
 
+    def agents_words(self) -> str:
+        """Return what both agents wrote last, for whoever reads why a test failed."""
+        logs = [self.site.supervisor.log(name).read_text().splitlines()[-25:] for name in ("agent", SECOND)]
+        return "\n".join(line for lines in logs for line in ["--", *lines])
+
     def failures(self) -> list[str]:
         return [line for client in self.clients for line in client.failed]
 
@@ -235,7 +240,7 @@ def go_through(outage: Outage, parts: tuple[str, ...], seconds: float, *, slack_
         time.sleep(seconds)
     during = outage.truth()
     began = time.monotonic()
-    assert during.container == before.container, "the app was started anew"
+    assert during.container == before.container, f"the app was started anew:\n{outage.agents_words()}"
 
     def caught_up() -> bool:
         now = outage.usage()
@@ -246,8 +251,8 @@ def go_through(outage: Outage, parts: tuple[str, ...], seconds: float, *, slack_
     caught_up_seconds, now, after = time.monotonic() - began, outage.usage(), outage.truth()
     assert now["uptime"] <= after.age_ms, "more uptime than the container is old"
     assert now["transfer"] <= after.network_bytes, "more bytes than the kernel counted"
-    assert after.container == before.container, "the app was started anew"
-    assert outage.leases() == leases, "the app was moved or stopped"
+    assert after.container == before.container, f"the app was started anew:\n{outage.agents_words()}"
+    assert outage.leases() == leases, f"the app was moved or stopped:\n{outage.agents_words()}"
     outage.check_books()
     failures = outage.failures()[failed:]
     assert not failures, "\n".join(failures[:20])

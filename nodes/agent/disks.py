@@ -26,11 +26,12 @@ def missing_program() -> str:
     return next((name for name in PROGRAMS if computer.program(name) is None), "")
 
 
-def make(path: Path, size: int, *, owner: "tuple[int, int]" = (0, 0)) -> None:
+def make(path: Path, size: int, *, owner: "tuple[int, int]" = (0, 0), encrypted: bool = False) -> None:
     """Make the file, sparse and exactly this long, holding an empty file system; whole or not at all.
 
     Args:
         owner: user and group of its topmost folder.
+        encrypted: let folders in it be encrypted (encryption.py).
 
     Raises:
         SetupError: it cannot be made; in words.
@@ -42,7 +43,7 @@ def make(path: Path, size: int, *, owner: "tuple[int, int]" = (0, 0)) -> None:
             os.fchmod(file.fileno(), 0o600)
             file.truncate(_whole(size))
         # No blocks kept back for root, no room kept for growth while mounted: the size is the app's own limit.
-        _run("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^resize_inode", "-i", str(BYTES_PER_INODE),
+        _run("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^resize_inode,encrypt" if encrypted else "^resize_inode", "-i", str(BYTES_PER_INODE),
              "-E", f"root_owner={owner[0]}:{owner[1]}", str(unfinished))  # fmt: skip
         _empty(unfinished)
         with unfinished.open("rb") as file:
@@ -83,6 +84,14 @@ def give(path: Path, owner: "tuple[int, int]") -> None:
     if has != tuple(map(str, owner)):
         _run("debugfs", "-w", "-R", f"set_inode_field <2> uid {owner[0]}", str(path))
         _run("debugfs", "-w", "-R", f"set_inode_field <2> gid {owner[1]}", str(path))
+
+
+def encrypts(path: Path) -> bool:
+    """Whether the file system was made to have encrypted folders."""
+    with path.open("rb") as file:
+        file.seek(_SUPERBLOCK_AT + 0x60)
+        (incompatible,) = struct.unpack("<I", file.read(4))
+    return bool(incompatible & 0x10000)
 
 
 def used_bytes(path: Path, *, mounted: bool = False) -> int:

@@ -130,6 +130,9 @@ class DockerExecutor:
     def layer(self, seen: Seen) -> "Layer | None":
         return layers.look(self._inspect(seen.container_id) or {})
 
+    def know_keys(self, keys: "dict[str, str]") -> None:
+        self._volumes.keys.know(keys)
+
     def free_bytes(self) -> int:
         return computer.free_bytes(self._docker_root)
 
@@ -156,15 +159,17 @@ class DockerExecutor:
                 self._volumes.give(workload, image.user, path)
         bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port)
         try:
-            with self._volumes.ready(workload, image.user):
-                self._place(lease, image, bridge, outbound, start=start)
+            with self._volumes.ready(workload, image.user) as volume:
+                self._place(lease, image, bridge, outbound, volume=volume, start=start)
         except BaseException:
             # With a container on it, it stays until the lease is removed.
             self._bridges.remove(bridge.name, lease.lease_id)
             raise
         self._bridges.refill_soon()
 
-    def _place(self, lease: DesiredLease, image: Local, bridge: Bridge, outbound: bool, *, start: bool) -> None:
+    def _place(
+        self, lease: DesiredLease, image: Local, bridge: Bridge, outbound: bool, *, volume: str, start: bool
+    ) -> None:
         held = bridge.holder
         for port in [held.host_port] if held else ports.free(self._config, lease.lease_id):
             at = sandbox.Placement(
@@ -183,6 +188,7 @@ class DockerExecutor:
                 init=self._has_init,
                 dns_servers=self._config.dns_servers,
                 outbound=outbound,
+                volume=volume,
                 layer_bytes=self._layers.bytes_for(lease.workload, image_bytes=image.size),
             )
             if self._create(lease.workload, at, start=start):
@@ -259,6 +265,7 @@ def _seen(detail: "dict[str, Any]") -> Seen:
         pid=int(state["Pid"]),
         started_at=state["StartedAt"],
         bridge=_bridge(labels, detail["HostConfig"]),
+        encrypted=f"{LABEL}encrypted" in labels,
     )
 
 

@@ -53,6 +53,9 @@ class Executor(Protocol):
     def prepare(self) -> None:
         """Tidy what earlier runs of the agent left half done. Called once, before anything else."""
 
+    def know_keys(self, keys: "dict[str, str]") -> None:
+        """Take the keys of encrypted volumes by workload id, base64url; they stay in memory."""
+
     def observe(self) -> "dict[str, Seen]":
         """Return every lease of this device that has anything but a volume, by lease id."""
 

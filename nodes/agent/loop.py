@@ -15,6 +15,7 @@ Threads, each of which may hang or fail without the others noticing:
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -126,9 +127,11 @@ class Agent:
     def want(self, desired: Desired) -> None:
         """Take a new desired state.
 
-        1. It is on disk, where it ends something: an agent that died must not begin again what was ended. 2. What it makes
+        0. Keys of volumes go to memory and nowhere else. 1. It is on disk, where it ends something: an agent that died must not begin again what was ended. 2. What it makes
         pointless is cut short. 3. The loop acts on it. 4. It is on disk, where it only adds: a start does not wait for the disk.
         """
+        self._executor.know_keys({lease.workload.id: lease.volume_key for lease in desired.leases if lease.volume_key})
+        desired = without_keys(desired)
         with self._board.lock:
             self._told = desired
             before = {lease.lease_id for lease in self._board.desired.leases}
@@ -231,6 +234,12 @@ class Agent:
         for lease in self._board.desired.leases:
             if lease.action is Action.RUN and not self._board.note(lease.lease_id).failed:
                 self._board.fail(lease.lease_id, finding, permanent=True)
+
+
+def without_keys(desired: Desired) -> Desired:
+    """Return the desired state as it may be kept on the disk and written to logs."""
+    leases = tuple(dataclasses.replace(lease, volume_key="") for lease in desired.leases)
+    return dataclasses.replace(desired, leases=leases)
 
 
 def stored_desired(home: Home) -> "Desired | None":

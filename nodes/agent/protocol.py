@@ -180,6 +180,7 @@ class Workload:
     profile: Profile = Profile.BASELINE
     volume_path: str = ""  # where the app keeps data; empty: no volume
     outbound: bool = False
+    encrypted: bool = False  # its data is kept encrypted, or it does not run
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,7 @@ class DesiredLease:
     restore: Restore = field(default_factory=Restore)
     snapshot_id: str = ""  # UUID of a snapshot to be taken of its volume now; empty: none
     slot: int = 0  # which of the workload's replicas
+    volume_key: str = field(default="", repr=False)  # base64url, 64 bytes; never on the device's disk, never in a log; empty: none
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,7 @@ class Status:
     log_tail: str = ""  # last lines the container wrote, at most LOG_TAIL_BYTES
     image_id: str = ""
     restarts: int = 0
+    encrypted: bool = False  # its volume is encrypted on the device's disk
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Seen:
     pid: int = 0
     started_at: str = ""  # tells one start of the same container from the next
     bridge: str = ""
+    encrypted: bool = False  # it was made on an encrypted volume
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,7 @@ def _status(lease: DesiredLease, mine: "Seen | None", note: Note) -> Status:
         log_tail=note.log_tail if told else "",
         image_id=mine.image_id if mine is not None else "",
         restarts=note.restarts,
+        encrypted=mine is not None and mine.encrypted,
     )
 
 

@@ -56,6 +56,7 @@ class Placement:
     init: bool = False  # whether this Engine has docker-init
     dns_servers: tuple[str, ...] = ()
     outbound: bool = False  # asked for by the release and allowed by the owner
+    volume: str = ""  # the name of the encrypted volume that was opened for it; else the workload's own
     layer_bytes: int = 0  # what Docker is to hold the writable layer to; 0 where it cannot
 
 
@@ -104,6 +105,8 @@ def container_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
     """Return the body of `POST /containers/create`."""
     port = f"{workload.port}/tcp"
     place = {"bridge": at.bridge, "address": at.address, "port": str(at.host_port)}
+    if at.volume:
+        place["encrypted"] = "1"
     arguments: dict[str, Any] = {
         "Image": at.image_id,  # by id: a tag may be moved between the check and the start
         "Labels": labels(at.device_id, at.lease_id, at.generation, workload.id)
@@ -243,7 +246,7 @@ def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]
 def _volume(workload: Workload, at: Placement) -> dict[str, Any]:
     return {
         "Type": "volume",
-        "Source": volume_name(at.device_id, workload.id),
+        "Source": at.volume or volume_name(at.device_id, workload.id),
         "Target": workload.volume_path,
         "VolumeOptions": {
             "Labels": volume_labels(at.device_id, workload.id),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from nodes.agent import layers, volumes
+from nodes.agent import encryption, layers, volumes
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import Check
 
-VOLUMES, LAYERS = "volume_limit", "layer_limit"
+VOLUMES, LAYERS, ENCRYPTION = "volume_limit", "layer_limit", "volume_encryption"
 
 
 def run(engine: Engine, info: "dict[str, Any]") -> "list[Check]":
     """Return a check for each thing that was tried. None of them is needed: what cannot be held is watched."""
-    return [_volumes(info), _layers(engine, info)]
+    bounded = _volumes(info)
+    return [bounded, _layers(engine, info), _encryption(info, bounded)]
 
 
 def _volumes(info: "dict[str, Any]") -> Check:
@@ -33,3 +35,13 @@ def _layers(engine: Engine, info: "dict[str, Any]") -> Check:
     message = "What apps write outside their volumes is only looked at, each second while the disk fills."
     mend = "Let Docker keep its data on XFS mounted with pquota, or on btrfs with Docker's btrfs driver."
     return Check(LAYERS, False, message, mend, needed=False)
+
+
+def _encryption(info: "dict[str, Any]", bounded: Check) -> Check:
+    folder = Path(str(info.get("DockerRootDir") or "/")) / volumes.FOLDER
+    why = encryption.why_not(folder) if bounded.ok else "volumes are plain folders here"
+    if not why:
+        message = "Apps' data is encrypted on the disk, with keys that are only in memory: a stolen disk gives nothing."
+        return Check(ENCRYPTION, True, message)
+    mend = "Use a kernel with CONFIG_FS_ENCRYPTION (Debian, Ubuntu and Fedora have it), e2fsprogs and loop devices."
+    return Check(ENCRYPTION, False, f"Apps' data is not encrypted on the disk: {why}.", mend, needed=False)

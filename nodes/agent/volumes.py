@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import counters, disks, holders, loops, sandbox
+from nodes.agent import counters, disks, encryption, holders, loops, sandbox
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, LeaseError, SetupError
@@ -44,18 +44,23 @@ class Volumes:
         self._lock = threading.Lock()
         self._folder = Path()
         self.bounded = False  # whether new volumes are file systems of their own
+        self.encrypts = False  # whether they can be encrypted
+        self.keys = encryption.Keys()
 
     def prepare(self, docker_root: str) -> None:
         """Find out whether this device can bound a volume. Called once, before anything starts."""
         self._folder = Path(docker_root) / FOLDER
         self.bounded = not why_unbounded(docker_root)
+        self.encrypts = self.bounded and not encryption.why_not(self._folder)
         left = filters(label=[f"{sandbox.LABEL}device={self._config.device_id}", OPENER])
         for item in self._engine.call("GET", "/containers/json", query={"all": "1", **left}):
             self._engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1"}, ignore=(404,))
 
     @contextmanager
-    def ready(self, workload: Workload, user: str) -> Iterator[None]:
+    def ready(self, workload: Workload, user: str) -> Iterator[str]:
         """Have the workload's volume ready to be mounted while the block creates and starts its container.
+
+        Yields the name of the volume that was opened for it, "" for the workload's own.
 
         Args:
             user: what the image asks to run as; a restricted app's volume belongs to whom it runs as.
@@ -64,21 +69,28 @@ class Volumes:
             LeaseError: its file is gone, or its data does not fit in `disk_bytes`.
         """
         if not workload.volume_path:
-            yield
+            yield ""
             return
         name, owner = self._name(workload.id), _owner(workload, user)
         volume = self._engine.call("GET", f"/volumes/{name}", ignore=(404,))
+        encryption.check_wish(workload, volume, can=self.encrypts and self.keys.of(workload.id) is not None)
         if volume is None and self.bounded:
             with self._lock:
                 volume = self._create(name, workload, owner)
         if volume is None or not is_bounded(volume):
             self._plain(workload, owner)
-            yield
+            yield ""
             return
         with self._lock:
             keep = self._attach(self._image(name), workload, owner)
         try:
-            yield
+            if not encryption.is_encrypted(volume):
+                yield ""
+                return
+            with self._mounted(volume) as path:
+                folder = encryption.unlock(path, self.keys.of(workload.id), owner)
+                labels = sandbox.volume_labels(self._config.device_id, workload.id)
+                yield encryption.opened_volume(name, folder, labels, self._engine)
         finally:
             os.close(keep)
 
@@ -98,7 +110,17 @@ class Volumes:
             return
         with self._lock:
             keep = self._attach(self._image(name))
-        opener = ""
+        try:
+            with self._mounted(volume) as path:
+                sealed = encryption.is_encrypted(volume)
+                yield encryption.unlock(path, self.keys.of(workload_id), (0, 0)) if sealed else path
+        finally:
+            os.close(keep)
+
+    @contextmanager
+    def _mounted(self, volume: "dict[str, Any]") -> Iterator[str]:
+        """Return where a volume's file system lies while the block lasts: Docker keeps it mounted for a container that sleeps."""
+        name, opener = str(volume["Name"]), ""
         try:
             body = sandbox.opener_arguments(name, image=holders.image(self._engine), device_id=self._config.device_id)
             opener = str(self._engine.call("POST", "/containers/create", body)["Id"])
@@ -109,7 +131,6 @@ class Volumes:
         finally:
             if opener:
                 self._engine.call("DELETE", f"/containers/{opener}", query={"force": "1"}, ignore=(404,))
-            os.close(keep)
 
     def give(self, workload: Workload, user: str, path: str) -> None:
         """Let a restricted app own its volume again after something else was brought there."""
@@ -125,6 +146,9 @@ class Volumes:
         if not is_bounded(volume):
             return Volume(counters.folder_bytes(volume["Mountpoint"]), bounded=False)
         image, path = self._image(name), str(volume["Mountpoint"])
+        if encryption.is_encrypted(volume):
+            opened = self._engine.call("GET", f"/volumes/{encryption.opened_name(name)}", ignore=(404,))
+            path = str(opened["Mountpoint"]) if opened else path
         try:
             if os.path.ismount(path):
                 found = os.statvfs(path)
@@ -138,21 +162,24 @@ class Volumes:
         """Remove the workload's volume with everything in it; it is fine if it is gone. Returns the bytes it held."""
         found = self.look(workload_id)
         name = self._name(workload_id)
-        self._engine.call("DELETE", f"/volumes/{name}", ignore=(404,))
+        for each in (encryption.opened_name(name), name):
+            self._engine.call("DELETE", f"/volumes/{each}", ignore=(404,))
         with self._lock:
             erase(self._image(name))
         return found.bytes if found else 0
 
     def _create(self, name: str, workload: Workload, owner: "tuple[int, int]") -> "dict[str, Any]":
         image = self._image(name)
+        encrypted = self.encrypts and self.keys.of(workload.id) is not None
         if not image.exists():  # else a crash came between the file and the volume, or somebody pruned Docker's volumes
             try:
                 self._folder.mkdir(mode=0o711, exist_ok=True)
-                disks.make(image, workload.disk_bytes, owner=owner)
+                disks.make(image, workload.disk_bytes, owner=owner, encrypted=encrypted)
             except (OSError, SetupError) as error:
                 raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
         options = {"type": "ext4", "device": str(image.with_suffix(".dev")), "o": MOUNT_OPTIONS}
         labels = sandbox.volume_labels(self._config.device_id, workload.id)
+        labels |= {encryption.LABEL: "1"} if disks.encrypts(image) else {}
         body = {"Name": name, "Driver": "local", "DriverOpts": options, "Labels": labels}
         created: "dict[str, Any]" = self._engine.call("POST", "/volumes/create", body)
         return created

@@ -1,0 +1,155 @@
+"""Volumes that a stolen disk does not give away: encrypted by the file system itself, with a key that is only in memory.
+
+The file system in the volume's file (volumes.py) has one folder, `data`, encrypted by fscrypt. The portal gives the key with the lease; it is
+never written anywhere. Docker mounts two volumes:
+
+    <volume>        the whole file system; only while `<volume>-open` is being mounted, or something is copied
+    <volume>-open   its folder `data`, bound; what the app has. It fails where the first is not mounted, so no app begins on an empty folder
+
+The kernel forgets the key with the last mount. After a restart the agent has no key until the portal has answered once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nodes.agent import disks, fscrypt, loops, sandbox
+from nodes.agent.engine import Engine
+from nodes.agent.errors import AgentError, LeaseError
+from nodes.agent.protocol import Reason, ProtocolError, Workload, from_base64
+
+FOLDER = "data"
+LABEL = f"{sandbox.LABEL}encrypted"
+TRIAL_BYTES = 2**21
+MARK = b"interchain tries whether this can be read " * 50
+NO_KEY = (
+    "The app's data here is encrypted, and its key comes from the portal, which has not answered since this agent started. "
+    "It starts once the portal answers."
+)
+
+
+class Keys:
+    """The keys of this device's volumes, by workload, in memory only. Safe to call from any thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._keys = threading.Lock(), dict[str, bytes]()
+
+    def know(self, keys: Mapping[str, str]) -> None:
+        """Take the keys that the portal names now; what is not named is forgotten."""
+        read: dict[str, bytes] = {}
+        for workload_id, text in keys.items():
+            try:
+                key = from_base64(text)
+            except ProtocolError:
+                continue
+            if len(key) == fscrypt.KEY_BYTES:
+                read[workload_id] = key
+        with self._lock:
+            self._keys = read
+
+    def of(self, workload_id: str) -> "bytes | None":
+        with self._lock:
+            return self._keys.get(workload_id)
+
+
+def is_encrypted(volume: "dict[str, Any]") -> bool:
+    """Whether a volume Docker told of was made with a key."""
+    return LABEL in (volume.get("Labels") or {})
+
+
+def opened_name(name: str) -> str:
+    return f"{name}-open"
+
+
+def check_wish(workload: Workload, volume: "dict[str, Any] | None", *, can: bool) -> None:
+    """Refuse a workload that wants its data encrypted where it is not, or cannot be.
+
+    Raises:
+        LeaseError: for good.
+    """
+    if not workload.encrypted or (volume is not None and is_encrypted(volume)) or (volume is None and can):
+        return
+    words = "This release wants its data encrypted, and this device cannot do that."
+    if volume is not None:
+        words = "This release wants its data encrypted, and what it has on this device was made without."
+    raise LeaseError(Reason.DEVICE_ERROR, words, permanent=True)
+
+
+def unlock(mounted: str, key: "bytes | None", owner: "tuple[int, int]") -> str:
+    """Open the folder of a mounted file system, made first if this is its first time; returns where it is.
+
+    Raises:
+        LeaseError: there is no key, or another one.
+    """
+    if key is None:
+        raise LeaseError(Reason.DEVICE_ERROR, NO_KEY)
+    folder = Path(mounted) / FOLDER
+    try:
+        identifier = fscrypt.add_key(mounted, key)
+        if not folder.exists():
+            _make(folder, identifier, owner)
+        fscrypt.protect(str(folder), identifier)
+    except fscrypt.WrongKey:
+        raise LeaseError(Reason.DEVICE_ERROR, "The app's data here was encrypted with another key.") from None
+    except OSError as error:
+        raise LeaseError(Reason.DEVICE_ERROR, f"The app's encrypted data cannot be opened: {error}") from error
+    return str(folder)
+
+
+def _make(folder: Path, identifier: bytes, owner: "tuple[int, int]") -> None:
+    """Whole or not at all: a folder without its policy must never be taken for an encrypted one."""
+    beside = folder.with_name(f".{FOLDER}.new")
+    beside.mkdir(exist_ok=True)
+    fscrypt.protect(str(beside), identifier)
+    os.chown(beside, *owner)
+    beside.rename(folder)
+
+
+def opened_volume(name: str, folder: str, labels: "dict[str, str]", engine: Engine) -> str:
+    """Have Docker know the folder as a volume of its own; returns its name."""
+    opened = opened_name(name)
+    if engine.call("GET", f"/volumes/{opened}", ignore=(404,)) is None:
+        options = {"type": "none", "device": folder, "o": "bind,nodev,nosuid"}
+        body = {"Name": opened, "Driver": "local", "DriverOpts": options, "Labels": labels}
+        engine.call("POST", "/volumes/create", body)
+    return opened
+
+
+def why_not(folder: Path) -> str:
+    """Return why this device cannot encrypt a volume, "" if it can; found out by doing it and by looking at the disk."""
+    trial = folder / f".trial-crypt-{os.getpid()}-{threading.get_ident()}.img"
+    try:
+        disks.make(trial, TRIAL_BYTES, encrypted=True)
+        device, keep = loops.attach(trial)
+        try:
+            with tempfile.TemporaryDirectory(prefix="interchain-trial-") as mounted:
+                _run("mount", "-t", "ext4", device, mounted)
+                try:
+                    data = Path(unlock(mounted, os.urandom(fscrypt.KEY_BYTES), (0, 0)))
+                    (data / "mark").write_bytes(MARK)
+                    os.sync()
+                finally:
+                    _run("umount", mounted)
+        finally:
+            os.close(keep)
+        return "it does not keep the text from the disk" if MARK[:42] in trial.read_bytes() else ""
+    except OSError as error:
+        missing = error.errno in (errno.EOPNOTSUPP, errno.ENOTTY)
+        return "this kernel has no encryption for ext4" if missing else f"it fails ({error})"
+    except AgentError as error:
+        return f"it fails ({error})"
+    finally:
+        trial.unlink(missing_ok=True)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    if done.returncode != 0:
+        raise OSError(f"{command[0]}: {done.stderr.strip()[:200]}")
