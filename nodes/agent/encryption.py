@@ -11,6 +11,7 @@ The kernel forgets the key with the last mount. After a restart the agent has no
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 import subprocess
@@ -23,7 +24,7 @@ from typing import Any
 from nodes.agent import disks, fscrypt, loops, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, LeaseError
-from nodes.agent.protocol import Reason, ProtocolError, Workload, from_base64
+from nodes.agent.protocol import Reason, Workload
 
 FOLDER = "data"
 LABEL = f"{sandbox.LABEL}encrypted"
@@ -46,8 +47,8 @@ class Keys:
         read: dict[str, bytes] = {}
         for workload_id, text in keys.items():
             try:
-                key = from_base64(text)
-            except ProtocolError:
+                key = base64.urlsafe_b64decode(text)
+            except ValueError:
                 continue
             if len(key) == fscrypt.KEY_BYTES:
                 read[workload_id] = key

@@ -14,7 +14,9 @@ import struct
 KEY_BYTES = 64
 _POLICY_V2, _AES_256_XTS, _AES_256_CTS, _PAD_32 = 2, 1, 4, 3
 _POLICY = struct.Struct("=BBBBBxxx16s")  # version, contents, names, flags, data unit, reserved, identifier of the key
-_KEY = struct.Struct("=II32sII32x")  # kind of specifier, reserved, identifier of the key; size, 0, reserved; then the key
+_KEY = struct.Struct(
+    "=II32sII32x"
+)  # kind of specifier, reserved, identifier of the key; size, 0, reserved; then the key
 _BY_IDENTIFIER = 2
 
 

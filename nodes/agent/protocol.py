@@ -200,7 +200,9 @@ class DesiredLease:
     restore: Restore = field(default_factory=Restore)
     snapshot_id: str = ""  # UUID of a snapshot to be taken of its volume now; empty: none
     slot: int = 0  # which of the workload's replicas
-    volume_key: str = field(default="", repr=False)  # base64url, 64 bytes; never on the device's disk, never in a log; empty: none
+    volume_key: str = field(
+        default="", repr=False
+    )  # base64url, 64 bytes; never on the device's disk, never in a log; empty: none
 
 
 @dataclass(frozen=True)
