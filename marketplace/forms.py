@@ -111,6 +111,11 @@ class ReleaseForm(DomainForm):
         label="Needs to call out to the internet",
         help_text="Only devices whose owner allows it are chosen.",
     )
+    encrypted = forms.BooleanField(
+        required=False,
+        label="Its data only on devices that encrypt it",
+        help_text="Against a stolen disk; the owner of a running device could still read it. Without this, devices that can do it anyway.",
+    )
 
     def spec(self) -> ReleaseSpec:
         """Return what was typed in the service's words."""
@@ -125,7 +130,7 @@ class ReleaseForm(DomainForm):
     @staticmethod
     def initial_from(release: Release) -> dict[str, Any]:
         """Return another release's settings to begin from; never its secrets."""
-        same = ("port", "volume_path", "health_kind", "health_path", "ready_path", "health_interval_seconds", "health_timeout_seconds", "health_start_seconds", "profile", "outbound")  # fmt: skip
+        same = ("port", "volume_path", "health_kind", "health_path", "ready_path", "health_interval_seconds", "health_timeout_seconds", "health_start_seconds", "profile", "outbound", "encrypted")  # fmt: skip
         return {name: getattr(release, name) for name in same} | {
             "memory_mb": release.memory_bytes // MB,
             "disk_mb": release.disk_bytes // MB,

@@ -40,4 +40,5 @@ def workload_for(release: Release, *, deployment_id: uuid.UUID | None = None) ->
         profile=Profile(release.profile),
         volume_path=release.volume_path,
         outbound=release.outbound,
+        encrypted=release.encrypted,
     )

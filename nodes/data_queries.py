@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from nodes.errors import NotFound
-from nodes.models import Snapshot, SnapshotRepository
+from nodes.models import Lease, Snapshot, SnapshotRepository
 from nodes.snapshots import restic
 from nodes.states import SnapshotState
 
@@ -39,6 +39,22 @@ def data_of(workload_id: UUID) -> Data | None:
         return None
     shown = Snapshot.objects.filter(repository=repository).exclude(state=SnapshotState.REMOVED)
     return Data(repository, list(shown.select_related("lease__device").order_by("-wanted_at")[:SHOWN]))
+
+
+@dataclass(frozen=True)
+class AtRest:
+    """How a workload's data lies on its device's disk."""
+
+    encrypted: bool
+
+
+def at_rest(workload_id: UUID) -> AtRest | None:
+    """Return how a workload's data lies on the disk of the device that runs it; None where none does. One query."""
+    running = Lease.objects.filter(
+        workload_id=workload_id, is_newest=True, has_volume=True, running_at__isnull=False
+    ).values_list("encrypted", flat=True)
+    found = list(running)
+    return AtRest(all(found)) if found else None
 
 
 def required_data_of(workload_id: UUID) -> Data:

@@ -19,7 +19,7 @@ from nodes.agent import protocol
 from nodes.agent.protocol import Action, Desired, DesiredLease, Meter, Mode, Restore
 from nodes.errors import NotFound
 from nodes.models import Device, Lease, MeterTotal, Snapshot
-from nodes.services import releases, spot_checks, tunnels
+from nodes.services import releases, spot_checks, tunnels, volume_keys
 from nodes.services.routes import url_of
 from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState, SnapshotState
 
@@ -114,6 +114,8 @@ def evidence_for(lease_id: UUID, meter: Meter | None = None) -> dict[Meter, int 
 
 def desired_of(device: Device, *, beside: Desired | None = None) -> Desired:
     """Return all the portal wants of a device; `beside` is `desired_beside_leases`, when the caller has asked already."""
+    wanted = list(_wanted(device).select_related("restore_from"))
+    keys = volume_keys.of_device(device) if any(lease.has_volume for lease in wanted) else {}
     leases = tuple(
         DesiredLease(
             str(lease.pk),
@@ -123,8 +125,9 @@ def desired_of(device: Device, *, beside: Desired | None = None) -> Desired:
             _restore(lease),
             str(lease.copy or ""),
             max(0, lease.slot),
+            keys.get(str(lease.workload_id), "") if lease.has_volume else "",
         )
-        for lease in _wanted(device).select_related("restore_from")
+        for lease in wanted
     )
     return dataclasses.replace(beside or desired_beside_leases(device), leases=leases)
 

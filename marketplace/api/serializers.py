@@ -85,6 +85,9 @@ class ReleaseIn(serializers.Serializer[Any]):
     volume_path = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
     profile = serializers.ChoiceField(choices=ProfileChoice.choices, default=ProfileChoice.BASELINE)
     outbound = serializers.BooleanField(default=False)
+    encrypted = serializers.BooleanField(
+        default=False, help_text="Only on devices that keep its data encrypted on their disk."
+    )
 
     def spec(self) -> ReleaseSpec:
         """Return what was sent in the service's words."""
@@ -115,6 +118,7 @@ class ReleaseOut(serializers.Serializer[Any]):
     volume_path = serializers.CharField()
     profile = serializers.ChoiceField(choices=ProfileChoice.choices)
     outbound = serializers.BooleanField()
+    encrypted = serializers.BooleanField()
     created_at = serializers.DateTimeField()
 
 

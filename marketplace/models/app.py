@@ -63,6 +63,9 @@ class Release(models.Model):
     volume_path = models.CharField(max_length=200, blank=True)
     profile = models.CharField(max_length=12, choices=ProfileChoice.choices, default=ProfileChoice.BASELINE)
     outbound = models.BooleanField(default=False)
+    encrypted = models.BooleanField(
+        default=False, help_text="Only on devices that keep its data encrypted on their disk."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
 

@@ -41,6 +41,7 @@ class ReleaseSpec:
     volume_path: str = ""
     profile: str = ProfileChoice.BASELINE
     outbound: bool = False
+    encrypted: bool = False
 
 
 @transaction.atomic
@@ -99,6 +100,7 @@ def add_release(*, app: App, spec: ReleaseSpec, archive: BinaryIO | None = None,
             volume_path=spec.volume_path,
             profile=spec.profile,
             outbound=spec.outbound,
+            encrypted=spec.encrypted,
             created_by=by,
         )
         audit.record("release_added", subject=f"app:{app.pk}", by=by, number=release.number, image=release.image_label)

@@ -33,7 +33,8 @@ def app_data(request: HttpRequest, slug: str) -> HttpResponse:
     deployment = queries.live_deployment(app)
     data = data_queries.data_of(deployment.pk) if deployment else None
     can = policies.can_change_app(request.user, app)
-    context = {"app": app, "data": data, "can_change": can, "intervals": INTERVALS}
+    at_rest = data_queries.at_rest(deployment.pk) if deployment else None
+    context = {"app": app, "data": data, "can_change": can, "intervals": INTERVALS, "at_rest": at_rest}
     name = "marketplace/_app_data.html" if request.headers.get("HX-Request") else "marketplace/app_data.html"
     return render(request, name, context)
 

@@ -50,6 +50,7 @@ CLOCK_SKEW_SECONDS = 30
 MAX_READINGS_PER_BATCH = 100
 MAX_BODY_BYTES = 256 * 1024
 LOG_TAIL_LINES = 20
+ENCRYPTION_CHECK = "volume_encryption"  # the Check by which a device says that it encrypts apps' data
 LOG_TAIL_BYTES = 4096
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from nodes.agent import encryption, layers, volumes
 from nodes.agent.engine import Engine
-from nodes.agent.protocol import Check
+from nodes.agent.protocol import ENCRYPTION_CHECK, Check
 
-VOLUMES, LAYERS, ENCRYPTION = "volume_limit", "layer_limit", "volume_encryption"
+VOLUMES, LAYERS = "volume_limit", "layer_limit"
 
 
 def run(engine: Engine, info: "dict[str, Any]") -> "list[Check]":
@@ -42,6 +42,6 @@ def _encryption(info: "dict[str, Any]", bounded: Check) -> Check:
     why = encryption.why_not(folder) if bounded.ok else "volumes are plain folders here"
     if not why:
         message = "Apps' data is encrypted on the disk, with keys that are only in memory: a stolen disk gives nothing."
-        return Check(ENCRYPTION, True, message)
+        return Check(ENCRYPTION_CHECK, True, message)
     mend = "Use a kernel with CONFIG_FS_ENCRYPTION (Debian, Ubuntu and Fedora have it), e2fsprogs and loop devices."
-    return Check(ENCRYPTION, False, f"Apps' data is not encrypted on the disk: {why}.", mend, needed=False)
+    return Check(ENCRYPTION_CHECK, False, f"Apps' data is not encrypted on the disk: {why}.", mend, needed=False)

@@ -12,6 +12,7 @@ from nodes.models.route import RouteDomain, RouteOptions
 from nodes.models.snapshot import Snapshot, SnapshotRepository
 from nodes.models.trust import DeviceHistory, SpotCheck
 from nodes.models.tunnel import TunnelPort
+from nodes.models.volume_key import VolumeKey
 
 __all__ = [
     "MOST_REPLICAS",
@@ -39,5 +40,6 @@ __all__ = [
     "SnapshotRepository",
     "SpotCheck",
     "TunnelPort",
+    "VolumeKey",
     "WipeReceipt",
 ]

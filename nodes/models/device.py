@@ -11,7 +11,7 @@ from django.db.models import F, Q
 
 from nodes import reliability
 from nodes.agent import protocol
-from nodes.agent.protocol import Mode
+from nodes.agent.protocol import ENCRYPTION_CHECK, Mode
 from nodes.regions import Region
 from nodes.states import DeviceState
 
@@ -146,6 +146,11 @@ class Device(models.Model):
     def had(self, amount: str) -> int:
         """Return an amount of protocol.Capacity as the device had it when it enrolled; 0 when it did not say."""
         return int(self.capacity.get(amount, 0))
+
+    @property
+    def encrypts_volumes(self) -> bool:
+        """Whether it proved, by doing it, that it keeps apps' data encrypted on its disk."""
+        return any(check.get("name") == ENCRYPTION_CHECK and check.get("ok") for check in self.checks)
 
 
 class EnrolmentToken(models.Model):

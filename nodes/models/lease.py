@@ -54,6 +54,9 @@ class Lease(models.Model):
     log_tail = models.TextField(blank=True)
     image_id = models.CharField(max_length=80, blank=True)
     restarts = models.PositiveIntegerField(default=0)
+    encrypted = models.BooleanField(
+        default=False, help_text="Its data is encrypted on the device's disk, as the device says."
+    )
 
     opened_at = models.DateTimeField()
     state_changed_at = models.DateTimeField()

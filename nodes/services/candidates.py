@@ -81,6 +81,8 @@ def offer_of(device: Device, **known: object) -> Offer:
 def willing(device: Device, workload: protocol.Workload) -> bool:
     """Return whether the device offers the workload's sandbox and its owner takes it now."""
     offered = workload.profile.value in device.capacity.get("profiles", [])
+    if workload.encrypted and not device.encrypts_volumes:
+        return False
     return offered and willingness.takes(device) and not willingness.refusal(device, workload)
 
 
@@ -127,6 +129,8 @@ def _check_home(device: Device, workload: protocol.Workload, resting: Collection
         raise NoDevice("The device that keeps this data is offline. Start again when it is back, or delete the data.")
     if device.state != DeviceState.ONLINE:
         raise NoDevice("The owner of the device that keeps this data has paused it. Try again later.")
+    if workload.encrypted and not device.encrypts_volumes:
+        raise NoDevice("The device that keeps this data cannot encrypt it, as this release wants it.")
     if not willing(device, workload):
         raise NoDevice("The owner of the device that keeps this data does not take this now. Try again later.")
     if device.pk in resting:
@@ -142,6 +146,8 @@ def _why_none(online: QuerySet[Device], workload: protocol.Workload, need: Room,
         return "No device is online. Try again when one is, or enrol one on the devices page."
     if not any(workload.profile.value in device.capacity.get("profiles", []) for device in devices):
         return f"No device that is online offers the {workload.profile.value} sandbox."
+    if workload.encrypted and not any(device.encrypts_volumes for device in devices):
+        return "No device that is online keeps apps' data encrypted on its disk, as this release wants it."
     refusals = [willingness.refusal(device, workload) or willingness.standing(device).reason for device in devices]
     if all(refusals):
         return f"No device that is online takes this now. {refusals[0]}"

@@ -239,6 +239,7 @@ def _seen(lease: Lease, status: Status) -> dict[str, Any]:
         "message": texts.clean(status.message, 500),
         "image_id": texts.clean(status.image_id, 80),
         "restarts": status.restarts,
+        "encrypted": status.encrypted,
     }
 
 

@@ -20,7 +20,7 @@ from nodes.agent.protocol import Action, Workload
 from nodes.errors import Conflict, MovedMeanwhile, NoDevice
 from nodes.models import Device, Lease, ReplicaSet
 from nodes.scoring import Offer, rank
-from nodes.services import candidates, data_home, leases, replica_sets, reservations, routes
+from nodes.services import candidates, data_home, leases, replica_sets, reservations, routes, volume_keys
 from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.services.wake import wake
 from nodes.services.workload_rules import check_workload
@@ -281,6 +281,8 @@ def _try(
                 opened_at=now,
                 state_changed_at=now,
             )
+            if lease.has_volume:
+                volume_keys.ensure(device=device, workload_id=wanted.pk)
             reservations.write(device, [*held, lease])
             return lease
     except NoDevice:

@@ -13,7 +13,7 @@ from interchain_site.core import audit
 from nodes.agent import protocol
 from nodes.errors import Conflict, Malformed, NotFound
 from nodes.models import Device, WipeReceipt
-from nodes.services import leases
+from nodes.services import leases, volume_keys
 from nodes.services.signatures import payload_of
 from nodes.states import LeaseState
 
@@ -42,6 +42,7 @@ def take(*, device: Device, jws: str) -> None:
         )
         audit.record("lease_wiped", subject=f"lease:{lease.pk}", actor=f"device:{device.pk}")
         leases.move(lease, LeaseState.WIPED, wiped_at=now)
+        volume_keys.forget(device_id=device.pk, workload_id=lease.workload_id)
         leases.tell_if_wiped(lease, receipt=jws)
 
 
