@@ -15,7 +15,7 @@ from interchain_site.core.models import User
 from nodes.agent.protocol import LOG_TAIL_BYTES, Action, Observed, Reason, Report, Status
 from nodes.errors import Busy, Conflict, Malformed, MovedMeanwhile, NotFound
 from nodes.models import Device, Lease, ReplicaSet
-from nodes.services import endpoints, failovers, failures, reservations, routes, texts
+from nodes.services import endpoints, failovers, failures, reservations, routes, texts, volume_keys
 from nodes.services.wake import wake
 from nodes.signals import lease_changed, slot_vacant, workload_wiped
 from nodes.states import ALIVE, HOLDS_MEMORY, DeviceState, LeaseState, transition
@@ -115,6 +115,7 @@ def settle_removed(lease_id: UUID) -> None:
             move(lease, S.STOPPED, stopped_at=now)
         elif lease.state == S.STOPPED and lease.action == Action.WIPE.value:
             move(lease, S.WIPED, wiped_at=now, message="The device was removed by its owner and gave no receipt.")
+            volume_keys.forget(device_id=lease.device_id, workload_id=lease.workload_id)  # all that can still be done
             tell_if_wiped(lease, receipt="")
 
 

@@ -12,7 +12,8 @@ from uuid import UUID
 from django.utils import timezone
 
 from interchain_site.core import secrets
-from nodes.models import Device, VolumeKey
+from nodes.models import Device, Lease, VolumeKey
+from nodes.states import LeaseState
 
 KEY_BYTES = 64  # nodes/agent/fscrypt.py
 
@@ -34,5 +35,7 @@ def of_device(device: Device) -> dict[str, str]:
 
 
 def forget(*, device_id: UUID, workload_id: UUID) -> None:
-    """Let nobody open the workload's data on this device again."""
-    VolumeKey.objects.filter(device=device_id, workload_id=workload_id).delete()
+    """Let nobody open the workload's data on this device again, unless another lease keeps it there."""
+    kept = Lease.objects.filter(device=device_id, workload_id=workload_id, has_volume=True)
+    if not kept.exclude(state=LeaseState.WIPED).exists():
+        VolumeKey.objects.filter(device=device_id, workload_id=workload_id).delete()
