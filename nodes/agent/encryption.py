@@ -15,9 +15,9 @@ import base64
 import errno
 import os
 import subprocess
-import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,28 +126,32 @@ def opened_volume(name: str, folder: str, labels: "dict[str, str]", engine: Engi
 def why_not(folder: Path) -> str:
     """Return why this device cannot encrypt a volume, "" if it can; found out by doing it and by looking at the disk."""
     trial = folder / f".trial-crypt-{os.getpid()}-{threading.get_ident()}.img"
+    mounted = trial.with_suffix(".mounted")
     try:
         disks.make(trial, TRIAL_BYTES, encrypted=True)
         device, keep = loops.attach(trial)
         try:
-            with tempfile.TemporaryDirectory(prefix="interchain-trial-") as mounted:
-                _run("mount", "-t", "ext4", device, mounted)
-                try:
-                    data = Path(unlock(mounted, os.urandom(fscrypt.KEY_BYTES), (0, 0)))
-                    (data / "mark").write_bytes(MARK)
-                    os.sync()
-                finally:
-                    _run("umount", mounted)
+            mounted.mkdir(mode=0o700)
+            _run("mount", "-t", "ext4", device, str(mounted))
+            try:
+                data = Path(unlock(str(mounted), os.urandom(fscrypt.KEY_BYTES), (0, 0)))
+                with (data / "mark").open("wb") as file:
+                    file.write(MARK)
+                    file.flush()
+                    os.fsync(file.fileno())
+            finally:
+                _run("umount", str(mounted))
         finally:
             os.close(keep)
         return "it does not keep the text from the disk" if MARK[:42] in trial.read_bytes() else ""
-    except OSError as error:
-        missing = error.errno in (errno.EOPNOTSUPP, errno.ENOTTY)
+    except (OSError, AgentError) as error:
+        cause = error.__cause__ or error
+        missing = isinstance(cause, OSError) and cause.errno in (errno.EOPNOTSUPP, errno.ENOTTY)
         return "this kernel has no encryption for ext4" if missing else f"it fails ({error})"
-    except AgentError as error:
-        return f"it fails ({error})"
     finally:
         trial.unlink(missing_ok=True)
+        with suppress(OSError):
+            mounted.rmdir()
 
 
 def _run(*command: str) -> None:

@@ -46,14 +46,10 @@ def test_a_device_that_encrypts_is_given_a_key_of_its_own_for_each_workload(box)
         assert key not in str(cursor.fetchall())
 
 
-def test_where_it_cannot_or_there_is_nothing_to_keep_there_is_none(box, cast):
-    opened(make_workload(volume_path="/data"))
-    assert key_given(box) == ""
-    encrypts(box, ok=False)
-    assert not box.device.encrypts_volumes
-    Lease.objects.all().delete()
-    encrypts(box)
-    opened(make_workload())
+@pytest.mark.parametrize(("volume", "ok"), [("/data", False), ("", True)])
+def test_where_it_cannot_or_there_is_nothing_to_keep_there_is_none(box, volume, ok):
+    encrypts(box, ok=ok)
+    opened(make_workload(volume_path=volume))
     assert key_given(box) == ""
     assert not VolumeKey.objects.exists()
 

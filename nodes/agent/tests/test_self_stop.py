@@ -55,6 +55,11 @@ def record(generation: int, *served: "tuple[int, int]") -> "dict[str, Record]":
             False,
             {"peers": [Peer(NOW - 2, NOW - 25.5)], "portal_failing_since": NOW - 25},
         ),
+        (
+            "5 the portal took seconds to stop",
+            False,
+            {"peers": [Peer(NOW - 2, NOW - 22)], "portal_failing_since": NOW - 25},
+        ),
         ("6 down for all", False, {"peers": [BLIND]}),
         ("6 replaced in its slot", True, {"peers": [BLIND], "records": record(4, (0, 4))}),
         ("6 another slot moved", False, {"peers": [BLIND], "records": record(4, (1, 4))}),

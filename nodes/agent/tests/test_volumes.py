@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import disks, loops, sandbox
+from nodes.agent import computer, disks, loops, sandbox
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, SetupError
@@ -207,7 +207,7 @@ def test_a_file_system_is_made_whole_or_not_at_all(image: Path, monkeypatch: pyt
     assert image.stat().st_mode & 0o777 == 0o600
     assert disks.used_bytes(image) < 16 * 1024
     other = image.with_name("other.img")
-    monkeypatch.setattr(disks, "_program", lambda name: "/bin/false")
+    monkeypatch.setattr(computer, "program", lambda name: "/bin/false")
     with pytest.raises(SetupError):
         disks.make(other, 8 * MB)
     assert not list(image.parent.glob("other*"))
