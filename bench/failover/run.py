@@ -271,8 +271,7 @@ def swarms(nodes: Sequence[Node], rounds: int) -> dict[str, list[float]]:
 
 
 def report(ours: dict[str, list[Seen]], theirs: dict[str, list[float]]) -> list[str]:
-    commit = run("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
-    load = os.getloadavg()[0]
+    commit, load = run("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"), os.getloadavg()[0]
     middles = {name: statistics.median(rows) for name, rows in theirs.items() if rows}
     lines = [
         f"{time.strftime('%Y-%m-%d')}, commit {commit}, {os.cpu_count()} cores ({platform.machine()}), load {load:.1f}.",

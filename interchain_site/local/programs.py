@@ -54,6 +54,7 @@ def portal(site: Site) -> list[Program]:
                 "3",
             ),
             ready=lambda: _says_yes(web),
+            ready_seconds=180,  # its first answer loads all of Django, which a busy machine takes its time for
         ),
         Program("worker", (*CELERY, *worker, "-Q", "celery", "-c", "2", "-n", "worker@%h"), ready_line=" ready."),
         Program("chain worker", (*CELERY, *worker, "-Q", "chain", "-c", "1", "-n", "chain@%h"), ready_line=" ready."),
