@@ -315,9 +315,9 @@ MUTANTS = (
         "no_ballast",
         "on a full disk nothing can be kept",
         f"{AGENT}/files.py",
-        "            os.fsync(out.fileno())\n            return True\n",
-        "            os.fsync(out.fileno())\n            return False\n",
-        f"{DISK}[ext4]",
+        "BALLAST_BYTES = 2**20",
+        "BALLAST_BYTES = 0",
+        f"{DISK}[tmpfs]",
         DOCKER,
     ),
     Mutant(
