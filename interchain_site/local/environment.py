@@ -11,6 +11,7 @@ from pathlib import Path
 from interchain_site.local.ports import Ports
 
 GATEWAY_DOMAIN = "apps.localhost"
+TUNNEL_PORTS = 100
 # What a person trying it out wants to see within minutes; production's defaults are in settings.py.
 QUICK = {
     "EPOCH_SECONDS": "60",
@@ -62,6 +63,12 @@ def addresses(ports: Ports) -> dict[str, str]:
         "GATEWAY_PUBLIC_URL": f"http://{GATEWAY_DOMAIN}:{ports.gateway}",
         "GATEWAY_ADMIN_URL": f"http://127.0.0.1:{ports.gateway_admin}",
         "GATEWAY_LISTEN": f"127.0.0.1:{ports.gateway}",
+        "TUNNEL_PORT": str(ports.tunnel),
+        "TUNNEL_LISTEN": f"127.0.0.1:{ports.tunnel}",
+        "TUNNEL_CLIENT_HOST": "127.0.0.1",
+        # Below what the kernel hands out, and seldom another site's.
+        "TUNNEL_PORT_FIRST": str(12_000 + ports.tunnel % 70 * TUNNEL_PORTS),
+        "TUNNEL_PORTS": str(TUNNEL_PORTS),
     }
 
 

@@ -20,6 +20,7 @@ from interchain_site.local.web import PageError, Person, pay
 
 T = TypeVar("T")
 PASSWORD = "correct horse battery staple"
+INSTALL = re.compile(r"/install/([\w-]{20,})")
 LINK = re.compile(r"https?://\S+/accounts/confirm-email/\S+")
 
 
@@ -114,7 +115,7 @@ def lend(site: Site, owner: Person) -> str:
     """Register a device on its page, enrol this machine with the token in its command, start the agent; returns its id."""
     page = owner.open("/devices/new/")
     page = owner.submit(page, page.form(having="name"), {"name": "Smoke", "region": "us"})
-    found = re.search(r"/install/([\w-]{20,})", page.html)
+    found = INSTALL.search(page.html)
     check(found is not None, f"The device's page shows no command: {page.text[:300]}")
     assert found is not None
     site.enrol_agent(found.group(1))

@@ -24,6 +24,7 @@ class Ports:
     valkey: int
     anvil: int
     stripe: int
+    tunnel: int
 
 
 def choose(remembered: Path, *, web: int | None = None) -> Ports:
@@ -50,7 +51,7 @@ def choose(remembered: Path, *, web: int | None = None) -> Ports:
             raise Stop(
                 f"Port {port} (the {name}'s) is in use{f' by {owner}' if owner else ''}. Choose another: bin/run --port N"
             )
-    inner = {name: last.get(name, 0) for name in ("gateway_admin", "valkey", "anvil", "stripe")}
+    inner = {name: last.get(name, 0) for name in ("gateway_admin", "valkey", "anvil", "stripe", "tunnel")}
     ports = Ports(**wanted, **{name: port if port and is_free(port) else free() for name, port in inner.items()})
     remembered.write_text(json.dumps(asdict(ports)))
     return ports

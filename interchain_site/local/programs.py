@@ -62,6 +62,7 @@ def portal(site: Site) -> list[Program]:
             "beat", (*CELERY, "beat", "--loglevel", "WARNING", "-s", str(site.data / "beat-schedule"), "--pidfile", "")
         ),
         Program("gateway", (PYTHON, str(ROOT / "manage.py"), "gateway")),
+        Program("tunnel", (PYTHON, str(ROOT / "manage.py"), "tunnel"), ready=lambda: answers(site.ports.tunnel)),
     ]
 
 

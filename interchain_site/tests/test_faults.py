@@ -33,6 +33,7 @@ EVERY_PROCESS = (
     "valkey",
     "anvil",
     "gateway",
+    "tunnel",
     "caddy",
     "stripe",
 )

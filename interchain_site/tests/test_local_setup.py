@@ -74,8 +74,10 @@ def test_an_inner_port_that_is_taken_moves_away(tmp_path):
 
 def test_secrets_are_kept_private_and_addresses_renewed(tmp_path):
     path = tmp_path / ".env"
-    first = environment.write(path, data=tmp_path, ports=ports.Ports(1, 2, 3, 4, 5, 6), settings={})
-    again = environment.write(path, data=tmp_path, ports=ports.Ports(1, 2, 3, 9, 5, 6), settings={"EPOCH_SECONDS": "7"})
+    first = environment.write(path, data=tmp_path, ports=ports.Ports(1, 2, 3, 4, 5, 6, 7), settings={})
+    again = environment.write(
+        path, data=tmp_path, ports=ports.Ports(1, 2, 3, 9, 5, 6, 7), settings={"EPOCH_SECONDS": "7"}
+    )
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert again["SECRET_KEY"] == first["SECRET_KEY"]
     assert again["REDIS_URL"].endswith(":9/0")
