@@ -85,6 +85,15 @@ def test_a_real_gateway_serves_on_tells_staff_and_lets_go_when_confirmed(gateway
         gateways.watch()
         assert not StaffAlert.objects.exists()
 
+        client.hdel(routes.ROUTES_KEY, *(f"app{n}" for n in range(6)))  # 30 of a hundred
+        client.publish(routes.CHANGED_CHANNEL, routes.ALL)
+        eventually(lambda: gateway.status("app5") == 404)
+        assert not gateways.held()
+        client.hdel(routes.ROUTES_KEY, "app6")  # one too many within the minute
+        client.publish(routes.CHANGED_CHANNEL, routes.ALL)
+        eventually(lambda: sum(gateways.held().values()) == 7)
+        assert gateway.status("app6") == 200
+
         client.delete(routes.ROUTES_KEY)
         client.publish(routes.CHANGED_CHANNEL, routes.ALL)
         eventually(lambda: sum(gateways.held().values()) == 20)
