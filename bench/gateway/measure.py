@@ -33,7 +33,7 @@ django.setup()
 
 from django.test import override_settings  # noqa: E402
 
-from bench.gateway import proxies  # noqa: E402
+from bench.gateway import limits, proxies  # noqa: E402
 from bench.gateway.proxies import Target  # noqa: E402
 from interchain_site.core import redis  # noqa: E402
 from interchain_site.testing.servers import free_port, valkey  # noqa: E402
@@ -46,9 +46,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--reroutes", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=10, help="clients over their limit")
     parsed = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         lines = [heading(), *throughput(Path(folder), parsed), *rerouted(Path(folder), parsed.reroutes)]
+        lines += ["", limits.reaction(Path(folder), parsed.trials)]
     print("\n".join(lines))
 
 

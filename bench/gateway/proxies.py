@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +62,19 @@ def plain_caddy(folder: Path, upstream_port: int) -> Iterator[Target]:
 
 
 @contextmanager
-def gateway(folder: Path, name: str, routes: dict[str, dict[str, Any]], asked: str) -> Iterator[Target]:
-    """Our gateway's Caddy with these routes, access log included; requests go to the app `asked`."""
+def gateway(
+    folder: Path,
+    name: str,
+    routes: dict[str, dict[str, Any]],
+    asked: str,
+    *,
+    change: Callable[[dict[str, Any]], None] = lambda document: None,
+) -> Iterator[Target]:
+    """Our gateway's Caddy with these routes, access log included; requests go to the app `asked`.
+
+    Args:
+        change: what is to be different in its configuration.
+    """
     port = free_port()
     values = {
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
@@ -74,7 +85,9 @@ def gateway(folder: Path, name: str, routes: dict[str, dict[str, Any]], asked: s
     slots = {name: len(route["upstreams"]) for name, route in routes.items()}
     with override_settings(**values):
         Board().show(routes, slots)
-        with caddy(folder / name.replace(" ", "-"), config.build(routes, slots)):
+        document = config.build(routes, slots)
+        change(document)
+        with caddy(folder / name.replace(" ", "-"), document):
             yield Target(name, port, f"{asked}.{DOMAIN}")
 
 
