@@ -16,7 +16,9 @@ def streamed(
 ) -> StreamingHttpResponse:
     """Return a response that takes the next chunk when the last one is sent."""
     # Under ASGI Django would read a plain iterator to its end first: two gigabytes in memory.
-    body = _in_threads(chunks) if isinstance(request, ASGIRequest) else chunks
+    body: AsyncIterator[bytes] | Iterator[bytes] = chunks
+    if isinstance(request, ASGIRequest):
+        body = _in_threads(chunks)
     return StreamingHttpResponse(body, content_type=content_type, headers=headers, status=status)
 
 
