@@ -75,7 +75,9 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path("/var/lib/docker/failover"), help="the Engines' data, on a disk"
     )
-    parser.add_argument("--site", type=Path, help="go on with this site's folder (bin/run --data), not a new one")
+    parser.add_argument(
+        "--site", type=Path, help="go on with this site's folder; its old devices must be offline by then"
+    )
     parsed = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was set up is taken down
     with tempfile.TemporaryDirectory(prefix="failover-") as folder:
