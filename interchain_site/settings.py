@@ -408,9 +408,16 @@ LOGGING = {
             ],
         }
     },
+    "filters": {"no_links": {"()": "interchain_site.core.logs.WithoutLinks"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"httpx": {"level": "WARNING"}, "stripe": {"level": "WARNING"}, "django.server": {"level": "WARNING"}},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "stripe": {"level": "WARNING"},
+        "django.server": {"level": "WARNING"},
+        # uvicorn says three lines of every WebSocket: a device's link is no news (nodes/link.py).
+        "uvicorn.error": {"filters": [] if DEBUG else ["no_links"]},
+    },
 }
 structlog.configure(
     processors=[

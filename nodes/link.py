@@ -28,6 +28,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import Goodbye, to_json
+from nodes.calls import Calls
 from nodes.hub import CLOSE_REMOVED, CLOSE_REPLACED, Held, Hub, away, spread
 from nodes.services import identity, link_keys, liveness, pings, signatures, suspicion, twins
 
@@ -103,12 +104,13 @@ async def _let_in(hub: Hub, socket: WebSocket) -> Entry | None:
     except (TimeoutError, KeyError):
         await socket.close(CLOSE_UNAUTHENTICATED, "The first message is a JWT.")
         return None
+    calls: Calls = socket.app.state.calls
     if hub.entering >= MOST_ENTERING:
         await socket.close(CLOSE_TRY_LATER, away(spread(AWAY_SECONDS), "Too many devices come at once."))
         return None
     hub.entering += 1
     try:
-        entry = await sync_to_async(_enter, thread_sensitive=False)(token)
+        entry = await calls.run(lambda: _enter(token))
     except DomainError as error:
         if error.status == 503:
             await socket.close(CLOSE_TRY_LATER, away(spread(AWAY_SECONDS / 4), error.message))
@@ -161,16 +163,12 @@ def _leave(device_id: UUID, reason: Goodbye) -> None:
 
 def _enter(token: str) -> Entry:
     """Find out who calls, and answer its nonce; in a thread, because the database is not asynchronous."""
-    close_old_connections()
-    try:
-        device = identity.authenticate(token)
-        liveness.mark_online(device)
-        claims = signatures.json_object(signatures.read(token).payload)  # `authenticate` proved them
-        nonce, agent, known = (_text(claims.get(name)) for name in ("nonce", "agent", "portal_key"))
-        proof = to_json(link_keys.proof(device_id=device.pk, nonce=nonce, known=known)).decode() if nonce else ""
-        return Entry(device.pk, agent, twins.order() if agent else 0, proof)
-    finally:
-        close_old_connections()
+    device = identity.authenticate(token)
+    liveness.mark_online(device)
+    claims = signatures.json_object(signatures.read(token).payload)  # `authenticate` proved them
+    nonce, agent, known = (_text(claims.get(name)) for name in ("nonce", "agent", "portal_key"))
+    proof = to_json(link_keys.proof(device_id=device.pk, nonce=nonce, known=known)).decode() if nonce else ""
+    return Entry(device.pk, agent, twins.order() if agent else 0, proof)
 
 
 def _text(claim: object) -> str:

@@ -1,7 +1,8 @@
 """Simulated agents: real Ed25519 keys, real WebSockets, real HTTP, signed with the agent's own code. One asyncio process, no Django.
 
 Agent number n has the same id and key in every process (`device_id`, `key_of`), so that the portal's side can be filled first.
-What it does is one of: `idle` holds links; `watch` holds links and fetches desired state at each wake-up; `readings` posts signed batches.
+What it does is one of: `idle` holds links; `watch` holds links and fetches desired state at each wake-up; `readings` posts signed batches;
+`herd` holds links and opens each again when it ends, after the pause an agent makes.
 Results go to stdout as JSON lines.
 """
 
@@ -11,6 +12,8 @@ import argparse
 import asyncio
 import hashlib
 import json
+import resource
+import secrets
 import sys
 import time
 import uuid
@@ -22,12 +25,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from nacl.signing import SigningKey
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from nodes.agent import protocol
+from nodes.agent.config import Config, Home
 from nodes.agent.keys import DeviceKey
 from nodes.agent.link import MESSAGE_BYTES, OPEN_SECONDS
+from nodes.agent.link_pauses import LinkPauses
+from nodes.agent.link_trust import LinkTrust
 
 DIALS_AT_ONCE = 20
+NOWHERE = Home(Path("/nonexistent"))  # the portal's key is given, so none is ever saved
 METERS = (
     (protocol.Meter.COMPUTE, protocol.Method.CALIBRATED),
     (protocol.Meter.TRANSFER, protocol.Method.INTERFACE),
@@ -51,18 +59,19 @@ def lease_id(number: int, place: int) -> uuid.UUID:
 class Agent:
     """One device: its key, its link, its kept HTTP connection."""
 
-    def __init__(self, number: int, portal: str) -> None:
+    def __init__(self, number: int, portal: str, link_key: str) -> None:
         self.id, self.key, self.portal = str(device_id(number)), key_of(number), portal
         self.number = number
+        self._trust = LinkTrust(NOWHERE, Config(self.id, portal, "", 0, link_key=link_key))
         self._parts = urlsplit(portal)
         self._http: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self.etag = ""
 
-    def token(self) -> str:
-        return self.key.token(device_id=self.id, audience=self.portal, now=time.time())
+    def token(self, **claims: str) -> str:
+        return self.key.token(device_id=self.id, audience=self.portal, now=time.time(), **claims)
 
     async def dial(self) -> ClientConnection:
-        """Open the link as nodes/agent/link.py does: the first message is the token."""
+        """Open the link as nodes/agent/link.py does: the first message is the token, the first answer the portal's proof."""
         socket = await connect(
             f"ws://{self._parts.netloc}{protocol.LINK_PATH}",
             open_timeout=6 * OPEN_SECONDS,
@@ -71,7 +80,9 @@ class Agent:
             compression=None,
             proxy=None,
         )
-        await socket.send(self.token())
+        nonce = secrets.token_urlsafe(24)
+        await socket.send(self.token(**self._trust.claims(nonce)))
+        self._trust.check(json.loads(await socket.recv()), nonce)
         return socket
 
     async def desired(self) -> int:
@@ -162,6 +173,37 @@ async def watch(agents: list[Agent], *, polls: float) -> None:
         task.cancel()
 
 
+async def herd(agents: list[Agent]) -> None:
+    """Hold links; open each again as nodes/agent/link.py does, and say of each when it opened, and when and how it ended."""
+    sockets = await linked(agents)
+
+    async def again(agent: Agent, socket: ClientConnection | None) -> None:
+        pauses, began = LinkPauses(), time.monotonic()
+        while True:
+            code, reason, was_open = None, "", False
+            try:
+                socket = socket or await agent.dial()
+                was_open = True
+                say(opened=time.time())
+                await socket.wait_closed()
+                code, reason = socket.close_code, socket.close_reason or ""
+            except ConnectionClosed as error:
+                if error.rcvd:
+                    code, reason = error.rcvd.code, error.rcvd.reason
+            except (OSError, TimeoutError, InvalidMessage, InvalidStatus):
+                pass  # nobody answers there yet
+            say(closed=time.time(), code=code, was_open=was_open)
+            socket = None
+            await asyncio.sleep(sum(pauses.next(held_seconds=time.monotonic() - began, code=code, reason=reason)))
+            began = time.monotonic()
+
+    work = [asyncio.create_task(again(*pair)) for pair in zip(agents, sockets, strict=True)]
+    say(ready=True)
+    await asyncio.to_thread(sys.stdin.read)
+    for task in work:
+        task.cancel()
+
+
 async def readings(agents: list[Agent], *, leases: int, meters: int, batches: int, at_once: int) -> None:
     """Post `batches` signed batches, `at_once` under way at any time; each agent's totals grow. Signed before the clock starts."""
     prepared = [
@@ -202,18 +244,24 @@ def _batch(agent: Agent, leases: int, meters: int, round_: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["idle", "watch", "readings"])
+    parser.add_argument("what", choices=["idle", "watch", "herd", "readings"])
     parser.add_argument("--portal", required=True)
+    parser.add_argument("--link-key", required=True, help="by which the portal proves itself")
     parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--first", type=int, default=0, help="number of the first agent")
     parser.add_argument("--polls", type=float, default=0)
     parser.add_argument("--leases", type=int, default=25)
     parser.add_argument("--meters", type=int, default=4)
     parser.add_argument("--batches", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=8)
     asked = parser.parse_args()
-    agents = [Agent(number, asked.portal) for number in range(asked.count)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    numbers = range(asked.first, asked.first + asked.count)
+    agents = [Agent(number, asked.portal, asked.link_key) for number in numbers]
     if asked.what == "idle":
         asyncio.run(idle(agents))
+    elif asked.what == "herd":
+        asyncio.run(herd(agents))
     elif asked.what == "watch":
         asyncio.run(watch(agents, polls=asked.polls))
     else:

@@ -1,6 +1,6 @@
 """A fleet against one web process: memory and CPU of idle links, dispatch, and signed readings. README.md beside this has the rest.
 
-`python bench/fleet/run.py idle|dispatch|readings|all [--quick] [--write]`
+`python bench/fleet/run.py idle|dispatch|herd|readings|all [--quick] [--write]`
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 import uuid
+from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 from bench.fleet.site import Portal, portal  # noqa: E402  (after the path is set)
 
 WITH_LEASES = 200  # devices that run 25 leases each
+TRY_LATER = 1013
 RESULTS = ROOT / "bench" / "results" / "fleet.md"
 
 
@@ -31,8 +36,8 @@ RESULTS = ROOT / "bench" / "results" / "fleet.md"
 def fleet(what: str, at: Portal, **options: object) -> Iterator[subprocess.Popen[str]]:
     """Run simulated agents until the block ends, which they notice by the end of their stdin."""
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, str(ROOT / "bench/fleet/fleet.py"), what, "--portal", at.url, *words]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(ROOT / "bench/fleet/fleet.py"), what, "--portal", at.url, "--link-key", at.link_key]
+    process = subprocess.Popen([*command, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield process
     finally:
@@ -140,6 +145,62 @@ def _open_lease() -> tuple[str, float]:
     return str(lease.device_id), committed[0]
 
 
+def herd(at: Portal, asked: argparse.Namespace) -> list[list[str]]:
+    """The web process ends and is started again at once, with all agents linked; a page is asked for all the while."""
+    rows = []
+    for how, number in (("restarted (SIGTERM)", signal.SIGTERM), ("killed (SIGKILL)", signal.SIGKILL)):
+        rows.append([f"{asked.herd:,}", how, *_came_back(at, asked.herd, number)])
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _came_back(at: Portal, count: int, number: int) -> list[str]:
+    with fleet("herd", at, count=count) as agents, pages_asked(at) as pages:
+        while "ready" not in heard(agents):
+            pass
+        for _ in range(count):
+            heard(agents)  # each says that it is open
+        ended = time.time()
+        at.end(number)
+        at.start()
+        up, events, lost, open_now = time.time(), [], 0, count
+        while lost < count or open_now < count:
+            events.append(heard(agents))
+            open_now += ("opened" in events[-1]) - events[-1].get("was_open", False)
+            lost += events[-1].get("was_open", False)
+        cpu = at.web_cpu()
+    opened = sorted(event["opened"] for event in events if "opened" in event)
+    peak = max(bisect_left(opened, start + 1) - place for place, start in enumerate(opened))
+    while_up = [1000 * took for asked_at, took in pages if asked_at > up]
+    return [
+        f"{up - ended:.1f} s", f"{percentile(opened, 0.5) - up:.1f} s", f"{opened[-1] - up:.1f} s", f"{peak}/s",
+        str(sum(event.get("code") == TRY_LATER for event in events)), f"{1000 * cpu / count:.1f} ms",
+        f"{percentile(while_up, 0.5):.0f} ms", f"{max(while_up):.0f} ms",
+    ]  # fmt: skip
+
+
+@contextmanager
+def pages_asked(at: Portal) -> Iterator[list[tuple[float, float]]]:
+    """Ask for a page five times a second; when each was asked for and how many seconds it took, 30 where none came."""
+    found: list[tuple[float, float]] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.2):
+            asked_at, took = time.time(), 30.0
+            with suppress(OSError), urllib.request.urlopen(f"{at.url}/healthz", timeout=30):
+                took = time.time() - asked_at
+            found.append((asked_at, took))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join(60)
+
+
 def readings(at: Portal, asked: argparse.Namespace) -> list[list[str]]:
     """Signed batches posted as fast as one web process takes them; the first hundred are not counted."""
     rows = []
@@ -177,6 +238,7 @@ def _row(at: Portal, batches: int, **options: object) -> list[str]:
 TABLES = {
     "idle": (idle, "Idle links", ["links", "web process", "per link", "CPU", "opened", "still open at the end"]),
     "dispatch": (dispatch, "Dispatch", ["links", "polls a second beside it", "leases", "woken, median", "fetched, median", "fetched, p99", "slowest", "web CPU"]),
+    "herd": (herd, "Reconnect herd", ["links", "web process", "away for", "half are back after", "all are back after", "most in a second", "sent away for a while", "web CPU a link", "a page beside it, median", "slowest"]),
     "readings": (readings, "Signed readings", ["readings a batch", "under way", "batches", "samples", "samples per CPU second of the web process", "web CPU a batch", "PostgreSQL CPU a batch", "median", "p99"]),
 }  # fmt: skip
 
@@ -188,6 +250,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the tables into bench/results/fleet.md")
     asked = parser.parse_args()
     asked.links = [0, 1000, 2000] if asked.quick else [0, 1000, 2000, 10_000]
+    asked.herd = 500 if asked.quick else 2000
     asked.leases, asked.batches = (100, 300) if asked.quick else (600, 2000)
     with portal(devices=max(asked.links), with_leases=WITH_LEASES) as at:
         _run(at, asked)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bench.fleet.fleet import device_id, key_of, lease_id  # noqa: E402  (after the path is set)
+from interchain_site.testing.servers import wait_for_port  # noqa: E402
 
 DURABLE = ("listen_addresses=127.0.0.1", "max_connections=200", "shared_buffers=256MB")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -26,8 +28,22 @@ class Portal:
     """The running web process and the database's processes."""
 
     url: str
-    web: subprocess.Popen[bytes]
+    link_key: str
+    command: list[str]
+    log: Path
     database: Path
+    web: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """Start the web process and wait until it accepts."""
+        with self.log.open("ab") as out:
+            self.web = subprocess.Popen(self.command, stdout=out, stderr=out)
+        wait_for_port(int(self.url.rpartition(":")[2]), 120)
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """End the web process and wait until it is gone."""
+        self.web.send_signal(number)
+        self.web.wait(30)
 
     def web_memory(self) -> int:
         """Return the resident bytes of the web process."""
@@ -66,7 +82,7 @@ def portal(*, devices: int, with_leases: int = 0, leases: int = 25, web: list[st
         web: more options for uvicorn.
     """
     from interchain_site.local import postgres
-    from interchain_site.testing.servers import free_port, running, valkey
+    from interchain_site.testing.servers import free_port, valkey
 
     port = free_port()
     with ExitStack() as stack:
@@ -87,7 +103,8 @@ def portal(*, devices: int, with_leases: int = 0, leases: int = 25, web: list[st
         }
         os.environ.update(environment)
         # In a process of its own: Django keeps the database it was set up with.
-        subprocess.run([sys.executable, __file__, str(devices), str(with_leases), str(leases)], check=True)
+        filling = [sys.executable, __file__, str(devices), str(with_leases), str(leases)]
+        link_key = subprocess.run(filling, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]
         command = [sys.executable, "-m", "uvicorn", "interchain_site.asgi:application", "--port", str(port)]
         command += [
             "--proxy-headers",
@@ -96,14 +113,21 @@ def portal(*, devices: int, with_leases: int = 0, leases: int = 25, web: list[st
             "5",
             "--ws-ping-timeout",
             "10",
+            "--ws-max-size",
+            "16384",
+            "--ws-per-message-deflate",
+            "false",
+            "--timeout-graceful-shutdown",
+            "3",
             *(web or []),
         ]
-        log = folder / "web.log"
+        at = Portal(environment["PORTAL_URL"], link_key, command, folder / "web.log", folder / "postgres")
+        at.start()
         try:
-            process = stack.enter_context(running(command, port=port, log=log, seconds=120))
-            yield Portal(environment["PORTAL_URL"], process, folder / "postgres")
+            yield at
         finally:
-            sys.stderr.write(log.read_text()[-3000:] if log.exists() else "")
+            at.end()
+            sys.stderr.write(at.log.read_text()[-3000:])
 
 
 def fill(devices: int, with_leases: int, leases: int) -> None:
@@ -115,6 +139,7 @@ def fill(devices: int, with_leases: int, leases: int) -> None:
 
     from interchain_site.core.models import User
     from nodes.models import Device, DeviceKey, Lease
+    from nodes.services import link_keys
 
     call_command("migrate", verbosity=0)
     now = timezone.now()
@@ -154,6 +179,7 @@ def fill(devices: int, with_leases: int, leases: int) -> None:
 
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
+    print(link_keys.in_force().public_key)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nodes.agent import backoff
-from nodes.agent.backoff import Backoff
+from nodes.agent.link_pauses import LinkPauses
 from nodes.agent.link_trust import LinkTrust, NotThePortal
 from nodes.agent.protocol import Goodbye
 from nodes.agent.server_api import tls_context
@@ -23,14 +22,10 @@ from nodes.agent.websocket import ClientConnection, connect
 
 log = logging.getLogger(__name__)
 PING_SECONDS = 15.0
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
-STABLE_SECONDS = 30.0  # a link up for so long was a good one
-RESTART_SECONDS = 10.0  # over which devices come back to a portal that restarts
 OPEN_SECONDS = 10.0
 PROOF_SECONDS = 10.0
 MESSAGE_BYTES = 16_384  # a proof with twenty changes of the key
 CLOSE_GOING_AWAY = 1001  # RFC 6455 §7.4.1
-CLOSE_RESTART = 1012
 CLOSE_REPLACED = 4409
 
 
@@ -46,7 +41,7 @@ class Link(threading.Thread):
         self._awake.set()
         self._hurried = threading.Event()
         self._socket: "ClientConnection | None" = None
-        self._backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, most_seconds=LONGEST_PAUSE_SECONDS)
+        self._pauses = LinkPauses()
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -58,12 +53,10 @@ class Link(threading.Thread):
                 log.error("%s", error)
             except Exception as error:  # whatever the network does, the link comes back
                 log.info("The link to the portal is down (%s); trying again.", error or type(error).__name__)
-            if time.monotonic() - began > STABLE_SECONDS:
-                self._backoff.worked()
-            asked = self._asked()
+            asked, more = self._pause(time.monotonic() - began)
             self._stopping.wait(asked)
             self._hurried.clear()
-            self._hurried.wait(max(0.0, self._backoff.next() - asked))
+            self._hurried.wait(more)
 
     def _hold(self) -> None:
         self._socket = None
@@ -118,20 +111,18 @@ class Link(threading.Thread):
         """The portal was reached just now: try again at once, unless it asked for a pause."""
         self._hurried.set()
 
-    def _asked(self) -> float:
-        """Return how long the portal wants this device to stay away."""
+    def _pause(self, held_seconds: float) -> "tuple[float, float]":
+        """Return how long the portal wants this device to stay away, and how long it stays away beyond that."""
         code = self._socket.close_code if self._socket is not None else None
         reason = (self._socket.close_reason or "") if self._socket is not None else ""
-        asked = backoff.obey(backoff.asked(reason)) if reason.startswith("retry-after=") else 0.0
+        asked, more = self._pauses.next(held_seconds=held_seconds, code=code, reason=reason)
         if code == CLOSE_REPLACED:
             log.error(
                 "Another agent with this device's key took the link. Was this folder copied? Keep one of the two. "
                 "This one links again in %.0f s; apps go on.",
                 asked,
             )
-        if code == CLOSE_RESTART and not asked:
-            return Backoff(first_seconds=RESTART_SECONDS, most_seconds=RESTART_SECONDS).next()
-        return asked
+        return asked, more
 
     def rest(self, reason: Goodbye) -> None:
         """Say goodbye and stay away until `wake`."""

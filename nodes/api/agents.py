@@ -29,11 +29,8 @@ from nodes.services import (
     devices,
     directory_keys,
     enrolment,
-    leases,
     link_keys,
     liveness,
-    owner_limits,
-    peers,
     receipts,
     refusals,
     releases,
@@ -134,16 +131,10 @@ class DesiredView(AgentView):
 
 
 class ReportView(AgentView):
-    """POST Report → 204."""
+    """POST Report → 204. The web process answers it before Django does."""
 
     def post(self, request: Request) -> HttpResponse:
-        report = self.message(request, protocol.Report)
-        device = self.device(request)
-        liveness.note_load(device, report)
-        owner_limits.hear(device=device, report=report)
-        peers.hear(device=device, report=report)
-        leases.handle_report(device=device, report=report)
-        return HttpResponse(status=204)
+        return _said(frequent.report(self.device(request), self.body(request)))
 
 
 class ModeView(AgentView):

@@ -1,4 +1,4 @@
-"""The two calls every device makes again and again, answered the same way by Django's views and by nodes/frequent_calls.py."""
+"""The three calls every device makes again and again, answered the same way by Django's views and by nodes/frequent_calls.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nodes import queries
 from nodes.agent import protocol
 from nodes.errors import Malformed, Unauthenticated
 from nodes.models import Device
-from nodes.services import identity, liveness, metering, tunnels
+from nodes.services import identity, leases, liveness, metering, owner_limits, peers, tunnels
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,20 @@ def readings(device: Device, body: bytes) -> Answer:
     """POST a JWS over ReadingBatch → 200 Accepted. Raises as metering.ingest."""
     accepted = metering.ingest(device=device, jws=compact_jws(body))
     return Answer(200, protocol.to_json(accepted), {"Content-Type": "application/json"})
+
+
+def report(device: Device, body: bytes) -> Answer:
+    """POST Report → 204.
+
+    Raises:
+        Malformed: not the agreed form, or it makes no sense.
+    """
+    try:
+        said = protocol.from_json(protocol.Report, body)
+    except protocol.ProtocolError as error:
+        raise Malformed(str(error)) from None
+    liveness.note_load(device, said)
+    owner_limits.hear(device=device, report=said)
+    peers.hear(device=device, report=said)
+    leases.handle_report(device=device, report=said)
+    return Answer(204)

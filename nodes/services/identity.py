@@ -13,6 +13,7 @@ from interchain_site.core import redis
 from nodes.agent.protocol import CLOCK_SKEW_SECONDS, JWT_LIFETIME_SECONDS
 from nodes.errors import BadSignature, Busy, DeviceRevoked, Replayed, Unauthenticated
 from nodes.models import Device
+from nodes.prepared import Given, Prepared
 from nodes.services import liveness, signatures
 from nodes.states import DeviceState
 
@@ -22,6 +23,7 @@ if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[3])
 return 1
 """
+_BY_ID = Prepared(lambda: Device.objects.filter(pk=Given(0, Device._meta.pk)).order_by())
 _WINDOW_SECONDS = JWT_LIFETIME_SECONDS + 2 * CLOCK_SKEW_SECONDS
 
 
@@ -54,8 +56,8 @@ def authenticate(token: str) -> Device:
 
 def _device(claims: dict[str, Any]) -> Device:
     """Return the device that a token not proven yet says it is from: whose key to prove it with."""
-    device = Device.objects.exclude(public_key="").filter(pk=UUID(str(claims.get("iss")))).first()
-    if device is None:
+    device = _BY_ID.first(UUID(str(claims.get("iss"))))
+    if device is None or not device.public_key:
         raise Unauthenticated
     return device
 

@@ -8,14 +8,17 @@ A total only grows, so late, repeated and reordered batches change nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from nodes.agent.protocol import Accepted, Meter
 from nodes.models import Device, Lease, MeterTotal
+from nodes.prepared import Given, Prepared
 from nodes.services import batches, capped_claims, refusals, totals
 from nodes.services.batches import Claim
 from nodes.services.capped_claims import Excess
@@ -57,13 +60,32 @@ def ingest(*, device: Device, jws: str) -> Accepted:
 
 
 def _leases(device: Device, claimed: set[UUID], *, now: datetime) -> dict[UUID, Counted]:
-    """Return the device's leases that count, or did of late, and those claimed for, with their totals, in one query."""
-    counting = Q(stopped_at__isnull=True) | Q(stopped_at__gt=now - ENDED_LONG_AGO) | Q(pk__in=claimed)
+    """Return the device's leases that count, or did of late, and those claimed for, with their totals; in one query, unless
+    leases that ended long ago are claimed for, or leases that are not the device's."""
+    known = _counted(_COUNTING.rows(device.pk, now - ENDED_LONG_AGO))
+    if other := claimed - known.keys():
+        known |= _counted(_with_totals(Q(device=device, pk__in=other)))
+    return known
+
+
+def _with_totals(which: Q) -> QuerySet[Lease, Any]:
     columns = ("pk", "generation", "cpu_millis", "disk_bytes", "has_volume")
     times = ("opened_at", "closed_at", "stopped_at", "wiped_at", "fenced_at")
-    rows = Lease.objects.filter(counting, device=device).order_by()
+    return Lease.objects.filter(which).order_by().values_list(*columns, *times, "totals__meter", "totals__total")
+
+
+def _counting() -> QuerySet[Lease, Any]:
+    after = Given(1, Lease._meta.get_field("stopped_at"))
+    device = Given(0, Device._meta.pk)
+    return _with_totals((Q(stopped_at__isnull=True) | Q(stopped_at__gt=after)) & Q(device=device))
+
+
+_COUNTING = Prepared(_counting)
+
+
+def _counted(rows: Iterable[Any]) -> dict[UUID, Counted]:
     known: dict[UUID, Counted] = {}
-    for row in rows.values_list(*columns, *times, "totals__meter", "totals__total"):
+    for row in rows:
         lease = known.get(row[0]) or known.setdefault(row[0], Counted(*row[:10]))
         if row[10] is not None:
             lease.totals[Meter(row[10])] = row[11]

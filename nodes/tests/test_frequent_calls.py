@@ -14,8 +14,8 @@ from interchain_site.core.models import AuditEvent
 from interchain_site.testing.devices import make_device, make_workload
 from nodes.agent.protocol import DESIRED_PATH, MAX_BODY_BYTES, READINGS_PATH, Meter
 from nodes.api.frequent import Answer
+from nodes.calls import Calls
 from nodes.errors import Busy
-from nodes.frequent_calls import Calls
 from nodes.models import MeterTotal, ReadingBatch
 from nodes.services import devices, leases, placement
 from nodes.tests.test_link import site  # noqa: F401  (a fixture)

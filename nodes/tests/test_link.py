@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 import uuid
@@ -20,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from interchain_site.core import redis
+from interchain_site.core.logs import WithoutLinks
 from interchain_site.testing.devices import make_workload
 from interchain_site.testing.servers import free_port, wait_for_port
 from nodes import hub, link
@@ -240,3 +242,21 @@ def test_the_older_of_two_links_takes_nobody_offline(site, box):
         old.close(1001, "update")
         time.sleep(0.3)
         assert Device.objects.get().state == "online"
+
+
+def test_a_link_that_opens_and_closes_is_no_line_in_the_log(site, box, monkeypatch, caplog):
+    lines: dict[bool, list[str]] = {}
+    server_log = logging.getLogger("uvicorn.error")
+    caplog.set_level(logging.INFO, server_log.name)
+    for filtered in (True, False):
+        handler = logging.Handler()
+        lines[filtered] = []
+        monkeypatch.setattr(handler, "emit", lambda record, into=lines[filtered]: into.append(record.getMessage()))
+        if filtered:
+            handler.addFilter(WithoutLinks())
+        monkeypatch.setattr(server_log, "handlers", [*server_log.handlers, handler])
+    with linked(site, box):
+        pass
+    eventually(lambda: "connection closed" in lines[False])
+    server_log.info("Application startup complete.")
+    assert lines[True] == ["Application startup complete."]

@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection
 
-from nodes.agent import backoff, config, keys, link
+from nodes.agent import backoff, config, keys, link, link_pauses
 from nodes.agent.backoff import Backoff
 from nodes.agent.config import Config, Home
 from nodes.agent.link import Link
@@ -65,7 +65,7 @@ def linked(portal: FakePortal, folder: Path, *, known: "str | None" = None) -> I
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "FIRST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(link_pauses, "FIRST_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(link, "LONGEST_PAUSE_SECONDS", 0.2)
 
 
