@@ -16,6 +16,7 @@ from nodes.agent.errors import Cancelled, LeaseError
 from nodes.agent.executor import STOP_SECONDS, Layer, Volume
 from nodes.agent.holders import lease_of, port_taken
 from nodes.agent.images import Images, Local
+from nodes.agent.log_brake import LogBrake
 from nodes.agent.protocol import LOG_TAIL_BYTES, LOG_TAIL_LINES, DesiredLease, Reason, Workload
 from nodes.agent.reconcile import Seen
 from nodes.agent.sandbox import LABEL
@@ -38,6 +39,7 @@ class DockerExecutor:
     ) -> None:
         """Args: restore: lets the volume at a path hold what the lease is to begin with (snapshots.py)."""
         self._config, self._engine, self._images, self._restore = config, engine, images, restore
+        self._brake = LogBrake(engine)
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._docker_root, self._layers = "/", layers.Limit()
         self._cgroup_driver, self._has_init = "", False
@@ -53,6 +55,7 @@ class DockerExecutor:
             if detail is not None:
                 seen = _seen(detail)
                 found[seen.lease_id] = seen
+                self._held(detail)
         return found
 
     def prepare(self) -> None:
@@ -78,6 +81,7 @@ class DockerExecutor:
         try:
             detail = self._inspect(sandbox.container_name(lease.lease_id))
             if detail is not None and (detail["State"]["Running"] or not start):
+                self._held(detail)
                 return _seen(detail)
             if detail is None or not self._start_again(detail, lease):
                 self._run(lease, cancelled, start=start)
@@ -88,7 +92,12 @@ class DockerExecutor:
             raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
         if detail is None:
             raise LeaseError(Reason.DEVICE_ERROR, "The container was removed by somebody else while it started.")
+        self._held(detail)
         return _seen(detail)
+
+    def _held(self, detail: "dict[str, Any]") -> None:
+        if detail["State"]["Running"]:
+            self._brake.hold(detail["Id"])
 
     def stop(self, lease_id: str) -> None:
         path = f"/containers/{sandbox.container_name(lease_id)}/stop"

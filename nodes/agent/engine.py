@@ -128,12 +128,33 @@ class Engine:
         finally:
             connection.close()
 
+    def attach(self, path: str, *, query: "Mapping[str, Any]") -> socket.socket:
+        """Return the socket over which a container's output comes, with the Engine's frames in it; it does not block.
+
+        Raises:
+            EngineError, EngineDown
+        """
+        headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+        answer, connection = self._open("POST", path, None, query, CALL_SECONDS, headers)
+        # A copy, because `answer` and `connection` close theirs. Bytes that came with the headers are lost with them.
+        stream = connection.sock.dup()
+        answer.close()
+        connection.close()
+        stream.setblocking(False)
+        return stream
+
     def _open(
-        self, method: str, path: str, body: "bytes | Iterable[bytes] | None", query: Any, timeout: float
+        self,
+        method: str,
+        path: str,
+        body: "bytes | Iterable[bytes] | None",
+        query: Any,
+        timeout: float,
+        headers: "Mapping[str, str] | None" = None,
     ) -> "tuple[http.client.HTTPResponse, http.client.HTTPConnection]":
         if not self._prefix:
             self._negotiate()
-        return self._request(method, f"{self._prefix}{path}{_query(query)}", body, timeout)
+        return self._request(method, f"{self._prefix}{path}{_query(query)}", body, timeout, headers)
 
     def _negotiate(self) -> None:
         answer, connection = self._request("GET", "/version", None, CALL_SECONDS)
@@ -145,13 +166,18 @@ class Engine:
         self._prefix = f"/v{major}.{minor}"
 
     def _request(
-        self, method: str, target: str, body: "bytes | Iterable[bytes] | None", timeout: float
+        self,
+        method: str,
+        target: str,
+        body: "bytes | Iterable[bytes] | None",
+        timeout: float,
+        headers: "Mapping[str, str] | None" = None,
     ) -> "tuple[http.client.HTTPResponse, http.client.HTTPConnection]":
         connection = self._connect(timeout)
         chunked = body is not None and not isinstance(body, bytes)
         kind = "application/x-tar" if chunked else "application/json"
         try:
-            connection.request(method, target, body, {"Content-Type": kind}, encode_chunked=chunked)
+            connection.request(method, target, body, {"Content-Type": kind, **(headers or {})}, encode_chunked=chunked)
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
