@@ -12,7 +12,17 @@ from django.db import connection
 
 from interchain_site.core.models import AuditEvent
 from interchain_site.testing.devices import make_device, make_workload
-from nodes.agent.protocol import DESIRED_PATH, MAX_BODY_BYTES, READINGS_PATH, Meter
+from nodes.agent.protocol import (
+    DESIRED_PATH,
+    MAX_BODY_BYTES,
+    READINGS_PATH,
+    REPORT_PATH,
+    Meter,
+    Observed,
+    Report,
+    Status,
+    to_json,
+)
 from nodes.api.frequent import Answer
 from nodes.calls import Calls
 from nodes.errors import Busy
@@ -67,6 +77,20 @@ def test_desired_is_told_once_and_then_304_until_it_changes(site, box, lease):  
     assert (again.status_code, again.content) == (304, b"")
     leases.close_lease(lease_id=lease.pk, by=None)
     assert patiently(site, "GET", DESIRED_PATH, box, **{"If-None-Match": first.headers["ETag"]}).status_code == 200
+
+
+def test_a_report_moves_a_lease_and_a_wrong_one_is_refused_as_django_refuses_it(site, box, client):  # noqa: F811
+    lease = placement.open_lease(workload=make_workload(), by=None)
+    status = Status(str(lease.pk), lease.generation, Observed.PREPARING)
+    answer = patiently(site, "POST", REPORT_PATH, box, to_json(Report(statuses=(status,))))
+    assert (answer.status_code, answer.content) == (204, b"")
+    lease.refresh_from_db()
+    assert lease.state == "preparing"
+    for body in (b"no JSON", b'{"statuses": 1}', b"\xff"):
+        ours = patiently(site, "POST", REPORT_PATH, box, body)
+        headers = {"Authorization": f"Bearer {box.jwt()}"}
+        django = client.post(REPORT_PATH, body, content_type="application/json", headers=headers)
+        assert (ours.status_code, ours.json()) == (django.status_code, django.json()) == (400, ours.json())
 
 
 WRONG = {
