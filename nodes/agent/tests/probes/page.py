@@ -35,7 +35,8 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
 - **Writable layer.** Where Docker cannot hold it to a size (most devices), the agent looks how much it holds, and stops the app. It does not see files
   that have no name any more, files at the end of paths of more than 4,096 characters, nor what a root app writes into `/etc/hosts`,
   `/etc/hostname` and `/etc/resolv.conf`, which are Docker's files (each at most `disk_bytes`).
-- **Docker's own work** for an app's log and network is not within the app's quota of the processor.
+- **Docker's own work** for an app's network is not within the app's quota of the processor, nor is that for its log, which the agent holds to
+  256 kB a second by reading along (`nodes/agent/log_brake.py`) while it runs.
 """
 CONTROLS = """
 ## The probes can succeed
