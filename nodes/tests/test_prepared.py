@@ -50,7 +50,7 @@ def test_rows_are_the_values_django_gives(box):
     placement.open_lease(workload=make_workload(), by=None)
     for moment in (timezone.now() + timedelta(days=1), timezone.now() - timedelta(days=1)):
         expected = Lease.objects.filter(device=box.device, opened_at__lt=moment).values_list(*COLUMNS)
-        assert list(BEFORE.rows(box.device.pk, moment)) == list(expected)
+        assert [tuple(row) for row in BEFORE.rows(box.device.pk, moment)] == list(expected)
     assert len(expected) == 0
 
 
