@@ -66,7 +66,7 @@ def linked(portal: FakePortal, folder: Path, *, known: "str | None" = None) -> I
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_pauses, "FIRST_PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr(link, "LONGEST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(link_pauses, "LONGEST_PAUSE_SECONDS", 0.2)
 
 
 def says(portal: FakePortal, *messages: Any) -> "Callable[[ServerConnection, dict[str, str]], bool]":
