@@ -257,6 +257,6 @@ def test_a_link_that_opens_and_closes_is_no_line_in_the_log(site, box, monkeypat
         monkeypatch.setattr(server_log, "handlers", [*server_log.handlers, handler])
     with linked(site, box):
         pass
-    eventually(lambda: "connection closed" in lines[False])
+    eventually(lambda: "connection open" in lines[False])
     server_log.info("Application startup complete.")
     assert lines[True] == ["Application startup complete."]
