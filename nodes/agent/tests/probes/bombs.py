@@ -129,7 +129,7 @@ BOMBS: tuple[Bomb, ...] = (
     Bomb("message queue bomb", "descriptor bomb", "open POSIX message queues, which are counted by user number", "queue-bomb 1000", "EMFILE ENOSPC", queues_held, "it gets half of what a user number may have"),
     Bomb("watch bomb", "descriptor bomb", "open 100,000 inotify instances", "watch-bomb 100000", "EMFILE", stays, "it ends at the kernel's 128 a user number"),
     Bomb("large file", "disk bomb", "write one file beyond the disk limit", f"file-bomb /data/large {MORE_THAN_DISK}", "EFBIG ENOSPC", stays, "the kernel refuses at the limit"),
-    Bomb("log bomb", "log bomb", "write 6 MiB of log", "log-bomb 6", "done", log_held, "Docker keeps 2 MB of it"),
+    Bomb("log bomb", "log bomb", "write 4 MiB of log", "log-bomb 4", "done", log_held, "Docker keeps 2 MB of it"),
     Bomb("CPU hog", "CPU hog", "run eight processes for two seconds", "spin 2000 8", "done", processor_held, "they got the half core of the lease"),
     Bomb("connection bomb", "connection count", "open 20,000 connections", "many-connections {public} 20000", "done", connections_held, "the device's table has 4,096 of them", "outbound"),
     Bomb("kill all", "other processes", "kill every process it can see", "kill-all", f"done {GONE}", others_live, "the device's and its neighbours' processes live; the agent starts it again"),
