@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import logging
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nodes.agent import __version__, installation, owner, protocol, work
+from nodes.agent import __version__, installation, owner, protocol, status, work
 from nodes.agent import config as configuration
 from nodes.agent.checkup import NOT_TOLD
 from nodes.agent.config import Config, Home
@@ -28,13 +29,20 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def main(arguments: "list[str] | None" = None) -> int:
     """Run one command; returns the exit code. Errors are one plain message each."""
-    parsed = make_parser().parse_args(arguments)
+    parser = make_parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help()
+        return 2
+    parsed = parser.parse_args(arguments)
     work.log_to_stderr()
     try:
         code: int = parsed.command(parsed)
         return code
     except AgentError as error:
         print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    except PermissionError as error:
+        print(f"{error.filename or 'That'} may be read by root only. Put sudo before the command.", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
         return 130
@@ -58,7 +66,8 @@ def enrol(parsed: argparse.Namespace) -> int:
     for check in checks:
         _say(doctor.line(check))
     _tell(portal, protocol.CheckReport(tuple(checks), parsed.token))
-    doctor.require(checks)
+    if any(check.needed and not check.ok for check in checks):
+        raise SetupError("This computer cannot be a device yet: see FAIL above.")
     _say("Measuring this device …")
     measured = benchmark.run(home.root)
     offered, own = owner.offered(
@@ -133,8 +142,11 @@ def examine(parsed: argparse.Namespace) -> int:
     )
     if settings is not None:
         checks.append(doctor.directory(settings))
-    for check in checks:
-        _say(doctor.line(check))
+    if parsed.json:
+        _say(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
+    else:
+        for check in checks:
+            _say(doctor.line(check))
     if settings is not None and not _tell(owner.portal_of(settings, home), protocol.CheckReport(tuple(checks))):
         return NOT_TOLD
     return 0 if all(check.ok or not check.needed for check in checks) else 1
@@ -142,8 +154,6 @@ def examine(parsed: argparse.Namespace) -> int:
 
 def spot_check(parsed: argparse.Namespace) -> int:
     """Do the work of a spot check; the agent calls it."""
-    import json
-
     from nodes.agent import benchmark
 
     digests, seconds = benchmark.chain(parsed.seed, parsed.rounds)
@@ -168,7 +178,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, arguments in COMMANDS:
         help_text = (command.__doc__ or "").split("\n")[0]
-        sub = commands.add_parser(name, help=help_text.replace("%", "%%"), description=help_text)
+        shown = {} if name in INTERNAL else {"help": help_text.replace("%", "%%")}
+        sub = commands.add_parser(name, description=help_text, **shown)
         sub.set_defaults(command=command)
         sub.add_argument("--home", default=str(default_home()), help="folder of this device's key and settings")
         if arguments is not None:
@@ -181,11 +192,17 @@ def default_home() -> Path:
     chosen = os.environ.get("INTERCHAIN_NODE_HOME")
     if chosen:
         return Path(chosen)
-    return INSTALLED_HOME if INSTALLED_HOME.exists() else Path.home() / ".interchain-node" / "home"
+    # Only root may look into the installation; that this person may not is said when something in there is read.
+    return INSTALLED_HOME if INSTALLED_HOME.parent.exists() else Path.home() / ".interchain-node" / "home"
+
+
+def _json_argument(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", action="store_true", help="for programs")
 
 
 def _doctor_arguments(sub: argparse.ArgumentParser) -> None:
     _engine_argument(sub)
+    _json_argument(sub)
     sub.add_argument("--portal", default="", help="address of the portal, on a device that is not enrolled yet")
 
 
@@ -243,6 +260,7 @@ def _drain_arguments(sub: argparse.ArgumentParser) -> None:
 def _uninstall_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--yes", action="store_true", help="do not ask")
     sub.add_argument("--keep-volumes", action="store_true", help="leave apps' data where it is")
+    sub.add_argument("--without-docker", action="store_true", help="Docker is gone: leave in it what is in it")
 
 
 def _service_arguments(sub: argparse.ArgumentParser) -> None:
@@ -267,11 +285,12 @@ def _logs_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 _say = owner.say
+INTERNAL = ("service", "selftest", "spot-check")  # typed by install.sh and by the agent itself
 COMMANDS = (
     ("enrol", enrol, _enrol_arguments),
     ("run", run, None),
     ("doctor", examine, _doctor_arguments),
-    ("status", owner.status, None),
+    ("status", status.show, _json_argument),
     ("pause", owner.pause, None),
     ("drain", owner.drain, _drain_arguments),
     ("resume", owner.resume, None),

@@ -18,7 +18,7 @@ from nodes.agent import computer, trials, tunnel
 from nodes.agent.config import Config
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine
-from nodes.agent.errors import AgentError, SetupError
+from nodes.agent.errors import AgentError, SetupError, plainly
 from nodes.agent.firewall import Firewall
 from nodes.agent.perf import Perf
 from nodes.agent.protocol import CLOCK_SKEW_SECONDS, Check
@@ -43,8 +43,7 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
         checks += [_version(version), *_isolation(info), _storage(info), *trials.run(engine, info)]
     except AgentError as error:
         info = {}
-        mend = "Install it (apt-get install docker.io) and start it (systemctl start docker)."
-        checks.append(Check("docker", False, str(error), mend))
+        checks.append(Check("docker", False, str(error)))
     checks += [*_kernel(), _ssh(), _disk(folder, info), _firewall(firewall, has_engine=bool(info))]
     if portal_url:
         checks += [*_portal(portal_url), _outbound()]
@@ -173,11 +172,16 @@ def _firewall(firewall: Firewall, *, has_engine: bool) -> Check:
 
 def _portal(url: str) -> "list[Check]":
     """Whether the portal answers, and how far this clock is from its."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return [
+            Check("portal", False, f"{url} is not the address of a portal.", "One looks like https://portal.example")
+        ]
     try:
         theirs = _portal_time(url)
     except (OSError, http.client.HTTPException, ValueError) as error:
         mend = "Check the network, a proxy or a firewall in between."
-        return [Check("portal", False, f"{url} cannot be reached ({error}).", mend)]
+        return [Check("portal", False, f"{url} cannot be reached ({plainly(error)}).", mend)]
     found = [Check("portal", True, f"{url} answers.")]
     off = round(time.time() - theirs)
     if abs(off) <= CLOCK_SKEW_SECONDS:
@@ -204,7 +208,7 @@ def _outbound() -> Check:
     try:
         socket.create_connection(REGISTRY, timeout=NETWORK_SECONDS).close()
     except OSError as error:
-        message = f"{REGISTRY[0]} cannot be reached ({error}): apps from public images cannot be downloaded."
+        message = f"{REGISTRY[0]} cannot be reached ({plainly(error)}): apps from public images cannot be downloaded."
         return Check("outbound", False, message, "Let this computer open connections to port 443.", needed=False)
     return Check("outbound", True, "Public images can be downloaded.")
 

@@ -13,7 +13,8 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from nodes.agent.errors import AgentError
+from nodes.agent import computer
+from nodes.agent.errors import AgentError, plainly
 
 NEWEST_TRIED = (1, 44)  # an Engine newer than this still speaks it; an older one is spoken to in its own version
 CALL_SECONDS = 60.0
@@ -181,9 +182,7 @@ class Engine:
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise EngineDown(
-                f"No Docker Engine answers on {self._address.geturl()} ({error}). Start it, for example: systemctl start docker"
-            ) from error
+            raise EngineDown(_why_silent(self._address.geturl(), error)) from error
         if answer.status >= 400:
             text = answer.read(65_536)
             connection.close()
@@ -200,6 +199,15 @@ def is_disk_full(error: EngineError) -> bool:
     """Whether the Engine's own disk had no room, or no quota, for what it was asked."""
     text = str(error).lower()
     return "no space left on device" in text or "disk quota exceeded" in text
+
+
+def _why_silent(address: str, error: Exception) -> str:
+    """Say why no Engine answers, and what to do: it is not there, does not run, or this person may not speak to it."""
+    if isinstance(error, PermissionError):
+        return f"You may not speak to Docker at {address}. Put sudo before the command."
+    if isinstance(error, FileNotFoundError) and computer.program("dockerd") is None:
+        return "No Docker Engine is installed. Type: apt-get install docker.io (or see https://docs.docker.com/engine/install/)"
+    return f"No Docker Engine answers at {address} ({plainly(error)}). Start it: systemctl start docker"
 
 
 def filters(**wanted: "list[str]") -> "dict[str, str]":

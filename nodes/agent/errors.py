@@ -5,6 +5,12 @@ from __future__ import annotations
 from nodes.agent.protocol import Reason
 
 
+def plainly(error: BaseException) -> str:
+    """Return what the system says of an error without its number: "Connection refused", not "[Errno 111] Connection refused"."""
+    words = getattr(error, "strerror", None)
+    return str(words or error or type(error).__name__)
+
+
 class AgentError(Exception):
     """Base of every error the agent raises itself.
 

@@ -21,16 +21,18 @@ tell() {
     curl -fsS -m 5 -o /dev/null -H 'Content-Type: application/json' -d "$body" "$PORTAL/api/node/v1/install-checks" 2>/dev/null || true
 }
 
+# All in one function, called at the end: half a script, after a download that broke off, does nothing.
+set_up() {
 if [ "$(id -u)" = 0 ]; then BASE=${INTERCHAIN_NODE_DIR:-/opt/interchain-node}; else BASE=${INTERCHAIN_NODE_DIR:-$HOME/.interchain-node}; fi
 HOME_DIR=$BASE/home
 
 say "1/5  Looking at this computer"
 check linux '[ "$(uname -s)" = Linux ]' "This computer runs Linux." "Interchain devices run Linux; this is $(uname -s)." ""
 check root '[ "$(id -u)" = 0 ]' "The installation runs as root." "root is needed to keep apps off your network." "Put sudo before sh and try again."
-check python 'python3 -c "import sys; sys.exit(sys.version_info < (3, 9))"' "Python is here." "Python 3.9 or newer is missing." "Type: apt-get install python3 python3-venv"
+check python 'python3 -c "import sys; sys.exit(sys.version_info < (3, 9))"' "Python is here." "Python 3.9 or newer is missing." "Type: apt-get install python3 python3-venv (Fedora: dnf install python3)"
 check venv 'python3 -c "import venv, ensurepip"' "Python can make environments." "Python's venv is missing." "Type: apt-get install python3-venv"
-check docker 'command -v docker || [ -S /var/run/docker.sock ]' "Docker is here." "Docker is missing." "Type: apt-get install docker.io"
-check firewall 'command -v iptables || [ -x /usr/sbin/iptables ]' "iptables is here." "iptables is missing." "Type: apt-get install iptables"
+check docker 'command -v docker || [ -S /var/run/docker.sock ]' "Docker is here." "Docker is missing." "Type: apt-get install docker.io (Fedora: dnf install moby-engine), and start it: systemctl enable --now docker"
+check firewall 'command -v iptables || [ -x /usr/sbin/iptables ]' "iptables is here." "iptables is missing." "Type: apt-get install iptables (Fedora: dnf install iptables-nft)"
 
 say "2/5  Downloading the agent"
 mkdir -p "$BASE/versions"
@@ -64,7 +66,7 @@ NODE=$BASE/current/bin/interchain-node
 
 say "4/5  Enrolling this device"
 "$NODE" enrol --home "$HOME_DIR" --portal "$PORTAL" --token "$TOKEN" "$@" ||
-    fail "the lines above say why. Mend it and run the same command again."
+    fail "mend what the lines above say, then run the same command again."
 
 say "5/5  Starting"
 if [ -d /run/systemd/system ]; then
@@ -80,3 +82,6 @@ else
     say "This device is enrolled. Start it with: $BASE/launch"
 fi
 say "Remove everything again with: $NODE uninstall --home $HOME_DIR"
+}
+
+set_up "$@"

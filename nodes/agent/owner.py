@@ -1,4 +1,4 @@
-"""What an owner types on an enrolled device: `interchain-node status | pause | drain | resume | limits | logs`.
+"""What an owner types on an enrolled device: `interchain-node pause | drain | resume | limits | logs`.
 
 Each works whether the agent runs or not, and without the portal: the files in the device's folder are what counts.
 """
@@ -11,64 +11,32 @@ import os
 import shutil
 import subprocess
 import time
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nodes.agent import __version__, capacity, files, keys, limits, rotation, switch, trials
+from nodes.agent import capacity, files, keys, limits, rotation, switch, trials
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
 from nodes.agent.errors import AgentError, SetupError
-from nodes.agent.loop import stored_desired
-from nodes.agent.protocol import Desired, Hours, Limits, Mode, ModeWish
-from nodes.agent.traffic import Traffic
+from nodes.agent.protocol import Hours, Limits, Mode, ModeWish
+
+if TYPE_CHECKING:
+    from nodes.agent.docker_executor import DockerExecutor
 
 SERVICE = "interchain-node"
 LOG_NAME = "agent.log"  # beside the home folder, where there is no systemd
 DRAINED_POLL_SECONDS = 2.0
-WORDS = {
-    Mode.OPEN: "This device takes apps.",
-    Mode.PAUSED: "This device takes no new apps. What runs goes on.",
-    Mode.DRAINING: "This device takes no new apps, and what runs moves away.",
-    Mode.CLOSED: "Nothing runs on this device now.",
+UNITS = {
+    "cpu_millis": (1000, "cores"),
+    "memory_bytes": (2**30, "GiB"),
+    "disk_bytes": (2**30, "GiB"),
+    "transfer_bytes_per_month": (10**9, "GB"),
 }
-
-
-def status(parsed: argparse.Namespace) -> int:
-    """Print what this device runs, from Docker itself: true whether the agent runs or not."""
-    from nodes.agent.docker_executor import DockerExecutor
-    from nodes.agent.engine import Engine
-    from nodes.agent.images import Images
-
-    home = Home(Path(parsed.home))
-    settings = configuration.load(home)
-    engine = Engine(settings.engine)
-    images = Images(engine, fetch=lambda image, path, cancelled: None, folder=home.archives)
-    say(f"Device {settings.device_id} of {settings.portal_url}, agent {__version__}")
-    say(f"The agent {'runs' if is_running(home) else 'does not run'}.")
-    _say_standing(home, settings)
-    seen = DockerExecutor(settings, engine=engine, images=images).observe()
-    for lease in seen.values():
-        state = f"running on port {lease.host_port}" if lease.running else f"not running (exit code {lease.exit_code})"
-        say(f"  lease {lease.lease_id} generation {lease.generation}: {state}")
-    if not seen:
-        say("  nothing runs here")
-    return 0
-
-
-def _say_standing(home: Home, settings: Config) -> None:
-    desired = stored_desired(home) or Desired()
-    now = datetime.now(timezone.utc)
-    chosen = switch.read(home.mode)
-    found = [limits.Standing(chosen.mode, "Typed here; `interchain-node resume` opens it." if chosen.since else "")]
-    found.append(limits.Standing(desired.mode, "Chosen on its page." if desired.mode is not Mode.OPEN else ""))
-    for each in (settings.own_limits, desired.limits):
-        used = Traffic(home.traffic).used(limits.month(each, now))
-        found += [limits.by_clock(each, now), limits.by_traffic(each, used)]
-        if each.transfer_bytes_per_month:
-            say(f"Traffic this month: {used / 1e9:.1f} of {each.transfer_bytes_per_month / 1e9:.1f} GB")
-    standing = limits.strictest(found)
-    say(f"{WORDS[standing.mode]} {standing.reason}".strip())
+SWITCHED = {
+    Mode.OPEN: "This device takes apps.",
+    Mode.PAUSED: "This device takes no new apps. What runs goes on. To take apps again: interchain-node resume",
+    Mode.DRAINING: "This device takes no new apps, and what runs moves away. To take apps again: interchain-node resume",
+}
 
 
 def pause(parsed: argparse.Namespace) -> int:
@@ -81,14 +49,10 @@ def drain(parsed: argparse.Namespace) -> int:
     code = _switch(parsed, Mode.DRAINING)
     home = Home(Path(parsed.home))
     if parsed.wait:
-        from nodes.agent.docker_executor import DockerExecutor
-        from nodes.agent.engine import Engine
-        from nodes.agent.images import Images
-
-        settings = configuration.load(home)
-        engine = Engine(settings.engine)
-        images = Images(engine, fetch=lambda image, path, cancelled: None, folder=home.archives)
-        while DockerExecutor(settings, engine=engine, images=images).observe():
+        if not is_running(home):
+            raise SetupError("Nothing moves away while the agent does not run. Start it, then repeat this.")
+        executor = executor_of(configuration.load(home), home)
+        while executor.observe():
             time.sleep(DRAINED_POLL_SECONDS)
         say("Nothing runs here any more.")
     return code
@@ -110,7 +74,7 @@ def _switch(parsed: argparse.Namespace, mode: Mode) -> int:
     home = Home(Path(parsed.home))
     configuration.load(home)
     switch.write(home.mode, mode)
-    say(WORDS[mode])
+    say(SWITCHED[mode])
     if not is_running(home):
         say("The agent does not run now; it keeps to this when it starts.")
     return 0
@@ -168,7 +132,9 @@ def _shown(name: str, value: Any) -> str:
         return ", ".join(value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "no limit of its own" if value == 0 else str(value)
+    if value == 0 and name != "drain_minutes":
+        return "no limit of its own"
+    return f"{value / UNITS[name][0]:,.3g} {UNITS[name][1]}" if name in UNITS else str(value)
 
 
 def hours_text(hours: Hours) -> str:
@@ -215,7 +181,10 @@ def logs(parsed: argparse.Namespace) -> int:
     elif beside.exists():
         command = ["tail", "-n", str(parsed.lines), *(["-f"] if parsed.follow else []), str(beside)]
     else:
-        raise SetupError(f"There is no log: neither a journal of {SERVICE} nor {beside}.")
+        raise SetupError(
+            f"There is no log here: neither a journal of {SERVICE} nor {beside}. "
+            f"An agent installed with Docker has its log there: docker logs {SERVICE}"
+        )
     return subprocess.run(command, check=False).returncode
 
 
@@ -232,6 +201,17 @@ def is_running(home: Home) -> bool:
     except OSError:
         pass
     return False
+
+
+def executor_of(settings: Config, home: Home) -> "DockerExecutor":
+    """Return what says which leases Docker has here; it can fetch nothing."""
+    from nodes.agent.docker_executor import DockerExecutor
+    from nodes.agent.engine import Engine
+    from nodes.agent.images import Images
+
+    engine = Engine(settings.engine)
+    images = Images(engine, fetch=lambda image, path, cancelled: None, folder=home.archives)
+    return DockerExecutor(settings, engine=engine, images=images)
 
 
 def portal_of(settings: Config, home: Home) -> "Any":

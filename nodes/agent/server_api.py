@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nodes.agent import backoff, files, protocol
 from nodes.agent.diagnosis import of_device
-from nodes.agent.errors import AgentError, Cancelled, LeaseError, PortalRefused, PortalUnreachable
+from nodes.agent.errors import (
+    AgentError,
+    Cancelled,
+    LeaseError,
+    PortalRefused,
+    PortalUnreachable,
+    SetupError,
+    plainly,
+)
 from nodes.agent.keys import DeviceKey
 
 if TYPE_CHECKING:
@@ -42,13 +50,19 @@ T = TypeVar("T")
 class Portal:
     """Calls of one device over one kept connection. Safe to call from any thread, one call at a time."""
 
-    def __init__(self, url: str, *, device_id: str = "", key: "DeviceKey | None" = None) -> None:
-        """Args: url: as people type it. `device_id` and `key` are needed for every call but `enrol`."""
+    def __init__(
+        self, url: str, *, device_id: str = "", key: "DeviceKey | None" = None, seconds: float = CALL_SECONDS
+    ) -> None:
+        """Args: url: as people type it. `device_id` and `key` are needed for every call but `enrol`. seconds: longest silence.
+
+        Raises:
+            SetupError: it is not the address of a portal.
+        """
         self.url = url.rstrip("/")
         self._parts = urllib.parse.urlsplit(self.url)
         if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
-            raise ValueError(f"{url!r} is not the address of a portal; it looks like https://portal.example")
-        self._device_id, self._key = device_id, key
+            raise SetupError(f"{url!r} is not the address of a portal; one looks like https://portal.example")
+        self._device_id, self._key, self._seconds = device_id, key, seconds
         self._connection: "http.client.HTTPConnection | None" = None
         self._lock = threading.Lock()
         self._clock_offset = 0.0  # the portal's clock minus ours, learnt when it refuses our tokens
@@ -183,7 +197,7 @@ class Portal:
                 except (OSError, http.client.HTTPException) as error:
                     self._drop()
                     if fresh or attempt == 2:
-                        raise PortalUnreachable(f"{self.url} cannot be reached: {error}") from error
+                        raise PortalUnreachable(f"{self.url} cannot be reached ({plainly(error)})") from error
                     continue
                 if answer.status == 401 and attempt == 1 and self._learn_clock(answer.date):
                     continue
@@ -194,9 +208,9 @@ class Portal:
 
     def _exchange(self, method: str, path: str, body: "bytes | None", headers: "dict[str, str]") -> "_Answer":
         if self._connection is None:
-            connection = self._connect(timeout=CONNECT_SECONDS)
+            connection = self._connect(timeout=min(CONNECT_SECONDS, self._seconds))
             connection.connect()
-            connection.sock.settimeout(CALL_SECONDS)
+            connection.sock.settimeout(self._seconds)
             self._connection = connection
         response = _send(self._connection, method, self._path(path), body, headers)
         answer = _Answer(response)

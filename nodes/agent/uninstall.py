@@ -21,7 +21,7 @@ STOP_SECONDS = 40.0
 GONE = (404, 409)
 
 
-def run(home: Home, *, keep_volumes: bool, keep_files: bool = False) -> "list[str]":
+def run(home: Home, *, keep_volumes: bool, keep_files: bool = False, without_docker: bool = False) -> "list[str]":
     """Remove everything; returns what could not be removed, in words.
 
     Steps, each of which may be repeated: 1. the service and the agent end; 2. the portal forgets the device, so that apps move
@@ -34,6 +34,19 @@ def run(home: Home, *, keep_volumes: bool, keep_files: bool = False) -> "list[st
     images = _image_names(home)
     left = [] if _end(home, base) else ["the agent that runs (end it, then repeat this)"]
     left += _leave(settings, home)
+    if without_docker:
+        left.append(
+            f"what apps left in Docker (docker ps -a, volume ls, --filter label={LABEL}device={settings.device_id})"
+        )
+    else:
+        left += _empty_engine(settings, engine, images, keep_volumes=keep_volumes)
+    if not keep_files:
+        _remove_files(base, home)
+    return left
+
+
+def _empty_engine(settings: Config, engine: Engine, images: "set[str]", *, keep_volumes: bool) -> "list[str]":
+    """Steps 3 to 5; returns what is still there."""
     mine = filters(label=[f"{LABEL}device={settings.device_id}"])
     for path in _listed(engine, "/containers/json", mine, all_="1"):
         engine.call("DELETE", f"/containers/{path}", query={"force": "1", "v": "1"}, ignore=GONE)
@@ -48,9 +61,7 @@ def run(home: Home, *, keep_volumes: bool, keep_files: bool = False) -> "list[st
     if alone:
         _remove_rules()
         _remove_cgroups()
-    if not keep_files:
-        _remove_files(base, home)
-    return left + [f"{kind} {name}" for kind, name in _remains(engine, mine, keep_volumes=keep_volumes)]
+    return [f"{kind} {name}" for kind, name in _remains(engine, mine, keep_volumes=keep_volumes)]
 
 
 def _end(home: Home, base: Path) -> bool:

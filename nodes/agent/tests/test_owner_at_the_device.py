@@ -89,7 +89,7 @@ def test_own_limits_are_typed_and_shown(agent: AgentProcess, portal: FakePortal)
     said(agent, "limits", "--memory-mib", "512", "--hours", "Fri-Mon 18:00-08:00", "--outbound", "yes")
     shown = said(agent, "limits")
     assert "Fri 18:00-08:00, Sat 18:00-08:00, Sun 18:00-08:00, Mon 18:00-08:00" in shown
-    assert str(512 * 2**20) in shown
+    assert "0.5 GiB" in shown
     wrong = agent.cli("limits", "--home", str(agent.home), "--time-zone", "Mars/Base")
     assert (wrong.returncode, "IANA" in wrong.stderr) == (1, True)
     agent.kill(15)
