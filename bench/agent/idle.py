@@ -76,9 +76,8 @@ def main() -> int:
             swarm.run(image, CONTAINERS)
         time.sleep(REST_SECONDS)
         filled = ("agent, HTTPS", "Swarm worker: dockerd", "Swarm worker: its containerd")
-        result["ten containers"] = found = watch({w: watched[w] for w in filled if w in watched}, chosen.seconds)
-        assert len(found) >= 1
-    chosen.to.write_text(json.dumps(result, indent=1) + "\n")
+        result["ten containers"] = watch({w: watched[w] for w in filled if w in watched}, chosen.seconds)
+        chosen.to.write_text(json.dumps(result, indent=1) + "\n")
     idle = result["idle"]["agent, HTTPS"]  # type: ignore[index]
     return 0 if idle["rss_kib"] * 1024 <= GOAL_BYTES and idle["percent_of_a_core"] <= GOAL_PERCENT else 1
 

@@ -178,8 +178,10 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, arguments in COMMANDS:
         help_text = (command.__doc__ or "").split("\n")[0]
-        shown = {} if name in INTERNAL else {"help": help_text.replace("%", "%%")}
-        sub = commands.add_parser(name, description=help_text, **shown)
+        if name in INTERNAL:  # without `help` it is not listed
+            sub = commands.add_parser(name, description=help_text)
+        else:
+            sub = commands.add_parser(name, help=help_text.replace("%", "%%"), description=help_text)
         sub.set_defaults(command=command)
         sub.add_argument("--home", default=str(default_home()), help="folder of this device's key and settings")
         if arguments is not None:
