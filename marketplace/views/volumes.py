@@ -6,7 +6,6 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -15,6 +14,7 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_GET, require_POST
 
 from interchain_site.core.errors import DomainError, Invalid
+from interchain_site.core.models import User
 from marketplace import policies, queries
 from marketplace.models import App
 from marketplace.services import volumes
@@ -72,7 +72,7 @@ def snapshot_download(request: HttpRequest, slug: str, snapshot_id: UUID) -> Htt
     return download(queries.app_for(person(request), slug), snapshot_id, by=request.user)
 
 
-def download(app: App, snapshot_id: UUID, *, by: AbstractBaseUser | AnonymousUser) -> HttpResponseBase:
+def download(app: App, snapshot_id: UUID, *, by: User | AnonymousUser) -> HttpResponseBase:
     """Return the files of a snapshot as a tar.
 
     Raises:

@@ -69,7 +69,7 @@ class SnapshotBucket(S3Storage):  # type: ignore[misc]  # django-storages has no
                 found = self.connection.meta.client.get_object(**asked, Range=f"bytes={first}-{first + size - 1}")
                 yield from found["Body"].iter_chunks(CHUNK_BYTES)
 
-    def _save(self, name: str, content: File) -> str:
+    def _save(self, name: str, content: File[bytes]) -> str:
         with _told():
             return str(super()._save(name, content))
 
