@@ -58,7 +58,8 @@ class Prepared(Generic[M]):
         """Return the first row as an object of the model, or None. The query selects fields of the model only."""
         for row in self.rows(*values):
             made = self._made()
-            return made.model.from_db(DEFAULT_DB_ALIAS, made.names, row)
+            found: M = made.model.from_db(DEFAULT_DB_ALIAS, made.names, row)
+            return found
         return None
 
     def _made(self) -> _Made:
