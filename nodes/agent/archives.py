@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from nodes.agent import archive_rules
 from nodes.agent.errors import LeaseError
 from nodes.agent.protocol import Image, Reason
 
@@ -26,7 +27,7 @@ def check(path: Path, image: Image) -> None:
     """Return if the file is the archive that was released and holds the one image it should.
 
     Raises:
-        LeaseError: `image_invalid`.
+        LeaseError: `image_invalid`; also for what an image must not hold (archive_rules.py).
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -34,6 +35,7 @@ def check(path: Path, image: Image) -> None:
             digest.update(chunk)
     if digest.hexdigest() != image.archive_sha256:
         raise _invalid("The downloaded archive is not the one that was released (its SHA-256 differs).")
+    archive_rules.check(path)
     _check_names(path)
     found = image_id(path)
     if found != image.image_id:

@@ -13,8 +13,10 @@ import pytest
 from nodes.agent import archives
 from nodes.agent.errors import LeaseError
 from nodes.agent.protocol import Image
+from nodes.agent.tests.test_archive_rules import config, layer
 
-CONFIG = b'{"architecture":"amd64"}'
+LAYER = layer(("hello.txt", b"hello" * 1000))
+CONFIG = config(LAYER)
 CONFIG_ID = hashlib.sha256(CONFIG).hexdigest()
 
 
@@ -29,7 +31,7 @@ def archive(path: Path, *, images: int = 1, names: list[str] | None = None) -> P
     with tarfile.open(path, "w") as tar:
         for name, data in (
             (f"{CONFIG_ID}.json", CONFIG),
-            ("x/layer.tar", b"L" * 5000),
+            ("x/layer.tar", LAYER),
             ("manifest.json", json.dumps(manifest).encode()),
             ("index.json", json.dumps(index).encode()),
             ("repositories", b'{"postgres":{"16":"x"}}'),
@@ -71,7 +73,7 @@ def test_names_stay_outside(tmp_path: Path) -> None:
     assert b"postgres" not in stream
     with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
         assert tar.getnames() == [f"{CONFIG_ID}.json", "x/layer.tar", "manifest.json", "index.json", "y/layer.tar"]
-        assert tar.extractfile("x/layer.tar").read() == b"L" * 5000
+        assert tar.extractfile("x/layer.tar").read() == LAYER
         assert tar.getmember("y/layer.tar").linkname == "../x/layer.tar"
         assert json.load(tar.extractfile("manifest.json"))[0]["RepoTags"] is None
     (tmp_path / "b.tar").write_bytes(stream)
@@ -100,22 +102,24 @@ def _link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarI
 )
 def test_a_name_cannot_be_smuggled_in(tmp_path: Path, smuggled: list[str | tarfile.TarInfo]) -> None:
     path = archive(tmp_path / "a.tar")
-    named = json.dumps([{"Config": f"{CONFIG_ID}.json", "RepoTags": ["postgres:16"], "Layers": []}]).encode()
+    named = json.dumps(
+        [{"Config": f"{CONFIG_ID}.json", "RepoTags": ["postgres:16"], "Layers": ["x/layer.tar"]}]
+    ).encode()
     with tarfile.open(path, "a") as tar:
         for member in smuggled:
             info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
             info.size = len(named) if info.isreg() and not info.linkname else 0
             tar.addfile(info, io.BytesIO(named) if info.size else None)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(LeaseError, match=r"plain file|behind a link"):
+    with pytest.raises(LeaseError, match=r"plain file|behind a link|points outside"):
         archives.check(path, Image(archive_sha256=digest, image_id=f"sha256:{CONFIG_ID}"))
 
 
 def test_a_list_of_names_too_long_to_hold_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar"
+    path = archive(tmp_path / "a.tar")
     info = tarfile.TarInfo("index.json")
     info.size = archives.DOCUMENT_BYTES + 1
-    with tarfile.open(path, "w") as tar:
+    with tarfile.open(path, "a") as tar:
         tar.addfile(info, io.BytesIO(bytes(info.size)))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(LeaseError, match="plain file"):
