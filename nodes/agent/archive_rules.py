@@ -178,7 +178,7 @@ def _check_layer(stream: _Stream, most: int, budget: int) -> "tuple[int, int]":
             if unpacked > budget:
                 raise _too_much()
             _check_file(member)
-            layer.members.clear()  # tarfile would keep all of them
+            layer.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them
     return count, unpacked
 
 
