@@ -29,6 +29,11 @@ class NotDeployed(Conflict):
     message = "This app is not deployed. Deploy it first."
 
 
+class NothingBefore(Conflict):
+    code = "nothing_before"
+    message = "No release ran before this one, so there is nothing to go back to. Deploy the release you want."
+
+
 class AlreadyDeployed(Conflict):
     code = "already_deployed"
     message = "This app is deployed already. Start it, redeploy a release, or delete the deployment first."

@@ -12,10 +12,11 @@ from django.dispatch import receiver
 from billing.signals import balance_credited
 from marketplace import tasks
 from marketplace.services import following, wiping
-from nodes.signals import lease_changed, snapshots_wiped, workload_wiped
+from nodes.signals import lease_changed, rollout_ended, snapshots_wiped, workload_wiped
 
 
 @receiver(lease_changed, dispatch_uid="marketplace.follow")
+@receiver(rollout_ended, dispatch_uid="marketplace.rollout_ended")
 @receiver(workload_wiped, dispatch_uid="marketplace.wiped")
 def on_workload_changed(sender: Any, *, workload_id: UUID | str, **_: Any) -> None:
     deployment_id = UUID(str(workload_id))

@@ -161,6 +161,9 @@ def app_screen(app: App, *, by: Any, now: datetime) -> AppScreen:
             "start": policies.can_start(by, live, app),
             "stop": policies.can_stop(by, live, app),
             "redeploy": policies.can_redeploy(by, live, app),
+            "rollback": live is not None
+            and live.previous_release_id is not None
+            and policies.can_redeploy(by, live, app),
             "scale": policies.can_scale(by, live, app),
             "delete": policies.can_delete(by, live, app),
             "change": policies.can_change_app(by, app),

@@ -18,7 +18,7 @@ from interchain_site.core.models import User
 from nodes.agent import protocol
 from nodes.agent.protocol import Action, Desired, DesiredLease, Meter, Mode, Restore
 from nodes.errors import NotFound
-from nodes.models import Device, Lease, MeterTotal, Snapshot
+from nodes.models import Device, Lease, MeterTotal, Rollout, Snapshot
 from nodes.services import releases, spot_checks, tunnels, volume_keys
 from nodes.services.routes import url_of
 from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState, SnapshotState
@@ -70,13 +70,20 @@ def lease_summary(workload_id: str | UUID) -> LeaseSummary | None:
 
 def lease_summaries(workload_ids: Sequence[str | UUID]) -> dict[UUID, LeaseSummary]:
     """Return the lease that stands for each workload that has one, in one query: of its replicas the one that is best off."""
-    leases = Lease.objects.filter(workload_id__in=workload_ids, is_newest=True).exclude(action=Action.STANDBY.value)
+    # While one copy takes over from another, that one still stands for the workload.
+    standing = Q(is_newest=True) | Q(action=Action.RUN.value)
+    leases = Lease.objects.filter(standing, workload_id__in=workload_ids).exclude(action=Action.STANDBY.value)
     leading: dict[UUID, Lease] = {}
     for lease in leases.select_related("device", "restore_from"):
         known = leading.get(lease.workload_id)
         if known is None or _standing(lease) < _standing(known):
             leading[lease.workload_id] = lease
     return {workload_id: _summary(lease) for workload_id, lease in leading.items()}
+
+
+def last_rollout(workload_id: UUID) -> Rollout | None:
+    """Return the newest change of what a workload runs."""
+    return Rollout.objects.filter(workload_id=workload_id).order_by("-began_at").first()
 
 
 def leases_by_id(lease_ids: Sequence[UUID]) -> dict[UUID, LeaseSummary]:

@@ -10,6 +10,9 @@ lease_changed = Signal()
 slot_vacant = Signal()
 """A slot of a workload has nobody (nodes/services/election.py). Arguments: workload_id (UUID)."""
 
+rollout_ended = Signal()
+"""A new release of a workload is everywhere, was rolled back or dropped. Arguments: workload_id (UUID)."""
+
 workload_wiped = Signal()
 """Nothing of a workload is left on any device. Arguments: workload_id (UUID), receipt (the last device's JWS,
 str; "" when the last device was removed by its owner and cannot be asked)."""

@@ -1,4 +1,4 @@
-"""The states of a device, a lease, a spot check and a snapshot, the moves allowed between them, and the one function that makes a move.
+"""The states of a device, a lease, a spot check, a snapshot and a rollout, the moves allowed between them, and the one function that makes a move.
 
 A move is a compare-and-set: the row changes only if it is still in the state (and generation) the caller saw, so two
 processes that both noticed something never both act on it.
@@ -15,7 +15,7 @@ from interchain_site.core.states import compare_and_set
 from nodes.errors import IllegalMove, MovedMeanwhile
 
 if TYPE_CHECKING:
-    from nodes.models import Device, Lease, Snapshot, SpotCheck
+    from nodes.models import Device, Lease, Rollout, Snapshot, SpotCheck
 
 
 class DeviceState(models.TextChoices):
@@ -48,6 +48,13 @@ class SpotCheckState(models.TextChoices):
     DROPPED = "dropped", "called off"
 
 
+class RolloutState(models.TextChoices):
+    ROLLING = "rolling", "under way"
+    DONE = "done", "done"
+    ROLLED_BACK = "rolled_back", "rolled back"
+    DROPPED = "dropped", "dropped"
+
+
 class SnapshotState(models.TextChoices):
     WANTED = "wanted", "under way"
     TAKEN = "taken", "taken"
@@ -55,7 +62,7 @@ class SnapshotState(models.TextChoices):
     REMOVED = "removed", "removed"
 
 
-D, L, C, N = DeviceState, LeaseState, SpotCheckState, SnapshotState
+D, L, C, N, R = DeviceState, LeaseState, SpotCheckState, SnapshotState, RolloutState
 
 DEVICE_MOVES: dict[DeviceState, frozenset[DeviceState]] = {
     D.PENDING: frozenset({D.ONLINE, D.REVOKED}),
@@ -97,6 +104,14 @@ SNAPSHOT_MOVES: dict[SnapshotState, frozenset[SnapshotState]] = {
     N.REMOVED: frozenset(),
 }
 
+ROLLOUT_MOVES: dict[RolloutState, frozenset[RolloutState]] = {
+    # Dropped: another change took its place, or the workload was stopped.
+    R.ROLLING: frozenset({R.DONE, R.ROLLED_BACK, R.DROPPED}),
+    R.DONE: frozenset(),
+    R.ROLLED_BACK: frozenset(),
+    R.DROPPED: frozenset(),
+}
+
 ALIVE = frozenset({L.OFFERED, L.PREPARING, L.RUNNING, L.UNHEALTHY, L.READY})
 HOLDS_MEMORY = ALIVE | {L.DRAINING, L.LOST}
 """In these states a lease occupies processor and memory of its device."""
@@ -132,11 +147,17 @@ def transition_snapshot(snapshot: Snapshot, to: SnapshotState, **changes: Any) -
     _move(snapshot, {"state": snapshot.state}, changes | {"state": to})
 
 
+def transition_rollout(rollout: Rollout, to: RolloutState, **changes: Any) -> None:
+    """Move a rollout by compare-and-set on its state; raises as `transition` does."""
+    _check(rollout.state, to, ROLLOUT_MOVES[RolloutState(rollout.state)], f"rollout {rollout.pk}")
+    _move(rollout, {"state": rollout.state}, changes | {"state": to})
+
+
 def _check(state: str, to: str, allowed: frozenset[Any], subject: str) -> None:
     if to not in allowed:
         raise IllegalMove(f"A {subject} that is {state} cannot become {to}.")
 
 
-def _move(row: Device | Lease | Snapshot | SpotCheck, seen: dict[str, Any], changes: dict[str, Any]) -> None:
+def _move(row: Device | Lease | Rollout | Snapshot | SpotCheck, seen: dict[str, Any], changes: dict[str, Any]) -> None:
     if not compare_and_set(row, seen=seen, changes=changes):
         raise MovedMeanwhile

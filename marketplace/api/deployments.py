@@ -17,7 +17,7 @@ from marketplace.api import serializers
 from marketplace.api.base import REFUSALS, AppView, person
 from marketplace.errors import NotDeployed
 from marketplace.models import App, Deployment, Release
-from marketplace.services import deployments
+from marketplace.services import deployments, releasing
 
 ANSWERS: dict[int, Any] = {**REFUSALS, 200: serializers.DeploymentOut}
 ACCEPTED: dict[int, Any] = {**REFUSALS, 202: serializers.DeploymentOut}
@@ -91,11 +91,18 @@ class StopView(_OrderView):
 class RedeployView(_OrderView):
     @extend_schema(request=serializers.RedeployIn, responses=ACCEPTED, operation_id="deployment_redeploy")
     def post(self, request: Request, slug: str) -> Response:
-        """Replace what runs by another release (the newest unless named)."""
+        """Let another release (the newest unless named) take over, copy by copy; it goes back by itself if it does not come up."""
         given = serializers.RedeployIn(data=request.data)
         given.is_valid(raise_exception=True)
         release = _release(self.app(request, slug), given.validated_data.get("release"))
-        return self.order(request, slug, deployments.redeploy, release=release)
+        return self.order(request, slug, releasing.redeploy, release=release)
+
+
+class RollBackView(_OrderView):
+    @extend_schema(request=None, responses=ACCEPTED, operation_id="deployment_roll_back")
+    def post(self, request: Request, slug: str) -> Response:
+        """Go back to the release that ran before this one."""
+        return self.order(request, slug, releasing.roll_back)
 
 
 class ScaleView(_OrderView):

@@ -203,6 +203,10 @@ class DeploymentOut(serializers.Serializer[Any]):
     log_tail = serializers.CharField(source="deployment.log_tail")
     url = serializers.CharField(help_text="Where it answers; empty while it does not.")
     release = serializers.IntegerField(source="deployment.release.number")
+    rolling = serializers.BooleanField(source="deployment.rolling", help_text="The release is taking over.")
+    rollback_message = serializers.CharField(
+        source="deployment.rollback_message", help_text="Why the last release was taken back; empty: it was not."
+    )
     price_list = serializers.IntegerField(source="deployment.price_list.version")
     replicas = serializers.IntegerField(source="deployment.replicas")
     standby = serializers.BooleanField(source="deployment.standby")

@@ -13,6 +13,7 @@ urlpatterns = [
     path("apps/<slug:slug>/deployment", deployments.DeploymentView.as_view(), name="api_deployment"),
     path("apps/<slug:slug>/deployment/start", deployments.StartView.as_view(), name="api_start"),
     path("apps/<slug:slug>/deployment/stop", deployments.StopView.as_view(), name="api_stop"),
+    path("apps/<slug:slug>/deployment/rollback", deployments.RollBackView.as_view(), name="api_rollback"),
     path("apps/<slug:slug>/deployment/redeploy", deployments.RedeployView.as_view(), name="api_redeploy"),
     path("apps/<slug:slug>/deployment/scale", deployments.ScaleView.as_view(), name="api_scale"),
     path("apps/<slug:slug>/snapshots", snapshots.SnapshotsView.as_view(), name="api_snapshots"),

@@ -18,6 +18,18 @@ class Deployment(models.Model):
     app = models.ForeignKey(App, on_delete=models.PROTECT, related_name="deployments")
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="deployments")
     price_list = models.ForeignKey(PriceList, on_delete=models.PROTECT, related_name="deployments")
+    previous_release = models.ForeignKey(
+        Release,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="What ran before the present release: what a rollback goes back to.",
+    )
+    rolling = models.BooleanField(default=False, help_text="Whether the release is taking over from the one before.")
+    rollback_message = models.TextField(
+        blank=True, help_text="Why the last release was rolled back; empty: it was not."
+    )
     desired = models.CharField(max_length=10, choices=Desired.choices, default=Desired.RUNNING)
     state = models.CharField(max_length=10, choices=DeploymentState.choices, default=DeploymentState.STARTING)
     state_changed_at = models.DateTimeField()

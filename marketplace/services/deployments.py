@@ -1,4 +1,4 @@
-"""Deploy, start, stop, redeploy and delete. Placement happens here and now, so that a click is served at once."""
+"""Deploy, start, stop, scale and delete. Placement happens here and now, so that a click is served at once."""
 
 from __future__ import annotations
 
@@ -149,40 +149,8 @@ def stop(*, app: App, by: User, now: datetime | None = None) -> Deployment:
 
 def close(deployment: Deployment, *, by: User | None, now: datetime, words: str, **changes: object) -> None:
     """Ask the device of a locked deployment to stop it; `lease_events` hears when it has."""
-    move(deployment, _S.STOPPING, kind="stopping", words=words, now=now, by=by, **changes)
+    move(deployment, _S.STOPPING, kind="stopping", words=words, now=now, by=by, rolling=False, **changes)
     close_unfinished(deployment, by=by)
-
-
-@transaction.atomic
-def redeploy(*, app: App, release: Release | None = None, by: User, now: datetime | None = None) -> Deployment:
-    """Run another release (the newest unless named) in place of the present one; volume and address stay.
-
-    Raises:
-        NotYours, NotDeployed, WrongState, NoRelease, NoDevice, NotEnoughNTC, NoRate.
-    """
-    now = now or timezone.now()
-    deployment = queries.lock_live_deployment(app)
-    policies.check_can_redeploy(by, deployment, app)
-    assert deployment is not None  # noqa: S101
-    release = release or queries.newest_release(app)
-    if release is None or release.app_id != app.pk:
-        raise NoRelease
-    words = f"Release {release.number} is replacing release {deployment.release.number}."
-    deployment.release = release
-    deployment.save(update_fields=["release"])
-    if deployment.state in ON_DEVICE and deployment.lease_id is not None:
-        workload = workload_for(release, deployment_id=deployment.pk)
-        lease = placement.replace_workload(lease_id=deployment.lease_id, workload=workload, by=by)
-        periods.open_for_new_lease(deployment, lease, now=now)
-        move(
-            deployment, _S.STARTING, kind="redeployed", words=words, now=now, by=by,
-            lease_id=lease.pk, desired=Desired.RUNNING, **_CLEAR,
-        )  # fmt: skip
-    else:
-        note(deployment, kind="redeployed", words=words, now=now, by=by)
-        run_again(deployment, by=by, now=now)
-    audit.record("app_redeployed", subject=f"deployment:{deployment.pk}", by=by, release=release.number)
-    return deployment
 
 
 @transaction.atomic

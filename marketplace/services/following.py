@@ -15,7 +15,7 @@ from interchain_site.core.errors import Conflict, DomainError
 from interchain_site.core.templatetags.ui import duration
 from marketplace import failures
 from marketplace.models import Deployment
-from marketplace.services import deployments, periods, wiping
+from marketplace.services import deployments, periods, releasing, wiping
 from marketplace.services.history import move
 from marketplace.states import DeploymentState, Desired, can_move
 from nodes import queries as nodes_queries
@@ -46,6 +46,7 @@ def follow(*, deployment_id: UUID, now: datetime | None = None) -> Deployment | 
     if lease is None:
         return deployment
     _adopt(deployment, lease, now=now)
+    releasing.follow(deployment, now=now)
     _apply(deployment, lease, now=now)
     return deployment
 
@@ -70,6 +71,8 @@ def _apply(deployment: Deployment, lease: LeaseSummary, *, now: datetime) -> Non
             _to(deployment, _S.UNHEALTHY, lease, failures.explain(lease.reason, lease.message), now)
         case _L.LOST:
             _to(deployment, _S.WAITING, lease, failures.SILENT, now)
+        case _L.DRAINING | _L.STOPPED if deployment.rolling:
+            pass  # the election goes on: with the new release, or back to the one before
         case _L.DRAINING if not lease.reason:
             _to(deployment, _S.STOPPING, lease, "Stopping.", now)
         case _L.DRAINING | _L.STOPPED:
@@ -140,7 +143,7 @@ def _to(deployment: Deployment, to: DeploymentState, lease: LeaseSummary, words:
 
 
 def out_of_step(limit: int = 500) -> list[Deployment]:
-    """Return running deployments no lease of which runs: a message about it was lost."""
+    """Return running deployments no lease of which runs, and those whose release is taking over: a message about them may be lost."""
     running = Lease.objects.filter(state=LeaseState.RUNNING, workload_id=OuterRef("pk"))
-    rows = Deployment.objects.filter(state=_S.RUNNING).exclude(Exists(running))
+    rows = Deployment.objects.filter(~Exists(running), state=_S.RUNNING) | Deployment.objects.filter(rolling=True)
     return list(rows.order_by("state_changed_at")[:limit])

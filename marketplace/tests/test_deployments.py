@@ -7,7 +7,7 @@ import pytest
 from marketplace.conftest import DIGEST, NTC, fund, lease_of
 from marketplace.errors import AlreadyDeployed, NoRelease, NotDeployed, NotEnoughNTC, NotYours, WrongState
 from marketplace.models import ChargePeriod, Deployment
-from marketplace.services import deployments, following, publishing
+from marketplace.services import deployments, following, publishing, releasing
 from marketplace.services.publishing import ReleaseSpec
 from nodes.agent.protocol import Observed, Reason
 from nodes.errors import NoDevice
@@ -122,7 +122,7 @@ def test_a_failed_app_can_be_mended_by_a_release(deployed, device, cast, commit)
         device.says(lease_of(deployed), Observed.FAILED, reason=Reason.EXITED)
     publishing.add_release(app=deployed.app, spec=ReleaseSpec(image_reference=DIGEST), by=cast.publisher)
     with commit():
-        deployments.redeploy(app=deployed.app, by=cast.publisher)
+        releasing.redeploy(app=deployed.app, by=cast.publisher)
     deployed.refresh_from_db()
     assert (deployed.state, deployed.release.number, deployed.message, deployed.log_tail) == ("starting", 2, "", "")
 
@@ -143,7 +143,7 @@ def test_unhealthy_and_back(running, device, commit):
 def test_redeploy_replaces_the_running_release(running, device, cast, commit):
     publishing.add_release(app=running.app, spec=ReleaseSpec(image_reference=DIGEST, port=9000), by=cast.publisher)
     with commit():
-        deployments.redeploy(app=running.app, by=cast.publisher)
+        releasing.redeploy(app=running.app, by=cast.publisher)
     lease = lease_of(running)
     assert (running.state, running.release.number) == ("starting", 2)
     assert (lease.generation, lease.workload.port) == (2, 9000)
@@ -233,7 +233,7 @@ def test_a_deleted_app_can_be_deployed_anew(running, device, cast, commit):
 
 def test_what_is_being_deleted_takes_no_orders(running, cast):
     deployments.delete(app=running.app, by=cast.publisher)
-    for order in (deployments.start, deployments.stop, deployments.redeploy, deployments.delete):
+    for order in (deployments.start, deployments.stop, releasing.redeploy, deployments.delete):
         with pytest.raises(WrongState):
             order(app=running.app, by=cast.publisher)
 
@@ -243,7 +243,7 @@ def test_only_the_publisher_may_give_orders(running, cast):
         for order in (
             deployments.start,
             deployments.stop,
-            deployments.redeploy,
+            releasing.redeploy,
             deployments.delete,
             deployments.deploy,
         ):

@@ -14,13 +14,14 @@ from marketplace import policies, queries, screens
 from marketplace.estimates import ExpectedUse
 from marketplace.forms import DeployForm, ExpectedUseForm, ScaleForm
 from marketplace.models import App
-from marketplace.services import deployments
+from marketplace.services import deployments, releasing
 from marketplace.views.people import person
 
 DONE = {
     "start": "Starting.",
     "stop": "Stopping. The data is kept.",
-    "redeploy": "The newest release is being deployed.",
+    "redeploy": "The newest release is taking over.",
+    "rollback": "Going back to the release before.",
     "delete": "Deleting: it is stopped and its data wiped.",
 }
 
@@ -76,7 +77,8 @@ def app_action(request: HttpRequest, slug: str, action: str) -> HttpResponse:
     order = {
         "start": deployments.start,
         "stop": deployments.stop,
-        "redeploy": deployments.redeploy,
+        "redeploy": releasing.redeploy,
+        "rollback": releasing.roll_back,
         "delete": deployments.delete,
     }.get(action)
     if order is None:

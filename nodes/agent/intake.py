@@ -113,16 +113,14 @@ class Intake(threading.Thread):
         return self.standing.mode is Mode.PAUSED and lease.lease_id in self._board.seen
 
     def _lacks_room(self, lease: DesiredLease) -> str:
-        """Two generations of one workload never run side by side and share one volume, so a workload counts once."""
+        """Generations that share a volume never run side by side, so such a workload counts once; others count each."""
         with self._board.lock:
-            listed = [other for other in self._board.desired.leases if other.workload.id != lease.workload.id]
+            listed = [other for other in self._board.desired.leases if not _is_same(other, lease)]
             running = [other for other in listed if self._takes_room(other, before=lease)]
-        holding = {
-            other.workload.id: other.workload for other in listed if other.workload.volume_path or other in running
-        }
+        holding = {_place(other): other.workload for other in listed if other.workload.volume_path or other in running}
         sums = {
-            "cpu_millis": sum({other.workload.id: other.workload.cpu_millis for other in running}.values()),
-            "memory_bytes": sum({other.workload.id: other.workload.memory_bytes for other in running}.values()),
+            "cpu_millis": sum({_place(other): other.workload.cpu_millis for other in running}.values()),
+            "memory_bytes": sum({_place(other): other.workload.memory_bytes for other in running}.values()),
             "disk_bytes": sum(workload.disk_bytes for workload in holding.values()),
         }
         names = {"cpu_millis": "processor", "memory_bytes": "memory", "disk_bytes": "disk"}
@@ -165,3 +163,13 @@ class Intake(threading.Thread):
     def _may_again(self, note: Note) -> bool:
         """What was declined for want of room or for the mode gets another chance a minute later, if it is still wanted."""
         return self.standing.mode is Mode.OPEN and time.monotonic() - note.unhealthy_since > 60.0
+
+
+def _is_same(one: DesiredLease, other: DesiredLease) -> bool:
+    """Whether these never run side by side."""
+    shares = bool(one.workload.volume_path or other.workload.volume_path)
+    return one.lease_id == other.lease_id or (shares and one.workload.id == other.workload.id)
+
+
+def _place(lease: DesiredLease) -> str:
+    return lease.workload.id if lease.workload.volume_path else lease.lease_id

@@ -3,7 +3,8 @@
 Rules, in the order they are applied to each lease:
 
 1. A lease with a step under way waits for it.
-2. Only the newest generation of a workload may run here. An older one is stopped, whatever is asked of it.
+2. Of a workload that keeps data only the newest generation may run here; an older one is stopped, whatever is asked of it. Without
+   data two may run side by side: during a release the old one goes on until the new one is ready.
 3. Not listed any more: stop it, keep its volume.
 4. `stop`: no container. `wipe`: nothing at all, then a receipt.
 5. `run` or `standby` and given up: no container. `standby`: a container that is created, not started.
@@ -89,14 +90,14 @@ class Step:
 
 def plan(desired: Desired, seen: Mapping[str, Seen], notes: Mapping[str, Note], now: float) -> list[Step]:
     """Return at most one step per lease, those that free something before those that take it."""
-    newest = newest_generations(desired)
+    superseded = _superseded(desired)
     listed = {lease.lease_id for lease in desired.leases}
     steps = []
     for lease in desired.leases:
         note = notes.get(lease.lease_id, Note())
         if not _is_free(note, now):
             continue
-        step = _step(lease, newest[lease.workload.id], seen, note, now)
+        step = _step(lease, lease.lease_id in superseded, seen, note, now)
         if step is not None:
             steps.append(step)
     steps += [
@@ -111,11 +112,11 @@ def _is_free(note: Note, now: float) -> bool:
     return not note.busy and now >= note.retry_at
 
 
-def _step(lease: DesiredLease, newest: int, seen: Mapping[str, Seen], note: Note, now: float) -> "Step | None":
+def _step(lease: DesiredLease, superseded: bool, seen: Mapping[str, Seen], note: Note, now: float) -> "Step | None":
     mine = seen.get(lease.lease_id)
     if lease.action is Action.WIPE:
         return None if note.wiped and mine is None else Step(Verb.WIPE, lease.lease_id, lease)
-    if lease.action is Action.STOP or note.failed or lease.generation < newest:
+    if lease.action is Action.STOP or note.failed or superseded:
         return Step(Verb.STOP, lease.lease_id, lease) if mine is not None else None
     if lease.action is Action.STANDBY:
         if mine is not None and mine.container_id:
@@ -126,6 +127,17 @@ def _step(lease: DesiredLease, newest: int, seen: Mapping[str, Seen], note: Note
             return None
         return Step(Verb.START, lease.lease_id, lease)
     return Step(Verb.RESTART, lease.lease_id, lease) if overdue(lease, note, now) else None
+
+
+def _superseded(desired: Desired) -> "set[str]":
+    """Return the leases that must not run because a newer one of their workload is listed and either of both keeps data."""
+    newest = newest_generations(desired)
+    keeping = {lease.workload.id for lease in desired.leases if lease.workload.volume_path}
+    return {
+        lease.lease_id
+        for lease in desired.leases
+        if lease.workload.id in keeping and lease.generation < newest[lease.workload.id]
+    }
 
 
 def newest_generations(desired: Desired) -> dict[str, int]:
@@ -203,11 +215,11 @@ def after_failure(
 
 def statuses(desired: Desired, seen: Mapping[str, Seen], notes: Mapping[str, Note]) -> tuple[Status, ...]:
     """Return what to report of each listed lease."""
-    newest = newest_generations(desired)
+    superseded = _superseded(desired)
     found = []
     for lease in desired.leases:
-        superseded = lease.action is Action.RUN and lease.generation < newest[lease.workload.id]
-        told = replace(lease, action=Action.STOP) if superseded else lease  # as `plan` takes it
+        outdated = lease.action is Action.RUN and lease.lease_id in superseded
+        told = replace(lease, action=Action.STOP) if outdated else lease  # as `plan` takes it
         found.append(_status(told, seen.get(lease.lease_id), notes.get(lease.lease_id, Note())))
     return tuple(found)
 

@@ -8,6 +8,7 @@ from nodes.models.link_key import LinkKey
 from nodes.models.reading import CappedClaim, GatewayCount, MeterTotal, ReadingBatch, ReadingSequence, WipeReceipt
 from nodes.models.release import AgentRelease, ReleaseKey
 from nodes.models.replica_set import MOST_REPLICAS, ReplicaSet
+from nodes.models.rollout import Rollout
 from nodes.models.route import RouteDomain, RouteOptions
 from nodes.models.snapshot import Snapshot, SnapshotRepository
 from nodes.models.trust import DeviceHistory, SpotCheck
@@ -34,6 +35,7 @@ __all__ = [
     "ReadingSequence",
     "ReleaseKey",
     "ReplicaSet",
+    "Rollout",
     "RouteDomain",
     "RouteOptions",
     "Snapshot",

@@ -32,6 +32,15 @@ class Lease(models.Model):
     )
     revision = models.PositiveIntegerField(default=0, help_text="Grows with each change a client of its name may see.")
 
+    version = models.PositiveIntegerField(default=0, help_text="Which of the workload's versions it runs (ReplicaSet).")
+    replaces = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="replaced_by",
+        help_text="The copy of its slot that goes on until this one is ready.",
+    )
     workload_public = models.JSONField(help_text="protocol.Workload without its environment.")
     environment_encrypted = models.TextField(help_text="The environment, secrets included (core.secrets).")
     image_key = models.CharField(max_length=300, help_text="The image reference, or the archive's SHA-256.")
@@ -68,6 +77,15 @@ class Lease(models.Model):
         null=True,
         blank=True,
         help_text="When another took its slot though it may have gone on; later use never counts.",
+    )
+    uptime_from = models.DateTimeField(
+        null=True, blank=True, help_text="When it took over from the one it replaces; its uptime before never counts."
+    )
+    uptime_until = models.DateTimeField(
+        null=True, blank=True, help_text="When another copy took over from it; its uptime after never counts."
+    )
+    reinstated_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the copy that was to replace it was given up."
     )
     due_at = models.DateTimeField(
         null=True, blank=True, help_text="When the sweep looks for somebody to take its slot."

@@ -28,6 +28,9 @@ class ReplicaSet(models.Model):
     standby = models.BooleanField(default=False, help_text="Whether one more device keeps it ready to start.")
     region = models.CharField(max_length=16, blank=True, help_text="Where it should rather run; empty: anywhere.")
     generation = models.PositiveIntegerField(default=0, help_text="The last one given to a lease.")
+    version = models.PositiveIntegerField(
+        default=0, help_text="Which of the workloads it was to run so far; only grows."
+    )
     workload_public = models.JSONField(help_text="protocol.Workload without its environment: what new leases get.")
     environment_encrypted = models.TextField(help_text="The environment, secrets included (core.secrets).")
     has_volume = models.BooleanField()

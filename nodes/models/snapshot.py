@@ -52,6 +52,7 @@ class Snapshot(models.Model):
         SCHEDULE = "schedule", "on schedule"
         DEMAND = "demand", "asked for"
         MOVE = "move", "before a move"
+        RELEASE = "release", "before a release"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     repository = models.ForeignKey(SnapshotRepository, on_delete=models.CASCADE, related_name="snapshots")

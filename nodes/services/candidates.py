@@ -31,6 +31,7 @@ def offers(
     count: int = 1,
     first: bool = False,
     forgiving: bool = True,
+    beside: bool = False,
     now: datetime,
 ) -> list[Offer]:
     """Return the devices that could take one more replica of it each, unordered.
@@ -40,6 +41,7 @@ def offers(
         avoid: devices it is not to go to.
         count: how many replicas are to be placed, so that enough devices are looked at.
         first: whether it never was anywhere, so that nothing need be looked up of its past.
+        beside: whether what is wanted of it now goes on, and so holds its room.
         forgiving: whether a person asks, who may try a device that failed it a moment ago.
 
     Raises:
@@ -60,7 +62,8 @@ def offers(
     ).exclude(pk__in={*resting, *avoid})
     looked_at = fitting.order_by(F("reserved_memory_bytes") - F("memory_bytes"))[: MOST_CANDIDATES + 2 * count]
     free = [one for one in holding if one.state == DeviceState.ONLINE and one.pk not in {*resting, *avoid}]
-    found = _fitting({device.pk: device for device in [*looked_at, *free]}, workload, need, known_failures)
+    devices = {device.pk: device for device in [*looked_at, *free]}
+    found = _fitting(devices, workload, need, known_failures, beside=beside)
     if not found:
         raise NoDevice(_why_none(online, workload, need, resting))
     return found
@@ -95,12 +98,17 @@ def _online() -> QuerySet[Device]:
 
 
 def _fitting(
-    devices: dict[UUID, Device], workload: protocol.Workload, need: Room, failed: dict[UUID, failures.Failures]
+    devices: dict[UUID, Device],
+    workload: protocol.Workload,
+    need: Room,
+    failed: dict[UUID, failures.Failures],
+    *,
+    beside: bool,
 ) -> list[Offer]:
     warm = Lease.objects.filter(image_key=image_key(workload), device__in=list(devices))
     warm_ids = set(warm.values_list("device_id", flat=True))
     ordered = list(devices.values())
-    rooms = reservations.free_rooms(ordered, for_workload=UUID(workload.id))
+    rooms = reservations.free_rooms(ordered, for_workload=UUID(workload.id), beside=beside)
     loads = _loads(list(devices))
     return [
         offer_of(

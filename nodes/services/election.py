@@ -17,8 +17,8 @@ from django.utils import timezone
 from interchain_site.core import audit
 from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import Action
-from nodes.models import Lease, ReplicaSet
-from nodes.services import failovers, failures, placement, replica_sets, reservations
+from nodes.models import Lease, ReplicaSet, Rollout
+from nodes.services import failovers, failures, handovers, placement, replica_sets, reservations, rollouts
 from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.states import ALIVE, DeviceState, LeaseState
 
@@ -33,7 +33,8 @@ log = structlog.get_logger()
 def look(workload_id: UUID) -> int:
     """Give every slot of a workload that has nobody to the best device there is; returns how many were given. Idempotent.
 
-    1. A warm standby takes the first. 2. The others are placed. 3. What finds no device is noted, and looked at again after a pause.
+    1. New copies that are ready take over; a release whose copy failed is rolled back. 2. A warm standby takes the first vacant slot.
+    3. The others are placed. 4. A release goes on to its next slots. 5. What finds no device, or has to wait, is noted and looked at again.
     """
     with transaction.atomic():
         wanted = replica_sets.lock(workload_id)
@@ -42,18 +43,31 @@ def look(workload_id: UUID) -> int:
             return 0
         now = timezone.now()
         newest = replica_sets.newest_leases(workload_id)
+        rollout = rollouts.under_way(workload_id)
+        hands_over_at, rollout = _change_hands(wanted, rollout, newest, now)
         vacant = [slot for slot in range(wanted.replicas) if _is_vacant(newest.get(slot), now)]
+        copying = [slot for slot in vacant if rollouts.waits_for_copy(newest.get(slot), now=now)]
+        vacant = [slot for slot in vacant if slot not in copying]
         given = _promote(wanted, newest, vacant, now) if vacant else 0
-        slots = [slot for slot in vacant[given:] if not _is_its_own_fault(newest.get(slot), newest)]
+        left = [slot for slot in vacant if _is_vacant(newest.get(slot), now)] if given else vacant
+        slots = [slot for slot in left if not _is_its_own_fault(wanted, newest.get(slot), newest)]
         if wanted.standby and _is_vacant(newest.get(STANDBY_SLOT), now):
             slots.append(STANDBY_SLOT)
         filled = placement.fill(wanted, newest, slots, by=None, forgiving=False) if slots else placement.Filled()
         for lease in filled.opened:
             failovers.elected(lease)
+        next_step = rollouts.advance(wanted, rollout, newest, now=now)
         later = filled.lacking > 0 or any(last.state == LeaseState.LOST for last in newest.values())
         tries = wanted.tries + 1 if later and not filled.opened else 0
         pause = min(FIRST_PAUSE * 2 ** min(tries, 10), LONGEST_PAUSE)
-        replica_sets.note_due(wanted, now + pause if later else None, tries=min(tries, 100))
+        moments = [
+            now + pause if later else None,
+            now + FIRST_PAUSE if copying else None,
+            hands_over_at,
+            next_step,
+        ]
+        due_at = min((moment for moment in moments if moment is not None), default=None)
+        replica_sets.note_due(wanted, due_at, tries=min(tries, 100))
         Lease.objects.filter(workload_id=workload_id, due_at__isnull=False).update(due_at=None)
         return given + len(filled.opened)
 
@@ -86,6 +100,32 @@ def guarded_look(workload_id: UUID) -> int:
     return 0
 
 
+def _change_hands(
+    wanted: ReplicaSet, rollout: Rollout | None, newest: dict[int, Lease], now: datetime
+) -> tuple[datetime | None, Rollout | None]:
+    """Let new copies take over, or be given up; returns when the next one may, and the rollout if it is still under way."""
+    going = handovers.outgoing(newest)
+    pending = sum(handovers.is_pending(last) for last in newest.values())
+    at = handovers.finish(newest, going, now=now)
+    if rollout is None:
+        for slot, old in going.items():  # a move to another device, where it failed
+            if failures.is_own(newest[slot]):
+                handovers.reinstate(newest[slot], old, now=now)
+                newest[slot] = old
+        return at, None
+    if sum(handovers.is_pending(last) for last in newest.values()) < pending:
+        rollouts.note_progress(rollout, now=now)
+    failed = rollouts.failed_copy(rollout, newest)
+    if failed is not None:
+        told = {"reason": failed.reason, "message": failed.message, "log_tail": failed.log_tail}
+        rollouts.roll_back(wanted, rollout, newest, **told)
+        return at, None
+    if rollouts.is_stuck(wanted, rollout, now=now) and not rollouts.is_everywhere(wanted, newest):
+        rollouts.roll_back(wanted, rollout, newest, reason="no_progress", message=rollouts.NO_PROGRESS)
+        return at, None
+    return at, rollout
+
+
 def _is_vacant(last: Lease | None, now: datetime) -> bool:
     if last is None or last.action not in (Action.RUN.value, Action.STANDBY.value):
         return True
@@ -100,9 +140,9 @@ def _is_back(last: Lease, now: datetime) -> bool:
     return last.device.state == DeviceState.ONLINE and seen is not None and now - seen < RETURN_TIME
 
 
-def _is_its_own_fault(last: Lease | None, newest: dict[int, Lease]) -> bool:
+def _is_its_own_fault(wanted: ReplicaSet, last: Lease | None, newest: dict[int, Lease]) -> bool:
     """Whether the workload itself failed in this slot, so that only another replica that runs is a reason to try again."""
-    if last is None or last.state != LeaseState.STOPPED or not last.reason or last.reason in failures.DEVICE_FAULTS:
+    if last is None or last.version != wanted.version or not failures.is_own(last):
         return False
     return not any(other.state == LeaseState.RUNNING for other in newest.values())
 
@@ -114,7 +154,10 @@ def _promote(wanted: ReplicaSet, newest: dict[int, Lease], vacant: list[int], no
         return 0
     if standby.device.state != DeviceState.ONLINE:
         return 0
-    slot = vacant[0]
+    # Where the copy before goes on, there is time to place a new one.
+    slot = next((slot for slot in vacant if slot not in newest or not handovers.is_pending(newest[slot])), None)
+    if slot is None:
+        return 0
     last = newest.get(slot)
     if last is not None:
         placement.supersede(last, now=now)

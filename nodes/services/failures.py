@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from nodes.agent.protocol import Reason
 from nodes.models import Lease
+from nodes.states import LeaseState
 
 FIRST_REST, LONGEST_REST = timedelta(seconds=30), timedelta(minutes=15)
 DECLINED_FOR = timedelta(minutes=5)  # a device that declined a workload is not asked for it again before
@@ -17,6 +18,11 @@ REMEMBERED = timedelta(hours=6)
 MOST_LEASES = 100
 DEVICE_FAULTS = frozenset({Reason.DECLINED.value, Reason.DEVICE_ERROR.value})
 """What is the device's doing, so that the same workload may well run elsewhere."""
+
+
+def is_own(lease: Lease) -> bool:
+    """Whether a lease ended because of the workload itself."""
+    return lease.state == LeaseState.STOPPED and bool(lease.reason) and lease.reason not in DEVICE_FAULTS
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,12 @@ def move(lease: Lease, to: LeaseState, **changes: Any) -> None:
 
 
 def _due(lease: Lease, to: LeaseState) -> dict[str, Any]:
-    """Return since when somebody else is to take the slot of a lease that moves; whether one is wanted, the election decides."""
+    """Return since when the election is to look at the slot of a lease that moves; what follows, it decides."""
+    if to == S.RUNNING and lease.is_newest and lease.replaces_id is not None and lease.uptime_from is None:
+        return {"due_at": timezone.now()}  # it may take over (nodes/services/handovers.py)
     if to in ALIVE:
         return {"due_at": None} if lease.due_at else {}
-    if to in (S.LOST, S.STOPPED) and lease.is_newest and lease.action in WANTED:
+    if to in (S.LOST, S.STOPPED) and lease.action in WANTED:
         return {"due_at": timezone.now()}
     return {}
 

@@ -1,7 +1,8 @@
 """Turn signed batches of cumulative readings into totals, so that any number of resends, in any order, bills the same.
 
 1. The JWS is the device's. 2. The batch has the agreed form (nodes/services/batches.py). 3. One query finds the device's leases and
-where their totals stand. 4. Each reading is held to what is possible (nodes/services/plausibility.py). 5. One statement stores the
+where their totals stand. 4. Each reading is held to its copy's share of the slot's time
+(nodes/services/slot_time.py) and to what is possible (nodes/services/plausibility.py). 5. One statement stores the
 batch, unless its id was stored before, and raises the totals that grew (nodes/services/totals.py). 6. What was capped is noted.
 A total only grows, so late, repeated and reordered batches change nothing.
 """
@@ -19,7 +20,7 @@ from django.utils import timezone
 from nodes.agent.protocol import Accepted, Meter
 from nodes.models import Device, Lease, MeterTotal
 from nodes.prepared import Given, Prepared
-from nodes.services import batches, capped_claims, refusals, totals
+from nodes.services import batches, capped_claims, refusals, slot_time, totals
 from nodes.services.batches import Claim
 from nodes.services.capped_claims import Excess
 from nodes.services.plausibility import Bounds, Counted
@@ -71,6 +72,7 @@ def _leases(device: Device, claimed: set[UUID], *, now: datetime) -> dict[UUID, 
 def _with_totals(which: Q) -> QuerySet[Lease, Any]:
     columns = ("pk", "generation", "cpu_millis", "disk_bytes", "has_volume")
     times = ("opened_at", "closed_at", "stopped_at", "wiped_at", "fenced_at")
+    times += ("replaces_id", "uptime_from", "uptime_until")
     return Lease.objects.filter(which).order_by().values_list(*columns, *times, "totals__meter", "totals__total")
 
 
@@ -86,9 +88,9 @@ _COUNTING = Prepared(_counting)
 def _counted(rows: Iterable[Any]) -> dict[UUID, Counted]:
     known: dict[UUID, Counted] = {}
     for row in rows:
-        lease = known.get(row[0]) or known.setdefault(row[0], Counted(*row[:10]))
-        if row[10] is not None:
-            lease.totals[Meter(row[10])] = row[11]
+        lease = known.get(row[0]) or known.setdefault(row[0], Counted(*row[:-2]))
+        if row[-2] is not None:
+            lease.totals[Meter(row[-2])] = row[-1]
     return known
 
 
@@ -109,8 +111,9 @@ def _held_to_the_possible(
     bounds = Bounds(device, leases.values(), now)
     held, excesses = [], []
     for claim in claims:
-        granted = bounds.grant(claim.lease_id, claim.meter, claim.method, claim.total)
-        if granted < claim.total:
+        due = slot_time.due(leases[claim.lease_id], claim.meter, claim.total, at=claim.at, now=now)
+        granted = bounds.grant(claim.lease_id, claim.meter, claim.method, due)
+        if granted < due:
             excesses.append(Excess(str(claim.lease_id), claim.meter, claim.total, granted))
         capped = granted < claim.total
         held.append(Total(claim.lease_id, claim.meter, granted, claim.method.value, claim.at, capped))

@@ -43,8 +43,10 @@ def _move(lease_id: UUID, workload_id: UUID, reason: str, which: Callable[[Workl
         lease = leases.get(lease_id)
         if lease.action != "run" or lease.state not in ALIVE or not which(lease.workload):
             return False
+        if not lease.is_newest:
+            return False  # another copy is about to take over from it
         try:
-            if lease.is_newest and not lease.has_volume:
+            if not lease.has_volume:
                 with transaction.atomic():
                     placement.relocate(lease_id=lease_id)
                 return True

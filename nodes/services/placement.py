@@ -18,14 +18,14 @@ from interchain_site.core import audit
 from interchain_site.core.models import User
 from nodes.agent.protocol import Action, Workload
 from nodes.errors import Conflict, MovedMeanwhile, NoDevice
-from nodes.models import Device, Lease, ReplicaSet
+from nodes.models import Device, Lease, ReplicaSet, Rollout
 from nodes.scoring import Offer, rank
-from nodes.services import candidates, data_home, leases, replica_sets, reservations, routes, volume_keys
+from nodes.services import candidates, data_home, handovers, leases, replica_sets, reservations, routes, volume_keys
 from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.services.wake import wake
 from nodes.services.workload_rules import check_workload
 from nodes.signals import lease_changed
-from nodes.states import LeaseState
+from nodes.states import LeaseState, RolloutState
 
 
 def open_lease(
@@ -63,6 +63,9 @@ def open_lease(
         if any(last.action == Action.WIPE.value and last.state != LeaseState.WIPED for last in newest.values()):
             raise Conflict("Its data is being deleted. Wait until that is done, then start it again.")
         wanted = replica_sets.want(known, workload, replicas=replicas, standby=standby, region=region)
+        if known is not None:
+            _drop_rollout(wanted)
+            handovers.close_others(wanted.pk, list(newest))
         filled = fill(wanted, newest, range(replicas), by=by, forgiving=by is not None)
         require(filled, least)
         if standby:
@@ -90,6 +93,7 @@ def replace_workload(*, lease_id: UUID, workload: Workload, by: User | None, avo
         wanted = replica_sets.want(
             wanted, workload, replicas=wanted.replicas, standby=wanted.standby, region=wanted.region
         )
+        _drop_rollout(wanted)
         newest = replica_sets.newest_leases(wanted.pk)
         others = [slot for slot, last in newest.items() if slot != lease.slot and last.action == Action.RUN.value]
         slots = [lease.slot, *others]
@@ -101,7 +105,7 @@ def replace_workload(*, lease_id: UUID, workload: Workload, by: User | None, avo
 
 
 def relocate(*, lease_id: UUID) -> Lease:
-    """Lease the workload's slot on another device than now; the old lease is asked to stop.
+    """Lease the workload's slot on another device than now; the old lease goes on until the new one is ready.
 
     Raises:
         NoDevice: no other can take it; the old one goes on. Conflict: it is not wanted any more.
@@ -113,7 +117,7 @@ def relocate(*, lease_id: UUID) -> Lease:
         lease = next((one for one in newest.values() if one.pk == lease_id), None)
         if wanted is None or not wanted.wanted or lease is None:
             raise Conflict("This was redeployed meanwhile. Reload and try again.")
-        filled = fill(wanted, newest, [lease.slot], by=None, avoid=[lease.device_id], forgiving=False)
+        filled = fill(wanted, newest, [lease.slot], by=None, avoid=[lease.device_id], forgiving=False, beside=True)
         require(filled, 1)
         return filled.opened[0]
 
@@ -167,27 +171,40 @@ def fill(
     by: User | None,
     avoid: Collection[UUID] = (),
     forgiving: bool = True,
+    beside: bool = False,
 ) -> Filled:
     """Lease a device for each of these slots of a workload the caller has locked; `newest` is kept up to date.
 
     A slot that finds none stays as it was. The devices are looked for once, however many slots there are.
+
+    Args:
+        beside: what serves in these slots goes on until the new lease is ready (nodes/services/handovers.py).
     """
     slots, workload, now = list(slots), wanted.workload, timezone.now()
     filled = Filled()
     holding = [last.device for slot, last in newest.items() if slot in slots]
     try:
         found = candidates.offers(
-            workload, holding=holding, avoid=avoid, count=len(slots), first=not newest, forgiving=forgiving, now=now
+            workload,
+            holding=holding,
+            avoid=avoid,
+            count=len(slots),
+            first=not newest,
+            forgiving=forgiving,
+            beside=beside,
+            now=now,
         )
     except NoDevice as error:
         return Filled(lacking=len(slots), why=error.message)
     for number, slot in enumerate(slots):
         try:
             with transaction.atomic() if slot in newest else nullcontext():
-                newest[slot] = _fill_slot(wanted, workload, newest, slot, found, by=by, now=now)
+                newest[slot] = _fill_slot(wanted, workload, newest, slot, found, by=by, beside=beside, now=now)
                 filled.opened.append(newest[slot])
         except NoDevice as error:
             wanted.refresh_from_db(fields=["generation"])  # what was taken was given back
+            if slot in newest:
+                newest[slot].refresh_from_db()
             return Filled(filled.opened, len(slots) - number, error.message)
     return filled
 
@@ -200,34 +217,52 @@ def _fill_slot(
     found: list[Offer],
     *,
     by: User | None,
+    beside: bool,
     now: datetime,
 ) -> Lease:
-    """1. Rank the devices that hold no other replica. 2. Supersede the slot's lease. 3. Lock the best with room, lease it."""
+    """1. Rank the devices that hold no other replica. 2. Supersede the slot's lease, or let it go on until this one is ready.
+    3. Lock the best with room, lease it."""
     others = [last.device for other, last in newest.items() if other != slot and last.action in leases.WANTED]
     taken = {device.pk for device in others}
-    beside = [candidates.offer_of(device) for device in others]
-    offers = rank((offer for offer in found if offer.device_id not in taken), beside=beside, region=wanted.region)
+    neighbours = [candidates.offer_of(device) for device in others]
+    offers = rank((offer for offer in found if offer.device_id not in taken), beside=neighbours, region=wanted.region)
     if not offers:
         raise NoDevice
-    if slot in newest:
-        supersede(newest[slot], now=now)
+    replaces = _make_way(newest[slot], beside=beside, now=now) if slot in newest else None
     action = Action.STANDBY if slot == STANDBY_SLOT else Action.RUN
     for offer in offers:
-        lease = _try(offer.device_id, wanted, workload, slot=slot, action=action, now=now)
+        lease = _try(offer.device_id, wanted, workload, slot=slot, action=action, replaces=replaces, now=now)
         if lease is not None:
             announce(lease, by=by)
             return lease
     raise NoDevice("Every device that fits was taken a moment ago. Try again.")
 
 
+def _drop_rollout(wanted: ReplicaSet) -> None:
+    """End a rollout that something else took the place of."""
+    going = Rollout.objects.filter(workload_id=wanted.pk, state=RolloutState.ROLLING)
+    going.update(state=RolloutState.DROPPED, ended_at=timezone.now(), from_environment_encrypted="")
+
+
+def _make_way(last: Lease, *, beside: bool, now: datetime) -> UUID | None:
+    """Make a locked lease the newest of its slot no more; returns which lease goes on until the next is ready, if one does."""
+    if beside and handovers.serves(last) and not handovers.is_pending(last):
+        Lease.objects.filter(pk=last.pk).update(is_newest=False, due_at=None)
+        last.is_newest, last.due_at = False, None
+        return last.pk
+    pending = last.replaces_id if handovers.is_pending(last) else None
+    supersede(last, now=now)
+    return pending
+
+
 def supersede(last: Lease, *, now: datetime) -> None:
     """Take a locked lease's place away: it is asked to stop. One that may go on unseen is fenced: later use never counts."""
     changes = {"is_newest": False} | ({"fenced_at": now} if last.state == LeaseState.LOST else {})
+    if last.action in leases.WANTED:  # first, because two of a slot that are not its newest may not both be wanted
+        leases.close_locked(last, reason="")
     Lease.objects.filter(pk=last.pk).update(**changes)
     for name, value in changes.items():
         setattr(last, name, value)
-    if last.action in leases.WANTED:
-        leases.close_locked(last, reason="")
 
 
 def announce(lease: Lease, *, by: User | None) -> None:
@@ -253,6 +288,7 @@ def _try(
     *,
     slot: int,
     action: Action,
+    replaces: UUID | None,
     now: datetime,
 ) -> Lease | None:
     """Lease it on this device if it still has room. The savepoint lets go of the device's lock when it has not."""
@@ -267,6 +303,8 @@ def _try(
                 workload_id=wanted.pk,
                 generation=replica_sets.next_generation(wanted),
                 slot=slot,
+                version=wanted.version,
+                replaces_id=replaces,
                 action=action.value,
                 device=device,
                 name=workload.name,

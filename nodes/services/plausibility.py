@@ -58,6 +58,9 @@ class Counted:
     stopped_at: datetime | None
     wiped_at: datetime | None
     fenced_at: datetime | None = None
+    replaces: UUID | None = None
+    uptime_from: datetime | None = None
+    uptime_until: datetime | None = None
     totals: dict[Meter, int] = field(default_factory=dict)
 
     def ends(self, meter: Meter, now: datetime) -> datetime:

@@ -30,9 +30,18 @@ def newest_leases(workload_id: UUID) -> dict[int, Lease]:
 
 
 def want(
-    known: ReplicaSet | None, workload: protocol.Workload, *, replicas: int, standby: bool, region: str = ""
+    known: ReplicaSet | None,
+    workload: protocol.Workload,
+    *,
+    replicas: int,
+    standby: bool,
+    region: str = "",
+    version: int | None = None,
 ) -> ReplicaSet:
     """Write down that a workload is to run like this from now on, in its row as the caller locked it; returns it.
+
+    Args:
+        version: which one this is, if it was wanted before; None: a new one.
 
     Raises:
         Invalid: so many replicas cannot be. Conflict: its name is taken by another one that runs.
@@ -50,6 +59,7 @@ def want(
         "replicas": replicas,
         "standby": standby,
         "region": region,
+        "version": (known.generation if known else 0) + 1 if version is None else version,
         "workload_public": public,
         "environment_encrypted": environment,
         "has_volume": bool(workload.volume_path),

@@ -1,5 +1,5 @@
-"""What a device has promised, counted per workload: two generations of one workload never run side by side, so they
-share one promise, and a stopped one keeps only the disk of its volume.
+"""What a device has promised, counted per workload: a generation that is to stop shares its promise with the next one, two that
+are wanted side by side (during a release) have one each, and a stopped one keeps only the disk of its volume.
 
 Lock order everywhere in nodes: lease rows first, then one device row.
 """
@@ -17,6 +17,7 @@ from nodes.agent.limits import least
 from nodes.models import Device, Lease
 from nodes.states import HOLDS_MEMORY, LeaseState
 
+_WANTED = (protocol.Action.RUN.value, protocol.Action.STANDBY.value)
 _HOLDS = Q(state__in=HOLDS_MEMORY) | Q(state=LeaseState.STOPPED, has_volume=True)
 
 
@@ -41,12 +42,16 @@ def need_of(workload: protocol.Workload) -> Room:
     return Room(workload.cpu_millis, workload.memory_bytes, workload.disk_bytes)
 
 
-def free_rooms(devices: Sequence[Device], *, for_workload: UUID) -> list[Room]:
-    """Return what each device can still promise to this workload, in one query; what it holds already counts as free for it."""
+def free_rooms(devices: Sequence[Device], *, for_workload: UUID, beside: bool = False) -> list[Room]:
+    """Return what each device can still promise to this workload, in one query; what it holds already counts as free for it.
+
+    Args:
+        beside: but what is wanted of the workload goes on.
+    """
     holding: dict[UUID, list[Lease]] = {device.pk: [] for device in devices}
     for lease in _holding().filter(device__in=list(holding)):
         holding[lease.device_id].append(lease)
-    return [room_beside(device, holding[device.pk], for_workload=for_workload) for device in devices]
+    return [room_beside(device, holding[device.pk], for_workload=for_workload, beside=beside) for device in devices]
 
 
 def leases_on(device: Device) -> list[Lease]:
@@ -54,9 +59,13 @@ def leases_on(device: Device) -> list[Lease]:
     return list(_holding().filter(device=device))
 
 
-def room_beside(device: Device, leases: Iterable[Lease], *, for_workload: UUID) -> Room:
-    """Return what the device can promise to this workload beside what these leases hold for others."""
-    held = _held(lease for lease in leases if lease.workload_id != for_workload)
+def room_beside(device: Device, leases: Iterable[Lease], *, for_workload: UUID, beside: bool = True) -> Room:
+    """Return what the device can promise to this workload beside what these leases hold for others.
+
+    Args:
+        beside: leases of the workload itself that are wanted go on.
+    """
+    held = _held(lease for lease in leases if lease.workload_id != for_workload or (beside and lease.action in _WANTED))
     return Room(
         device.cpu_millis - held.cpu_millis,
         device.memory_bytes - held.memory_bytes,
@@ -105,16 +114,20 @@ def lent_by(device: Device) -> Room:
 
 
 def _holding() -> QuerySet[Lease]:
-    counted = ("device_id", "workload_id", "state", "cpu_millis", "memory_bytes", "disk_bytes")
+    counted = ("device_id", "workload_id", "state", "action", "cpu_millis", "memory_bytes", "disk_bytes")
     return Lease.objects.filter(_HOLDS).only(*counted).order_by()
 
 
 def _held(leases: Iterable[Lease]) -> Room:
-    per_workload: dict[UUID, Room] = {}
+    per_workload: dict[tuple[UUID, UUID | None], Room] = {}
+    leases = list(leases)
+    wanted = {lease.workload_id: lease.pk for lease in leases if lease.action in _WANTED}
     for lease in leases:
         runs = lease.state in HOLDS_MEMORY
-        known = per_workload.get(lease.workload_id, Room())
-        per_workload[lease.workload_id] = Room(
+        # What is to stop shares with one that is wanted.
+        place = (lease.workload_id, lease.pk if lease.action in _WANTED else wanted.get(lease.workload_id))
+        known = per_workload.get(place, Room())
+        per_workload[place] = Room(
             max(known.cpu_millis, lease.cpu_millis if runs else 0),
             max(known.memory_bytes, lease.memory_bytes if runs else 0),
             max(known.disk_bytes, lease.disk_bytes),

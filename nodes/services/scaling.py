@@ -9,7 +9,7 @@ from django.db import transaction
 from interchain_site.core.models import User
 from nodes.errors import Conflict, NotFound
 from nodes.models import Lease
-from nodes.services import failovers, leases, placement, replica_sets
+from nodes.services import failovers, handovers, leases, placement, replica_sets
 from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.states import ALIVE
 
@@ -28,13 +28,21 @@ def scale(*, workload_id: UUID, replicas: int, standby: bool, by: User | None) -
         if not known.wanted:
             raise Conflict("This does not run now. Start it first.")
         grown = max(0, replicas - known.replicas)
-        wanted = replica_sets.want(known, known.workload, replicas=replicas, standby=standby, region=known.region)
+        wanted = replica_sets.want(
+            known,
+            known.workload,
+            replicas=replicas,
+            standby=standby,
+            region=known.region,
+            version=known.version,
+        )
         newest = replica_sets.newest_leases(workload_id)
         for slot, last in newest.items():
             beyond = slot >= replicas if slot != STANDBY_SLOT else not standby
             if beyond and last.action in leases.WANTED:
                 leases.close_locked(last, reason="")
         failovers.called_off(workload_id, from_slot=replicas)
+        handovers.close_others(workload_id, [slot for slot in newest if slot >= replicas and slot != STANDBY_SLOT])
         missing = [slot for slot in range(replicas) if slot not in newest or newest[slot].state not in ALIVE]
         filled = placement.fill(wanted, newest, missing, by=by)
         placement.require(filled, min(grown, len(missing)))

@@ -80,8 +80,8 @@ def take_report(*, device: Device, jws: str) -> None:
         SnapshotRepository.objects.filter(pk=snapshot.repository_id).update(bytes=F("bytes") + report.added_bytes)
         audit.record("snapshot_taken", subject=f"lease:{snapshot.lease_id}", actor=f"device:{device.pk}")
         clear_alert(code="snapshots_fail", subject=f"workload:{snapshot.repository_id}")
-        if snapshot.cause == Snapshot.Cause.MOVE:
-            leases.note_due(snapshot.lease)  # it may begin elsewhere now
+        if snapshot.cause in (Snapshot.Cause.MOVE, Snapshot.Cause.RELEASE):
+            leases.note_due(snapshot.lease)  # it may begin elsewhere now, or with the next release
 
 
 def _trouble_here() -> str:

@@ -72,10 +72,10 @@ def want(*, lease: Lease, cause: Snapshot.Cause, by: User | None = None) -> Snap
     if lease.state not in (*_COPIED_WHILE, LeaseState.DRAINING):
         raise Conflict("Its data cannot be copied now. Try again once it runs.")
     repository = repository_of(lease)
-    if cause == Snapshot.Cause.MOVE:
+    if cause in (Snapshot.Cause.MOVE, Snapshot.Cause.RELEASE):
         # One that was begun while it still ran would miss its last words.
         Snapshot.objects.filter(repository=repository, state=_S.WANTED).update(
-            state=_S.FAILED, ended_at=timezone.now(), message="Another copy took its place, before a move."
+            state=_S.FAILED, ended_at=timezone.now(), message=f"Another copy took its place, {cause.label}."
         )
     try:
         with transaction.atomic():

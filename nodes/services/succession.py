@@ -45,7 +45,7 @@ def in_order(leases: Iterable[Lease]) -> list[Lease]:
             known = best.get(lease.slot)
             if known is None or _place(lease) < _place(known):
                 best[lease.slot] = lease
-    found = sorted(best.values(), key=lambda lease: (*_place(lease), lease.slot))
+    found = sorted(best.values(), key=lambda lease: (_RANK[LeaseState(lease.state)], lease.slot))
     healthy = [lease for lease in found if lease.state == LeaseState.RUNNING]
     return healthy or found
 

@@ -88,12 +88,19 @@ def test_what_is_not_listed_is_stopped_not_wiped() -> None:
     assert plan(Desired(), {"a": RUNNING}, {}, 0.0) == [Step(Verb.STOP, "a")]
 
 
-def test_an_older_generation_is_stopped_whatever_is_asked_of_it() -> None:
+def test_an_older_generation_with_data_is_stopped_whatever_is_asked_of_it() -> None:
+    old, new = lease(STATEFUL, lease_id="a"), lease(STATEFUL, lease_id="b", generation=2)
+    steps = plan(Desired((old, new)), {"a": RUNNING}, {}, 0.0)
+    assert (Verb.STOP, "a") in [(step.verb, step.lease_id) for step in steps]
+
+
+def test_without_data_two_generations_run_side_by_side_as_long_as_both_are_wanted() -> None:
     old, new = lease(WORK, lease_id="a"), lease(WORK, lease_id="b", generation=2)
-    assert [(s.verb, s.lease_id) for s in plan(Desired((old, new)), {"a": RUNNING}, {}, 0.0)] == [
-        (Verb.STOP, "a"),
-        (Verb.START, "b"),
-    ]
+    assert [(s.verb, s.lease_id) for s in plan(Desired((old, new)), {"a": RUNNING}, {}, 0.0)] == [(Verb.START, "b")]
+    given_up = replace(new, action=Action.STOP)
+    assert plan(Desired((old, given_up)), {"a": RUNNING}, {}, 0.0) == []
+    found = statuses(Desired((old, given_up)), {"a": RUNNING}, {"a": Note(healthy=True)})
+    assert [status.observed for status in found] == [Observed.RUNNING, Observed.STOPPED]
 
 
 def test_a_volume_has_one_writer() -> None:
@@ -141,7 +148,7 @@ def test_what_is_reported() -> None:
 
 
 def test_a_superseded_generation_is_reported_stopped() -> None:
-    old, new = lease(WORK, lease_id="a"), lease(WORK, lease_id="b", generation=2)
+    old, new = lease(STATEFUL, lease_id="a"), lease(STATEFUL, lease_id="b", generation=2)
     found = statuses(Desired((old, new)), {}, {"a": Note(was_healthy=True)})
     assert [status.observed for status in found] == [Observed.STOPPED, Observed.PREPARING]
 
@@ -185,12 +192,16 @@ def test_only_what_was_told_to_be_wiped_is_wiped(desired: Desired, seen: dict, n
 
 @settings(deadline=None)  # the machine may be busy
 @given(LEASES, SEEN, NOTES)
-def test_only_the_newest_generation_is_ever_started(desired: Desired, seen: dict, notes: dict) -> None:
+def test_only_the_newest_generation_is_ever_started_of_what_keeps_data(
+    desired: Desired, seen: dict, notes: dict
+) -> None:
     newest = reconcile.newest_generations(desired)
+    keeping = {item.workload.id for item in desired.leases if item.workload.volume_path}
     for step in plan(desired, seen, notes, 0.0):
         if step.verb in (Verb.START, Verb.RESTART):
             assert step.lease.action is Action.RUN
-            assert step.lease.generation == newest[step.lease.workload.id]
+            if step.lease.workload.id in keeping:
+                assert step.lease.generation == newest[step.lease.workload.id]
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -211,10 +222,12 @@ def test_taking_the_steps_comes_to_rest(desired: Desired, seen: dict) -> None:
                 notes[step.lease_id] = Note(wiped=step.verb is Verb.WIPE)
     assert plan(desired, seen, notes, 0.0) == []
     newest = reconcile.newest_generations(desired)
+    keeping = {item.workload.id for item in desired.leases if item.workload.volume_path}
     should = {
         item.lease_id
         for item in desired.leases
-        if item.action in (Action.RUN, Action.STANDBY) and item.generation == newest[item.workload.id]
+        if item.action in (Action.RUN, Action.STANDBY)
+        and (item.workload.id not in keeping or item.generation == newest[item.workload.id])
     }
     assert set(seen) <= should
 

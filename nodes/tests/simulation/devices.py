@@ -10,7 +10,7 @@ from django.utils import timezone
 from interchain_site.testing.devices import FakeDevice
 from nodes import queries
 from nodes.agent.protocol import Action, DesiredLease, Meter, Method, Observed, Reading, Reason, Report, Status
-from nodes.models import Device
+from nodes.models import Device, Snapshot
 from nodes.services import leases, liveness, metering
 
 HOST_PORT = 20_000  # below the ports the portal itself is given
@@ -25,6 +25,11 @@ class Copy:
     ready_in: float
     running: bool = False
     uptime_ms: int = 0
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with what it runs: "exits", "hangs", or nothing."""
+        return self.wanted.workload.environment.get("FAULT", "")
 
 
 @dataclass
@@ -75,7 +80,7 @@ class SimulatedDevice:
             copy.ready_in -= seconds
             if copy.running:
                 copy.uptime_ms += int(seconds * 1000)
-            copy.running = copy.ready_in <= 0 and copy.wanted.action is Action.RUN
+            copy.running = copy.ready_in <= 0 and copy.wanted.action is Action.RUN and not copy.fault
 
     def talk(self) -> None:
         """One round with the portal over HTTPS, which needs both directions: when woken, when back, and now and then."""
@@ -88,6 +93,7 @@ class SimulatedDevice:
             liveness.mark_online(device)
             self._take(queries.desired_of(device).leases)
             self.woken, self.poll_in, self.told = False, POLL_SECONDS, ()
+            self._copy_volumes()
         statuses = tuple(self._statuses())
         if statuses != self.told:
             leases.handle_report(device=Device.objects.get(pk=self.id), report=Report(statuses=statuses))
@@ -104,6 +110,18 @@ class SimulatedDevice:
         if readings and self.is_linked:
             batch = self.box.batch(*readings, created_at=at)
             metering.ingest(device=Device.objects.get(pk=self.id), jws=batch)
+
+    def _copy_volumes(self) -> None:
+        """Take the snapshots that are wanted of what has stopped."""
+        for lease in self.listed.values():
+            if lease.snapshot_id and lease.action is Action.STOP:
+                wanted = Snapshot.objects.select_related("lease").filter(pk=lease.snapshot_id, state="wanted")
+                for snapshot in wanted:
+                    now = timezone.now()
+                    Snapshot.objects.filter(pk=snapshot.pk).update(
+                        state="taken", restic_id="a" * 64, taken_at=now, ended_at=now
+                    )
+                    leases.note_due(snapshot.lease)
 
     def _claim(self, copy: Copy) -> int:
         return copy.uptime_ms + 3_600_000 * self.liar
@@ -134,6 +152,9 @@ class SimulatedDevice:
             elif copy.wanted.action is Action.STANDBY:
                 observed = Observed.READY if copy.ready_in <= 0 else Observed.PREPARING
                 told.append(Status(lease_id, generation, observed))
+            elif copy.fault == "exits" and copy.ready_in <= 0:
+                told.append(Status(lease_id, generation, Observed.FAILED, reason=Reason.EXITED, message="exit code 1"))
+                del self.copies[lease_id]
             elif copy.running:
                 told.append(Status(lease_id, generation, Observed.RUNNING, host_port=self.port_of(lease_id)))
             else:

@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -20,14 +21,16 @@ from django.utils import timezone
 
 from interchain_site.core import redis
 from interchain_site.testing.devices import FakeDevice, make_workload
-from nodes.models import Device, Lease, MeterTotal, ReplicaSet
-from nodes.services import election, leases, liveness, placement, routes, succession, suspicion
+from nodes.agent.protocol import Workload
+from nodes.models import Device, Lease, MeterTotal, ReplicaSet, Rollout
+from nodes.services import election, leases, liveness, moving, placement, routes, succession, suspicion
 from nodes.states import ALIVE
 from nodes.tests.simulation.devices import SimulatedDevice
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 TICK = 1.0
 STALE_ROUTE_SECONDS = 15
+MOST_TICKS_TO_REST = 40
 LIAR_SECONDS = 31  # what a clock may be off by, and so what a liar can gain on one lease
 
 
@@ -45,6 +48,9 @@ class World:
         self.seconds = 0.0
         self.portal_down_for = 0.0
         self.homes: dict[UUID, UUID] = {}
+        self.releases = 0
+        self.good: dict[UUID, Workload] = {}
+        self.replaced: set[UUID] = set()
 
     # --- time --------------------------------------------------------------------------------------------------------
     def tick(self, seconds: float = TICK) -> None:
@@ -91,7 +97,7 @@ class World:
         faults: list[Callable[[SimulatedDevice], None]] = [
             self._power_cut, self._power_back, self._freeze, self._cut_both, self._cut_one_way, self._heal,
             self._docker_breaks, self._portal_restarts, self._redis_flushed, self._worker_killed, self._report,
-            self._false_report, self._scale,
+            self._false_report, self._scale, self._release, self._release, self._drain,
         ]  # fmt: skip
         fault = self.random.choice(faults)
         self.log.append(f"{self.seconds:g}s {fault.__name__.strip('_')} device {device.number}")
@@ -166,6 +172,27 @@ class World:
         except DomainError:
             return
 
+    def _release(self, device: SimulatedDevice) -> None:
+        """A new release of something; one in three never comes up."""
+        from interchain_site.core.errors import DomainError
+        from nodes.services import rollouts
+
+        wanted = self.random.choice(list(ReplicaSet.objects.order_by("name")))
+        fault = self.random.choice(["", "", "", "", "exits", "hangs"])
+        self.releases += 1
+        workload = replace(wanted.workload, environment={"RELEASE": str(self.releases), "FAULT": fault})
+        if rollouts.under_way(wanted.pk) is None:
+            self.good[wanted.pk] = wanted.workload
+        try:
+            if rollouts.begin(workload=workload, by=None) is None:
+                self.replaced.add(wanted.pk)
+        except DomainError:
+            return
+
+    def _drain(self, device: SimulatedDevice) -> None:
+        """Its owner wants it empty."""
+        moving.move_away(Device.objects.get(pk=device.id), reason="It drains.")
+
     # --- what must hold ----------------------------------------------------------------------------------------------
     def check(self) -> None:
         """What holds at every moment, whatever happens."""
@@ -176,12 +203,24 @@ class World:
             vacant = [n for n in range(wanted.replicas) if n not in mine or mine[n].state not in ALIVE]
             due = wanted.due_at is not None or any(lease.due_at is not None for lease in mine.values())
             assert due or not vacant, f"{wanted.name}: nobody looks for slots {vacant}"
+            self._check_handovers(wanted, mine)
             wants = [lease.device_id for lease in mine.values() if lease.action in leases.WANTED]
             assert len(wants) == len(set(wants)), f"{wanted.name}: two slots on one device"
             if wanted.has_volume:
                 home = self.homes.setdefault(pk, mine[0].device_id)
                 assert mine[0].device_id == home, f"{wanted.name}: started away from its data"
         self._check_routes()
+
+    def _check_handovers(self, wanted: ReplicaSet, mine: dict[int, Lease]) -> None:
+        """A copy that serves gives way only to one that is healthy; a route names one copy of a slot."""
+        for lease in Lease.objects.filter(workload_id=wanted.pk, action="run", is_newest=False):
+            assert mine[lease.slot].replaces_id == lease.pk, f"{wanted.name}: a copy is left over in slot {lease.slot}"
+        gave_way = Lease.objects.filter(workload_id=wanted.pk, uptime_until=timezone.now(), fenced_at=None)
+        for lease in gave_way:
+            new = Lease.objects.get(replaces=lease, uptime_from=lease.uptime_until)
+            assert new.running_at is not None, f"{wanted.name}: slot {lease.slot} gave way to a copy that never ran"
+        serving = succession.serving(wanted.pk)
+        assert len({lease.slot for lease in serving}) == len(serving), f"{wanted.name}: two copies of one slot serve"
 
     def _check_routes(self) -> None:
         gone = timezone.now() - timedelta(seconds=STALE_ROUTE_SECONDS)
@@ -206,7 +245,20 @@ class World:
         for seconds in (1, 5, 5, 16 * 60, 1, 5, 5, 5):
             self.tick(seconds)
             self.check()
+        for _ in range(MOST_TICKS_TO_REST):
+            if not self._is_releasing():
+                break
+            self.tick(6)
+            self.check()
         routes.republish_all()
+
+    def _is_releasing(self) -> bool:
+        going = Lease.objects.filter(action="run", is_newest=False).exists()
+        return (
+            going
+            or Rollout.objects.filter(state="rolling").exists()
+            or ReplicaSet.objects.exclude(due_at=None).exists()
+        )
 
     def check_at_rest(self) -> None:
         """With every device well again: the wanted count runs, routes name it, each slot was billed for one copy."""
@@ -214,7 +266,12 @@ class World:
             running = Lease.objects.filter(workload_id=wanted.pk, state="running", is_newest=True).select_related(
                 "device"
             )
+            if wanted.pk in self.replaced and wanted.workload.environment.get("FAULT"):
+                continue  # nothing served when it was released, so there was nothing to go back to
             assert running.count() == wanted.replicas, f"{wanted.name}: {running.count()} of {wanted.replicas} run"
+            versions = {lease.version for lease in running}
+            assert versions == {wanted.version}, f"{wanted.name}: runs {versions}, wanted {wanted.version}"
+            assert not wanted.workload.environment.get("FAULT"), f"{wanted.name}: a bad release stayed"
             document = json.loads(redis.connection().hget(routes.ROUTES_KEY, wanted.name))
             assert document["upstreams"] == [succession.endpoint_of(lease) for lease in running.order_by("slot")]
             self._check_copies(wanted)
