@@ -64,9 +64,11 @@ def fill(asked: argparse.Namespace) -> None:
     if not Device.objects.exists():
         people = User.objects.bulk_create([User(email=f"owner{n}@example.com") for n in range(200)])
         capacity = {
-            "cpu_millis": 320_000, "memory_bytes": 640 * GIGABYTE, "disk_bytes": 4000 * GIGABYTE,
+            "cpu_millis": 320_000,
+            "memory_bytes": 640 * GIGABYTE,
+            "disk_bytes": 4000 * GIGABYTE,
             "profiles": ["restricted", "baseline"],
-        }  # fmt: skip
+        }
         Device.objects.bulk_create(
             Device(
                 owner=people[n % 200],
@@ -82,7 +84,7 @@ def fill(asked: argparse.Namespace) -> None:
                 memory_bytes=640 * GIGABYTE,
                 disk_bytes=4000 * GIGABYTE,
                 reliability=500 + n % 500,
-            )  # fmt: skip
+            )
             for n in range(asked.devices)
         )
     devices, known = list(Device.objects.order_by("name")), ReplicaSet.objects.count()
@@ -99,7 +101,7 @@ def fill(asked: argparse.Namespace) -> None:
                 workload_public=public,
                 environment_encrypted=environment,
                 has_volume=False,
-            )  # fmt: skip
+            )
         )
         leased.append(
             Lease(
@@ -119,7 +121,7 @@ def fill(asked: argparse.Namespace) -> None:
                 opened_at=now,
                 state_changed_at=now,
                 running_at=now,
-            )  # fmt: skip
+            )
         )
     ReplicaSet.objects.bulk_create(sets, batch_size=1_000)
     Lease.objects.bulk_create(leased, batch_size=1_000)

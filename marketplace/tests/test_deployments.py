@@ -145,7 +145,7 @@ def test_redeploy_replaces_the_running_release(running, device, cast, commit):
     with commit():
         releasing.redeploy(app=running.app, by=cast.publisher)
     lease = lease_of(running)
-    assert (running.state, running.release.number) == ("starting", 2)
+    assert (running.state, running.release.number, running.rolling) == ("running", 2, True)
     assert (lease.generation, lease.workload.port) == (2, 9000)
     with commit():
         device.runs(lease)

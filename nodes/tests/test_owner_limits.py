@@ -112,9 +112,9 @@ def test_before_closing_time_apps_move_to_another_device(limit, box, cast):
         owner_limits.sweep()
         owner_limits.sweep()
     lease.refresh_from_db()
-    assert lease.state == "draining"
+    assert lease.state == "running", "until the next one is ready"
     newest = Lease.objects.get(workload_id=lease.workload_id, is_newest=True)
-    assert (newest.device, newest.generation) == (other.device, 2)
+    assert (newest.device, newest.generation, newest.replaces) == (other.device, 2, lease)
 
 
 def test_used_up_traffic_closes_the_device_until_next_month(limit, box):
@@ -137,9 +137,9 @@ def test_a_device_that_says_it_drains_is_emptied_and_given_nothing(box, cast):
         box.runs(each)
     other = make_device(cast.publisher, "Other")
     tell(box, mode=Mode.DRAINING, mode_reason="Its hours end at 17:00.")
-    for each in (lease, kept):
+    for each, state in ((lease, "running"), (kept, "draining")):
         each.refresh_from_db()
-        assert each.state == "draining"
+        assert each.state == state
     assert Lease.objects.get(workload_id=lease.workload_id, is_newest=True).device == other.device
     box.says(kept, Observed.STOPPED)
     # Its data is on the device: it waits for the copy rather than start with none elsewhere.
