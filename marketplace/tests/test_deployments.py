@@ -144,7 +144,7 @@ def test_redeploy_replaces_the_running_release(running, device, cast, commit):
     publishing.add_release(app=running.app, spec=ReleaseSpec(image_reference=DIGEST, port=9000), by=cast.publisher)
     with commit():
         releasing.redeploy(app=running.app, by=cast.publisher)
-    lease = lease_of(running)
+    lease = Lease.objects.get(workload_id=running.pk, is_newest=True)
     assert (running.state, running.release.number, running.rolling) == ("running", 2, True)
     assert (lease.generation, lease.workload.port) == (2, 9000)
     with commit():
