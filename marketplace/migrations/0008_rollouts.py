@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0006_domains'),
+        ('marketplace', '0007_readiness'),
     ]
 
     operations = [

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('nodes', '0010_snapshot_restore_wanted'),
+        ('nodes', '0011_failover'),
     ]
 
     operations = [
