@@ -1,6 +1,8 @@
 """Find devices for a workload's replicas and promise each its room, under the device's lock, so that none is over-committed.
 
 Lock order: the workload's row (`ReplicaSet`), its leases, one device at a time.
+
+Longer than 300 lines because every way to fill a slot goes through the same few steps, read as one page.
 """
 
 from __future__ import annotations

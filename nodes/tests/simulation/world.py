@@ -2,6 +2,8 @@
 
 What runs after a commit is queued here, so that a killed process is one whose queue is dropped. Nothing in a world depends on anything but its
 seed: `SIMULATION_SEED=N bin/test nodes/tests/simulation/test_simulation.py` does the same again.
+
+Longer than 300 lines because what can happen and what must hold then are one world.
 """
 
 from __future__ import annotations
