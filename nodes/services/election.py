@@ -117,8 +117,9 @@ def _change_hands(
         rollouts.note_progress(rollout, now=now)
     failed = rollouts.failed_copy(rollout, newest)
     if failed is not None:
-        told = {"reason": failed.reason, "message": failed.message, "log_tail": failed.log_tail}
-        rollouts.roll_back(wanted, rollout, newest, **told)
+        rollouts.roll_back(
+            wanted, rollout, newest, reason=failed.reason, message=failed.message, log_tail=failed.log_tail
+        )
         return at, None
     if rollouts.is_stuck(wanted, rollout, now=now) and not rollouts.is_everywhere(wanted, newest):
         rollouts.roll_back(wanted, rollout, newest, reason="no_progress", message=rollouts.NO_PROGRESS)
