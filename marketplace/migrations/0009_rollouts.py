@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0007_readiness'),
+        ('marketplace', "0008_encrypted_data"),
     ]
 
     operations = [

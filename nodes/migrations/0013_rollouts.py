@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('nodes', '0011_failover'),
+        ('nodes', "0012_volume_keys"),
     ]
 
     operations = [
