@@ -145,6 +145,7 @@ def test_redeploy_replaces_the_running_release(running, device, cast, commit):
     with commit():
         releasing.redeploy(app=running.app, by=cast.publisher)
     lease = Lease.objects.get(workload_id=running.pk, is_newest=True)
+    running.refresh_from_db()
     assert (running.state, running.release.number, running.rolling) == ("running", 2, True)
     assert (lease.generation, lease.workload.port) == (2, 9000)
     with commit():
