@@ -72,8 +72,9 @@ def _leases(device: Device, claimed: set[UUID], *, now: datetime) -> dict[UUID, 
 def _with_totals(which: Q) -> QuerySet[Lease, Any]:
     columns = ("pk", "generation", "cpu_millis", "disk_bytes", "has_volume")
     times = ("opened_at", "closed_at", "stopped_at", "wiped_at", "fenced_at")
-    times += ("replaces_id", "uptime_from", "uptime_until")
-    return Lease.objects.filter(which).order_by().values_list(*columns, *times, "totals__meter", "totals__total")
+    handover = ("replaces_id", "uptime_from", "uptime_until")
+    names = (*columns, *times, *handover, "totals__meter", "totals__total")
+    return Lease.objects.filter(which).order_by().values_list(*names)
 
 
 def _counting() -> QuerySet[Lease, Any]:
