@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 
 from marketplace.estimates import ExpectedUse
-from marketplace.models import App, HealthKind, ProfileChoice, Release
+from marketplace.models import App, HealthKind, ProfileChoice, Release, RuntimeChoice
 from marketplace.services.publishing import ReleaseSpec
 from nodes.models import MOST_REPLICAS
 
@@ -106,6 +106,12 @@ class ReleaseForm(DomainForm):
     health_timeout_seconds = forms.IntegerField(min_value=1, initial=2, label="An answer may take, seconds")
     health_start_seconds = forms.IntegerField(min_value=1, initial=60, label="Starting may take, seconds")
     profile = forms.ChoiceField(choices=ProfileChoice.choices, initial=ProfileChoice.BASELINE, label="Sandbox")
+    runtime = forms.ChoiceField(
+        choices=RuntimeChoice.choices,
+        initial=RuntimeChoice.RUNC,
+        label="Between it and the device's kernel",
+        help_text="gVisor costs some speed, and about 30 MB of the app's memory.",
+    )
     outbound = forms.BooleanField(
         required=False,
         label="Needs to call out to the internet",
@@ -130,7 +136,7 @@ class ReleaseForm(DomainForm):
     @staticmethod
     def initial_from(release: Release) -> dict[str, Any]:
         """Return another release's settings to begin from; never its secrets."""
-        same = ("port", "volume_path", "health_kind", "health_path", "ready_path", "health_interval_seconds", "health_timeout_seconds", "health_start_seconds", "profile", "outbound", "encrypted")  # fmt: skip
+        same = ("port", "volume_path", "health_kind", "health_path", "ready_path", "health_interval_seconds", "health_timeout_seconds", "health_start_seconds", "profile", "runtime", "outbound", "encrypted")  # fmt: skip
         return {name: getattr(release, name) for name in same} | {
             "memory_mb": release.memory_bytes // MB,
             "disk_mb": release.disk_bytes // MB,

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from interchain_site.core.errors import Invalid
 from marketplace.errors import BadRelease
-from marketplace.models import HealthKind, ProfileChoice
+from marketplace.models import HealthKind, ProfileChoice, RuntimeChoice
 
 if TYPE_CHECKING:
     from marketplace.services.publishing import ReleaseSpec
@@ -67,6 +67,12 @@ def check_spec(spec: ReleaseSpec, *, has_archive: bool) -> None:
     }
     if spec.profile not in ProfileChoice.values:
         fields["profile"] = f"Choose one of: {', '.join(ProfileChoice.values)}."
+    if spec.runtime not in RuntimeChoice.values:
+        fields["runtime"] = f"Choose one of: {', '.join(RuntimeChoice.values)}."
+    if spec.runtime == RuntimeChoice.GVISOR and spec.outbound:
+        fields["runtime"] = (
+            "An app under gVisor cannot look up names on the internet. Let it prefer gVisor, or not call out."
+        )
     if spec.volume_path and not _is_volume_path(spec.volume_path):
         fields["volume_path"] = "Give the full path of a folder for data, such as /data, outside the system's folders."
     if fields:

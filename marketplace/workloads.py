@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 
-from marketplace.models import Release
+from marketplace.models import Release, RuntimeChoice
 from marketplace.services.publishing import read_secrets
-from nodes.agent.protocol import HealthCheck, Image, Profile, Workload
+from nodes.agent.protocol import HealthCheck, Image, Profile, Runtime, Workload
 
 
 def workload_for(release: Release, *, deployment_id: uuid.UUID | None = None) -> Workload:
@@ -41,4 +41,6 @@ def workload_for(release: Release, *, deployment_id: uuid.UUID | None = None) ->
         volume_path=release.volume_path,
         outbound=release.outbound,
         encrypted=release.encrypted,
+        runtime=Runtime.RUNC if release.runtime == RuntimeChoice.RUNC else Runtime.GVISOR,
+        runtime_optional=release.runtime == RuntimeChoice.PREFER_GVISOR,
     )

@@ -61,6 +61,7 @@ class LeaseSummary:
     data_of: datetime | None  # when the snapshot was taken that its data began with; None: its own volume
     running_since: datetime | None  # None while it does not run
     stopped_at: datetime | None
+    runtime: str = ""  # protocol.Runtime; "" while it is unknown
 
 
 def lease_summary(workload_id: str | UUID) -> LeaseSummary | None:
@@ -229,4 +230,5 @@ def _summary(lease: Lease) -> LeaseSummary:
         data_of=lease.restore_from.taken_at if lease.restore_from else None,
         running_since=lease.running_at if runs else None,
         stopped_at=lease.stopped_at,
+        runtime=lease.runtime,
     )

@@ -34,6 +34,7 @@ class Offer:
     network: str = ""  # `network_of` its address
     region: str = ""
     has_volume: bool = False
+    has_gvisor: bool = False
     has_image: bool = False
     free_memory_bytes: int = 0
     reliability: int = 1000  # thousandths

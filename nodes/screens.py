@@ -78,6 +78,8 @@ def lent(device: Device) -> list[tuple[str, str]]:
             rows.append(("Hours", f"{hours_in_words(limits.hours)} ({limits.time_zone.replace('_', ' ')})"))
     profiles = [name for name in page.profiles if name in own.profiles]
     rows.append(("Sandboxes", ", ".join(profiles) or "none"))
+    kernel = "a kernel of its own (gVisor) for apps that ask for it; " if device.has_gvisor else ""
+    rows.append(("Between apps and this computer", f"{kernel}namespaces, cgroups and seccomp (runc)"))
     rows.append(
         ("Calls to the internet", "allowed for apps that ask" if page.outbound and own.outbound else "not allowed")
     )

@@ -68,7 +68,15 @@ def suites() -> dict[str, Suite]:
         Suite(
             "docker",
             "a real Docker Engine, and killing each process of a site",
-            (*containers, *system.UNITS, *system.COMPILER, *system.DISKS, *system.NAMESPACES, *system.SSH),
+            (
+                *containers,
+                *system.UNITS,
+                *system.COMPILER,
+                *system.DISKS,
+                *system.NAMESPACES,
+                *system.GVISOR,
+                *system.SSH,
+            ),
             docker,
             True,
             True,

@@ -49,6 +49,7 @@ DISKS = (  # file systems of the tests' own: volumes, and a Docker with quotas
     Package("btrfs-progs", ("mkfs.btrfs",)),
 )
 NAMESPACES = (Package("iproute2", ("ip",)),)  # computers of their own, for tests of the network
+GVISOR = (Package("runsc", ("runsc",)),)  # whose trial on a device is tested in every way it can end
 UNITS = (Package("systemd", ("systemd-analyze",)),)  # checks the agent's service
 BROWSER = (
     Package("chromium-headless-shell", ("chromium-headless-shell",)),

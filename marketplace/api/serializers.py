@@ -9,7 +9,7 @@ from rest_framework import serializers
 from billing.api.serializers import NtcField
 from marketplace.api.fields import AmountField, NanoUsdField, TextsField
 from marketplace.estimates import ExpectedUse
-from marketplace.models import HealthKind, ProfileChoice
+from marketplace.models import HealthKind, ProfileChoice, RuntimeChoice
 from marketplace.services.publishing import ReleaseSpec
 from marketplace.states import DeploymentState, Desired
 from nodes.agent.protocol import Meter
@@ -88,6 +88,7 @@ class ReleaseIn(serializers.Serializer[Any]):
     encrypted = serializers.BooleanField(
         default=False, help_text="Only on devices that keep its data encrypted on their disk."
     )
+    runtime = serializers.ChoiceField(choices=RuntimeChoice.choices, default=RuntimeChoice.RUNC)
 
     def spec(self) -> ReleaseSpec:
         """Return what was sent in the service's words."""
@@ -119,6 +120,7 @@ class ReleaseOut(serializers.Serializer[Any]):
     profile = serializers.ChoiceField(choices=ProfileChoice.choices)
     outbound = serializers.BooleanField()
     encrypted = serializers.BooleanField()
+    runtime = serializers.ChoiceField(choices=RuntimeChoice.choices)
     created_at = serializers.DateTimeField()
 
 

@@ -1,4 +1,4 @@
-from marketplace.models.app import App, HealthKind, ProfileChoice, Release
+from marketplace.models.app import App, HealthKind, ProfileChoice, Release, RuntimeChoice
 from marketplace.models.charge import Charge, ChargeCursor, ChargePeriod
 from marketplace.models.deployment import Deployment, DeploymentEvent
 from marketplace.models.domain import Domain
@@ -20,4 +20,5 @@ __all__ = [
     "PriceList",
     "ProfileChoice",
     "Release",
+    "RuntimeChoice",
 ]

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import models
 
 from marketplace.errors import Frozen
-from nodes.agent.protocol import Profile
+from nodes.agent.protocol import Profile, Runtime
 
 
 class App(models.Model):
@@ -34,6 +34,12 @@ class HealthKind(models.TextChoices):
 class ProfileChoice(models.TextChoices):
     BASELINE = Profile.BASELINE.value, "Baseline: ordinary public images run as they are"
     RESTRICTED = Profile.RESTRICTED.value, "Restricted: non-root, read-only, no capabilities"
+
+
+class RuntimeChoice(models.TextChoices):
+    RUNC = Runtime.RUNC.value, "runc: the app calls the device's own kernel, as Docker apps mostly do"
+    PREFER_GVISOR = "prefer-gvisor", "gVisor where a device has it, otherwise runc"
+    GVISOR = Runtime.GVISOR.value, "gVisor only: a kernel of its own answers the app's calls"
 
 
 class Release(models.Model):
@@ -66,6 +72,7 @@ class Release(models.Model):
     encrypted = models.BooleanField(
         default=False, help_text="Only on devices that keep its data encrypted on their disk."
     )
+    runtime = models.CharField(max_length=13, choices=RuntimeChoice.choices, default=RuntimeChoice.RUNC)
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
 

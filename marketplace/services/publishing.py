@@ -16,7 +16,7 @@ from interchain_site.core.errors import Invalid
 from interchain_site.core.models import User
 from marketplace import policies, release_rules
 from marketplace.errors import BadRelease
-from marketplace.models import App, HealthKind, ProfileChoice, Release
+from marketplace.models import App, HealthKind, ProfileChoice, Release, RuntimeChoice
 from nodes.services import archives
 
 
@@ -42,6 +42,7 @@ class ReleaseSpec:
     profile: str = ProfileChoice.BASELINE
     outbound: bool = False
     encrypted: bool = False
+    runtime: str = RuntimeChoice.RUNC
 
 
 @transaction.atomic
@@ -101,6 +102,7 @@ def add_release(*, app: App, spec: ReleaseSpec, archive: BinaryIO | None = None,
             profile=spec.profile,
             outbound=spec.outbound,
             encrypted=spec.encrypted,
+            runtime=spec.runtime,
             created_by=by,
         )
         audit.record("release_added", subject=f"app:{app.pk}", by=by, number=release.number, image=release.image_label)

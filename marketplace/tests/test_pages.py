@@ -18,7 +18,7 @@ from nodes.agent.protocol import Observed, Reason
 RELEASE = {
     "image_reference": DIGEST, "port": "8080", "memory_mb": "256", "cpu_cores": "0.5", "disk_mb": "100",
     "environment": "COLOUR=red\n# a comment\nEMPTY=", "secrets": "KEY=s3cr3t", "health_kind": "http", "health_path": "/ok",
-    "health_interval_seconds": "5", "health_timeout_seconds": "2", "health_start_seconds": "60", "profile": "baseline",
+    "health_interval_seconds": "5", "health_timeout_seconds": "2", "health_start_seconds": "60", "profile": "baseline", "runtime": "runc",
     "volume_path": "/data",
 }  # fmt: skip
 USE = {

@@ -38,3 +38,15 @@ def test_on_a_public_portal_no_release_asks_the_owners_own_network(settings, nam
 def test_registries_on_the_internet_are_taken(settings, name):
     settings.PRIVATE_ENDPOINTS = False
     check_spec(ReleaseSpec(image_reference=name + DIGEST), has_archive=False)
+
+
+@pytest.mark.parametrize("changes", [{"runtime": "kata"}, {"runtime": "gvisor", "outbound": True}])
+def test_a_runtime_nobody_has_and_one_that_cannot_call_out_are_refused(changes):
+    with pytest.raises(BadRelease) as refused:
+        check_spec(ReleaseSpec(image_reference="nginx" + DIGEST, **changes), has_archive=False)
+    assert "runtime" in refused.value.fields
+
+
+@pytest.mark.parametrize("changes", [{"runtime": "gvisor"}, {"runtime": "prefer-gvisor", "outbound": True}])
+def test_gvisor_may_be_required_or_preferred(changes):
+    check_spec(ReleaseSpec(image_reference="nginx" + DIGEST, **changes), has_archive=False)

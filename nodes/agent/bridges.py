@@ -37,8 +37,15 @@ class Bridges:
         self._lock = threading.Lock()
         self._spare: "Bridge | None" = None
 
-    def take(self, lease_id: str, *, outbound: bool, port: int) -> Bridge:
-        """Return a bridge for a lease: the one it has kept, or one nobody has used before. Its holder leads to the app's port."""
+    def take(self, lease_id: str, *, outbound: bool, port: int, alone: bool = False) -> Bridge:
+        """Return a bridge for a lease: the one it has kept, or one nobody has used before. Its holder leads to the app's port.
+
+        Args:
+            alone: without a holder, for a runtime that cannot join another container's network.
+        """
+        if alone:
+            self._holders.release(sandbox.holder_name(lease_id))
+            return self.create(outbound=outbound)
         if not outbound:
             kept = self.take_up(lease_id, port=port)
             if kept is not None:
@@ -50,7 +57,7 @@ class Bridges:
         if spare is not None and spare.holder is not None and not self._holders.give(spare.holder, lease_id, port):
             self.remove(spare.name, lease_id)
             spare = None
-        return spare or self._create(outbound=outbound)
+        return spare or self.create(outbound=outbound)
 
     def take_up(self, lease_id: str, *, port: int) -> "Held | None":
         """Return the holder a lease has, ready again if it died; None if there is none or it cannot be."""
@@ -60,7 +67,7 @@ class Bridges:
         """Make a spare for the next start if there is none."""
         with self._lock:
             if self._spare is None:
-                bare = self._create(outbound=False)
+                bare = self.create(outbound=False)
                 self._spare = replace(bare, holder=self._holders.hold(bare.name, bare.address))
 
     def refill_soon(self) -> None:
@@ -92,7 +99,8 @@ class Bridges:
         self._spare = None
         self._holders.prepare()
 
-    def _create(self, *, outbound: bool) -> Bridge:
+    def create(self, *, outbound: bool) -> Bridge:
+        """Return a new bridge with nobody on it."""
         prefix = sandbox.OUTBOUND_PREFIX if outbound else sandbox.CLOSED_PREFIX
         name = prefix + uuid.uuid4().hex[:10]
         for subnet, address in subnets.candidates(name, self._config.subnet_pool, subnets.routed()):

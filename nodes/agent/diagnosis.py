@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodes.agent import files
-from nodes.agent.protocol import HealthCheck, Reason, Workload
+from nodes.agent.protocol import HealthCheck, Reason, Runtime, Workload
 from nodes.agent.reconcile import Seen
 
 DISK_FULL = "The device's disk is full. The app is started once there is room again."
@@ -80,6 +80,8 @@ def unwell(seen: Seen, workload: Workload, *, alive: bool) -> Finding:
 
 def silent(seen: Seen, workload: Workload, proc: Path = Path("/proc")) -> Finding:
     """Say why a running container is not healthy."""
+    if seen.runtime == Runtime.GVISOR.value:
+        return _unseen(workload)
     port, found = workload.port, listening(seen.pid, proc)
     if port in found.everywhere:
         return _unhealthy(workload.health, port)
@@ -104,6 +106,14 @@ def _not_ready(workload: Workload) -> Finding:
     health, port = workload.health, workload.port
     wanted = f"GET {health.ready_path} on port {port} does not answer 200–399 within {health.timeout_seconds} s"
     return Finding(Reason.UNHEALTHY, f"The app runs, but is not ready: {wanted}. It gets no requests until it is.")
+
+
+def _unseen(workload: Workload) -> Finding:
+    """Under gVisor the app's ports are not the device's kernel's to know."""
+    words = (
+        f"The app runs, but does not answer on port {workload.port}, or its health check there fails. It may listen on"
+    )
+    return Finding(Reason.UNHEALTHY, f"{words} another port, or on 127.0.0.1 only: under gVisor that cannot be seen.")
 
 
 def _unhealthy(health: HealthCheck, port: int) -> Finding:

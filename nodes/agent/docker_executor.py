@@ -1,4 +1,7 @@
-"""Runs leases on this device's Docker Engine. The promises are in `executor.py`; what a container may do is in `sandbox.py`."""
+"""Runs leases on this device's Docker Engine. The promises are in `executor.py`; what a container may do is in `sandbox.py`.
+
+Longer than 300 lines because it is the whole of the executor's promise, step by step.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nodes.agent import computer, counters, layers, ports, sandbox
+from nodes.agent import computer, counters, layers, ports, runtimes, sandbox
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config
 from nodes.agent.diagnosis import DISK_FULL
@@ -36,10 +39,13 @@ class DockerExecutor:
         engine: Engine,
         images: Images,
         restore: "Callable[[DesiredLease, str, threading.Event], None]" = lambda lease, path, cancelled: None,
+        proven: "Callable[[], str]" = lambda: "",
     ) -> None:
-        """Args: restore: lets the volume at a path hold what the lease is to begin with (snapshots.py)."""
+        """Args: restore: lets the volume at a path hold what the lease is to begin with (snapshots.py).
+        proven: the Engine's name of the runtime that was proven to be gVisor, "" while none is (gvisor.py)."""
         self._config, self._engine, self._images, self._restore = config, engine, images, restore
         self._brake = LogBrake(engine)
+        self._gvisor = proven
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._docker_root, self._layers = "/", layers.Limit()
         self._cgroup_driver, self._has_init = "", False
@@ -159,6 +165,7 @@ class DockerExecutor:
         7. A spare bridge for the next one. A container that was made and never ran is started as it is.
         """
         workload = lease.workload
+        under = runtimes.choose(workload, self._gvisor)
         image = self._images.ensure(workload.image, cancelled)
         _stop_if(cancelled)
         outbound = workload.outbound and self._config.allow_outbound
@@ -166,10 +173,10 @@ class DockerExecutor:
             with self._volumes.ready(workload, image.user), self._volumes.opened(workload.id) as path:
                 self._restore(lease, path, cancelled)
                 self._volumes.give(workload, image.user, path)
-        bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port)
+        bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port, alone=bool(under))
         try:
             with self._volumes.ready(workload, image.user) as volume:
-                self._place(lease, image, bridge, outbound, volume=volume, start=start)
+                self._place(lease, image, bridge, outbound, under, volume=volume, start=start)
         except BaseException:
             # With a container on it, it stays until the lease is removed.
             self._bridges.remove(bridge.name, lease.lease_id)
@@ -177,7 +184,7 @@ class DockerExecutor:
         self._bridges.refill_soon()
 
     def _place(
-        self, lease: DesiredLease, image: Local, bridge: Bridge, outbound: bool, *, volume: str, start: bool
+        self, lease: DesiredLease, image: Local, bridge: Bridge, outbound: bool, under: str, *, volume: str, start: bool
     ) -> None:
         held = bridge.holder
         for port in [held.host_port] if held else ports.free(self._config, lease.lease_id):
@@ -193,7 +200,8 @@ class DockerExecutor:
                 holder=held.holder if held else "",
                 cgroup_parent=counters.cgroup_parent(lease.lease_id, driver=self._cgroup_driver),
                 user=image.user,
-                runtime=self._config.runtime,
+                runtime=under or self._config.runtime,
+                gvisor=bool(under),
                 init=self._has_init,
                 dns_servers=self._config.dns_servers,
                 outbound=outbound,
@@ -275,6 +283,7 @@ def _seen(detail: "dict[str, Any]") -> Seen:
         started_at=state["StartedAt"],
         bridge=_bridge(labels, detail["HostConfig"]),
         encrypted=f"{LABEL}encrypted" in labels,
+        runtime=labels.get(f"{LABEL}runtime") or "",
     )
 
 

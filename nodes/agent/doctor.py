@@ -40,7 +40,7 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
     checks = [_time_zones(), _snapshots()]
     try:
         version, info = engine.call("GET", "/version"), engine.call("GET", "/info")
-        checks += [_version(version), *_isolation(info), _storage(info), *trials.run(engine, info)]
+        checks += [_version(version), *_isolation(info), _storage(info), *trials.run(engine, info, folder=folder)]
     except AgentError as error:
         info = {}
         checks.append(Check("docker", False, str(error)))

@@ -129,10 +129,20 @@ def image(engine: Engine) -> str:
     if program is None:
         return ""
     if engine.call("GET", f"/images/{name}/json", ignore=(404,)) is None:
-        query = {"fromSrc": "-", "repo": REPOSITORY, "tag": TAG, "changes": 'ENTRYPOINT ["/hold"]'}
-        for _ in engine.stream("POST", "/images/create", query=query, body=[_root(*program)]):
-            pass
+        return imported(engine, REPOSITORY, TAG, _elf(*program))
     return str(engine.call("GET", f"/images/{name}/json")["Id"])
+
+
+def imported(engine: Engine, repository: str, tag: str, program: bytes, *, folder: str = "") -> str:
+    """Make an image that holds nothing but a program, and runs it; returns its id.
+
+    Args:
+        folder: one that anybody may write to, beside the program.
+    """
+    query = {"fromSrc": "-", "repo": repository, "tag": tag, "changes": 'ENTRYPOINT ["/hold"]'}
+    for _ in engine.stream("POST", "/images/create", query=query, body=[_root(program, folder)]):
+        pass
+    return str(engine.call("GET", f"/images/{repository}:{tag}/json")["Id"])
 
 
 def lease_of(item: "dict[str, Any]") -> str:
@@ -159,15 +169,18 @@ def _set_rule(detail: "dict[str, Any]", port: int) -> None:
         raise SetupError(f"its port cannot be led to the app's: {error}") from error
 
 
-def _root(machine: int, code: bytes) -> bytes:
-    """Return a tar with nothing but the program."""
+def _root(program: bytes, folder: str) -> bytes:
+    """Return a tar with nothing but the program, and the folder if there is to be one."""
     import tarfile  # for the first start on a device alone
 
-    program = _elf(machine, code)
     info, out = tarfile.TarInfo("hold"), io.BytesIO()
     info.size, info.mode = len(program), 0o755
     with tarfile.open(fileobj=out, mode="w") as tar:
         tar.addfile(info, io.BytesIO(program))
+        if folder:
+            info = tarfile.TarInfo(folder)
+            info.type, info.mode = tarfile.DIRTYPE, 0o777
+            tar.addfile(info)
     return out.getvalue()
 
 

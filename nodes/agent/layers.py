@@ -6,6 +6,8 @@ looks (metering.py).
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from nodes.agent.executor import Layer
 from nodes.agent.protocol import Workload
 
 TRIAL = "interchain-trial"
+LARGE_FILES_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,26 @@ def limit(engine: Engine, info: "dict[str, Any]", *, name: str = TRIAL) -> Limit
 
 
 def look(detail: "dict[str, Any]") -> "Layer | None":
-    """Return what a container wrote; None where the kernel holds it to its size, where it may write nothing, or it is gone."""
+    """Return what a container wrote; None where the kernel holds it to its size, where it may write nothing, or it is gone.
+
+    Docker's files in its /etc, which lie outside of every quota, count as well once they are larger than Docker makes them.
+    """
     host = detail.get("HostConfig") or {}
     upper = ((detail.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
-    if not upper or host.get("ReadonlyRootfs") or (host.get("StorageOpt") or {}).get("size"):
+    held = (host.get("StorageOpt") or {}).get("size")
+    if host.get("ReadonlyRootfs"):
         return None
-    return Layer(*counters.folder_use(upper))
+    files = _docker_files(detail)
+    if held or not upper:
+        return Layer(files, 0) if files > LARGE_FILES_BYTES else None
+    written, entries = counters.folder_use(upper)
+    return Layer(written + files, entries)
+
+
+def _docker_files(detail: "dict[str, Any]") -> int:
+    """Return the bytes on disk of the files Docker puts into a container's /etc; a root app may write to them."""
+    total = 0
+    for name in ("HostsPath", "HostnamePath", "ResolvConfPath"):
+        with suppress(OSError):
+            total += os.stat(detail.get(name) or "").st_blocks * 512
+    return total

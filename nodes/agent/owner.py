@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodes.agent import capacity, files, keys, limits, rotation, switch, trials
+from nodes.agent import capacity, files, gvisor, keys, limits, rotation, switch, trials
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
 from nodes.agent.errors import AgentError, SetupError
-from nodes.agent.protocol import Hours, Limits, Mode, ModeWish
+from nodes.agent.protocol import Hours, Limits, Mode, ModeWish, Runtime
 
 if TYPE_CHECKING:
     from nodes.agent.docker_executor import DockerExecutor
@@ -234,7 +234,10 @@ def offered(home: Home, parsed: argparse.Namespace, *, perf: bool, holds: "set[s
         disk_bytes=parsed.disk_gib * 2**30,
         perf_counters=perf,
     )
-    measured = dataclasses.replace(measured, volume_quota=trials.VOLUMES in holds, layer_quota=trials.LAYERS in holds)
+    runtimes = (*measured.runtimes, Runtime.GVISOR.value) if gvisor.NAME in holds else measured.runtimes
+    measured = dataclasses.replace(
+        measured, volume_quota=trials.VOLUMES in holds, layer_quota=trials.LAYERS in holds, runtimes=runtimes
+    )
     own = Limits(measured.cpu_millis, measured.memory_bytes, measured.disk_bytes)
     return measured, dataclasses.replace(own, outbound=parsed.allow_outbound)
 

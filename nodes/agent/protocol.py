@@ -92,6 +92,13 @@ class Profile(str, Enum):
     BASELINE = "baseline"
 
 
+class Runtime(str, Enum):
+    """What stands between an app and the device's kernel."""
+
+    RUNC = "runc"  # namespaces, cgroups and seccomp: the app calls the device's own kernel
+    GVISOR = "gvisor"  # gVisor: a kernel of its own, in user space, answers the app's calls
+
+
 class Mode(str, Enum):
     """Whether a device takes apps."""
 
@@ -182,6 +189,8 @@ class Workload:
     volume_path: str = ""  # where the app keeps data; empty: no volume
     outbound: bool = False
     encrypted: bool = False  # its data is kept encrypted, or it does not run
+    runtime: Runtime = Runtime.RUNC
+    runtime_optional: bool = False  # where the device does not have that runtime, runc will do
 
 
 @dataclass(frozen=True)
@@ -284,6 +293,7 @@ class Status:
     image_id: str = ""
     restarts: int = 0
     encrypted: bool = False  # its volume is encrypted on the device's disk
+    runtime: str = ""  # a Runtime: what the container was made with; empty: there is none, or an older agent
 
 
 @dataclass(frozen=True)
@@ -352,7 +362,7 @@ class Capacity:
     disk_bytes: int
     architecture: str = "amd64"
     cgroup_version: int = 1
-    runtimes: tuple[str, ...] = ("runc",)
+    runtimes: tuple[str, ...] = ("runc",)  # those proven to work (gvisor.py)
     profiles: tuple[str, ...] = ("restricted", "baseline")
     perf_counters: bool = False
     volume_quota: bool = False  # the kernel holds a volume to `disk_bytes`; otherwise the agent looks

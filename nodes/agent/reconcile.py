@@ -54,6 +54,7 @@ class Seen:
     started_at: str = ""  # tells one start of the same container from the next
     bridge: str = ""
     encrypted: bool = False  # it was made on an encrypted volume
+    runtime: str = ""  # protocol.Runtime
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,7 @@ def _status(lease: DesiredLease, mine: "Seen | None", note: Note) -> Status:
         image_id=mine.image_id if mine is not None else "",
         restarts=note.restarts,
         encrypted=mine is not None and mine.encrypted,
+        runtime=mine.runtime if mine is not None else "",
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodes.agent import seccomp
-from nodes.agent.protocol import Profile, Workload
+from nodes.agent.protocol import Profile, Runtime, Workload
 
 LABEL = "io.interchain."
 # What ordinary public images need to set up their own user and files, and nothing that reaches the kernel or the network.
@@ -52,7 +52,8 @@ class Placement:
     )
     cgroup_parent: str = ""
     user: str = ""  # what the image itself asks to run as
-    runtime: str = ""
+    runtime: str = ""  # the Engine's name of it; empty: its default
+    gvisor: bool = False  # whether that runtime is gVisor
     init: bool = False  # whether this Engine has docker-init
     dns_servers: tuple[str, ...] = ()
     outbound: bool = False  # asked for by the release and allowed by the owner
@@ -107,6 +108,7 @@ def container_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
     place = {"bridge": at.bridge, "address": at.address, "port": str(at.host_port)}
     if at.volume:
         place["encrypted"] = "1"
+    place["runtime"] = (Runtime.GVISOR if at.gvisor else Runtime.RUNC).value
     arguments: dict[str, Any] = {
         "Image": at.image_id,  # by id: a tag may be moved between the check and the start
         "Labels": labels(at.device_id, at.lease_id, at.generation, workload.id)

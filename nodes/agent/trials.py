@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import encryption, layers, volumes
+from nodes.agent import encryption, gvisor, layers, volumes
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import ENCRYPTION_CHECK, Check
 
 VOLUMES, LAYERS = "volume_limit", "layer_limit"
 
 
-def run(engine: Engine, info: "dict[str, Any]") -> "list[Check]":
-    """Return a check for each thing that was tried. None of them is needed: what cannot be held is watched."""
+def run(engine: Engine, info: "dict[str, Any]", *, folder: "Path | None" = None) -> "list[Check]":
+    """Return a check for each thing that was tried. None of them is needed: what cannot be held is watched, and gVisor is extra.
+
+    Args:
+        folder: the device's, where the result of gVisor's trial is kept.
+    """
     bounded = _volumes(info)
-    return [bounded, _layers(engine, info), _encryption(info, bounded)]
+    return [bounded, _layers(engine, info), _encryption(info, bounded), gvisor.check(engine, info, folder)]
 
 
 def _volumes(info: "dict[str, Any]") -> Check:

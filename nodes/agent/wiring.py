@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from nodes.agent import config as configuration
-from nodes.agent import doctor, files, keys, self_stop, tunnel
+from nodes.agent import doctor, files, keys, runtimes, self_stop, tunnel
 from nodes.agent.board import Board
 from nodes.agent.checkup import Checkup
 from nodes.agent.config import Config, Home
@@ -67,7 +67,11 @@ class Node:
             engine, fetch=self._fetch, folder=home.archives, downloaded=lambda size: self._intake.downloaded(size)
         )
         executor = DockerExecutor(
-            settings, engine=engine, images=images, restore=lambda *what: self._snapshots.restore(*what)
+            settings,
+            engine=engine,
+            images=images,
+            restore=lambda *what: self._snapshots.restore(*what),
+            proven=lambda: runtimes.proven(home.root),
         )
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
         outbox = Outbox(home.outbox, key=key, device_id=settings.device_id, now=self._portal.now)

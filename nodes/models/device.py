@@ -30,6 +30,7 @@ class Device(models.Model):
     agent_version = models.CharField(max_length=40, blank=True)
     endpoint_host = models.CharField(max_length=255, blank=True, help_text="Where the gateway reaches it.")
     capacity = models.JSONField(default=dict, blank=True, help_text="protocol.Capacity as enrolled.")
+    has_gvisor = models.BooleanField(default=False, help_text="Its newest examination ran a container under gVisor.")
     benchmark = models.JSONField(default=dict, blank=True, help_text="protocol.Benchmark as enrolled.")
     cpu_millis = models.BigIntegerField(default=0)
     memory_bytes = models.BigIntegerField(default=0)

@@ -66,6 +66,9 @@ class Lease(models.Model):
     encrypted = models.BooleanField(
         default=False, help_text="Its data is encrypted on the device's disk, as the device says."
     )
+    runtime = models.CharField(
+        max_length=10, blank=True, help_text="protocol.Runtime its container has; empty: unknown."
+    )
 
     opened_at = models.DateTimeField()
     state_changed_at = models.DateTimeField()

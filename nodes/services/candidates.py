@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db.models import F, QuerySet
+from django.db.models.expressions import Combinable
 from redis import RedisError
 
 from interchain_site.core import redis
@@ -54,19 +55,22 @@ def offers(
         _check_home(home, workload, resting)
         return [] if home.pk in avoid else [offer_of(home, has_volume=True)]
     need = reservations.need_of(workload)
-    online = _online()
+    online = _with_runtime(_online(), workload)
     fitting = online.filter(
         cpu_millis__gte=F("reserved_cpu_millis") + need.cpu_millis,
         memory_bytes__gte=F("reserved_memory_bytes") + need.memory_bytes,
         disk_bytes__gte=F("reserved_disk_bytes") + need.disk_bytes,
     ).exclude(pk__in={*resting, *avoid})
-    looked_at = fitting.order_by(F("reserved_memory_bytes") - F("memory_bytes"))[: MOST_CANDIDATES + 2 * count]
+    wished: list[str | Combinable] = ["-has_gvisor"] if workload.runtime is protocol.Runtime.GVISOR else []
+    by_room: list[str | Combinable] = [*wished, F("reserved_memory_bytes") - F("memory_bytes")]
+    looked_at = fitting.order_by(*by_room)[: MOST_CANDIDATES + 2 * count]
     free = [one for one in holding if one.state == DeviceState.ONLINE and one.pk not in {*resting, *avoid}]
     devices = {device.pk: device for device in [*looked_at, *free]}
     found = _fitting(devices, workload, need, known_failures, beside=beside)
     if not found:
         raise NoDevice(_why_none(online, workload, need, resting))
-    return found
+    with_gvisor = [offer for offer in found if offer.has_gvisor]
+    return with_gvisor if wished and len(with_gvisor) >= count else found
 
 
 def offer_of(device: Device, **known: object) -> Offer:
@@ -76,6 +80,7 @@ def offer_of(device: Device, **known: object) -> Offer:
         "owner_id": device.owner_id,
         "network": network_of(device.endpoint_host),
         "region": device.region,
+        "has_gvisor": device.has_gvisor,
         "reliability": device.reliability,
     }
     return Offer(**(facts | known))  # type: ignore[arg-type]
@@ -86,6 +91,7 @@ def willing(device: Device, workload: protocol.Workload) -> bool:
     offered = workload.profile.value in device.capacity.get("profiles", [])
     if workload.encrypted and not device.encrypts_volumes:
         return False
+    offered = offered and (device.has_gvisor or not _needs_gvisor(workload))
     return offered and willingness.takes(device) and not willingness.refusal(device, workload)
 
 
@@ -95,6 +101,14 @@ def image_key(workload: protocol.Workload) -> str:
 
 def _online() -> QuerySet[Device]:
     return Device.objects.filter(state=DeviceState.ONLINE, local_mode=protocol.Mode.OPEN.value)
+
+
+def _needs_gvisor(workload: protocol.Workload) -> bool:
+    return workload.runtime is protocol.Runtime.GVISOR and not workload.runtime_optional
+
+
+def _with_runtime(devices: QuerySet[Device], workload: protocol.Workload) -> QuerySet[Device]:
+    return devices.filter(has_gvisor=True) if _needs_gvisor(workload) else devices
 
 
 def _fitting(
@@ -150,6 +164,8 @@ def _check_home(device: Device, workload: protocol.Workload, resting: Collection
 
 def _why_none(online: QuerySet[Device], workload: protocol.Workload, need: Room, resting: Collection[UUID]) -> str:
     devices = list(online.order_by(F("reserved_memory_bytes") - F("memory_bytes"))[:MOST_CANDIDATES])
+    if not devices and _needs_gvisor(workload):
+        return "No device that is online runs apps under gVisor. Let the release prefer it instead, or try again later."
     if not devices:
         return "No device is online. Try again when one is, or enrol one on the devices page."
     if not any(workload.profile.value in device.capacity.get("profiles", []) for device in devices):

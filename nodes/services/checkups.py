@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from django.db import transaction
 from django.utils import timezone
 
-from nodes.agent.protocol import Check
+from nodes.agent import gvisor
+from nodes.agent.protocol import Check, Runtime
 from nodes.errors import Malformed
 from nodes.models import Device
 from nodes.services import enrolment, texts
@@ -25,12 +26,23 @@ def take(*, device: Device, checks: Iterable[Check]) -> None:
     """
     new = [_cleaned(check) for check in checks]
     with transaction.atomic():
-        locked = Device.objects.select_for_update().only("pk", "checks").get(pk=device.pk)
+        locked = Device.objects.select_for_update().only("pk", "checks", "capacity").get(pk=device.pk)
         known = {check["name"]: check for check in locked.checks}
         known.update({str(check["name"]): check for check in new})
         if len(known) > MOST_CHECKS:
             raise Malformed(f"CheckReport.checks: more than {MOST_CHECKS}.")
-        Device.objects.filter(pk=device.pk).update(checks=list(known.values()), checked_at=timezone.now())
+        Device.objects.filter(pk=device.pk).update(
+            checks=list(known.values()), checked_at=timezone.now(), **_runtimes(locked, new)
+        )
+
+
+def _runtimes(device: Device, checks: list[dict[str, str | bool]]) -> dict[str, object]:
+    """Return what the checks change of the runtimes the device offers: what worked at enrolment may not any more, or now."""
+    told = next((bool(check["ok"]) for check in checks if check["name"] == gvisor.NAME), None)
+    if told is None:
+        return {}
+    runtimes = [Runtime.RUNC.value] + [Runtime.GVISOR.value] * told
+    return {"has_gvisor": told, "capacity": {**device.capacity, "runtimes": runtimes}}
 
 
 def take_with_token(*, token: str, checks: Iterable[Check]) -> None:

@@ -111,6 +111,7 @@ def enrol(*, enrolment: protocol.Enrolment, seen_address: str) -> Device:
                 endpoint_host=host,
                 tunnelled=enrolment.tunnel,
                 capacity=_as_json(enrolment.capacity),
+                has_gvisor=protocol.Runtime.GVISOR.value in enrolment.capacity.runtimes,
                 benchmark=_as_json(enrolment.benchmark),
                 local_limits=json.loads(protocol.to_json(enrolment.limits)),
                 cpu_millis=enrolment.capacity.cpu_millis,

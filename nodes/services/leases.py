@@ -243,6 +243,7 @@ def _seen(lease: Lease, status: Status) -> dict[str, Any]:
         "image_id": texts.clean(status.image_id, 80),
         "restarts": status.restarts,
         "encrypted": status.encrypted,
+        "runtime": texts.clean(status.runtime, 10),
     }
 
 

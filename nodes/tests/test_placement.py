@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from interchain_site.core.errors import DomainError
 from interchain_site.testing.devices import CAPACITY, GIGABYTE, make_device, make_workload
-from nodes.agent.protocol import Action, Image, Observed, Profile
+from nodes.agent.protocol import Action, Check, Image, Observed, Profile, Runtime
 from nodes.errors import Invalid, NoDevice
 from nodes.models import Device, Lease
-from nodes.services import leases, placement
+from nodes.services import checkups, leases, placement
 from nodes.states import DeviceState
 
 SMALL = dataclasses.replace(CAPACITY, memory_bytes=GIGABYTE)
@@ -229,3 +229,39 @@ def test_one_workload_opened_by_many_at_once_runs_once(cast):
         thread.join()
     assert outcomes.count("placed") == 1
     assert Lease.objects.count() == 1
+
+
+WITH_GVISOR = dataclasses.replace(CAPACITY, runtimes=("runc", "gvisor"))
+
+
+def test_what_needs_gvisor_goes_only_where_it_works(cast):
+    make_device(cast.owner, "Plain")
+    needs = make_workload(runtime=Runtime.GVISOR)
+    assert "gVisor" in placement.can_place(workload=needs)
+    safe = make_device(cast.owner, "Safe", capacity=dataclasses.replace(SMALL, runtimes=("runc", "gvisor")))
+    lease = placement.open_lease(workload=needs, by=None)
+    assert lease.device_id == safe.device.pk
+    assert lease.workload_public["runtime"] == "gvisor"
+
+
+def test_what_prefers_gvisor_takes_it_where_it_is_and_does_without_where_it_is_not(cast):
+    plain = make_device(cast.owner, "Plain")
+    prefers = make_workload(runtime=Runtime.GVISOR, runtime_optional=True)
+    assert placement.open_lease(workload=prefers, by=None).device_id == plain.device.pk
+    safe = make_device(cast.owner, "Safe", capacity=dataclasses.replace(SMALL, runtimes=("runc", "gvisor")))
+    other = make_workload("other", runtime=Runtime.GVISOR, runtime_optional=True)
+    assert placement.open_lease(workload=other, by=None).device_id == safe.device.pk
+
+
+def test_an_app_keeps_its_data_home_only_while_gvisor_works_there(cast):
+    home = make_device(cast.owner, "Home", capacity=WITH_GVISOR)
+    workload = make_workload(volume_path="/data", runtime=Runtime.GVISOR)
+    lease = placement.open_lease(workload=workload, by=None)
+    home.runs(lease)
+    leases.close_lease(lease_id=lease.pk, by=None)
+    home.says(lease, Observed.STOPPED)
+    checkups.take(device=home.device, checks=[Check("gvisor", False, "It does not work any more.", needed=False)])
+    with pytest.raises(NoDevice):
+        placement.open_lease(workload=workload, by=None)
+    checkups.take(device=home.device, checks=[Check("gvisor", True, "It works.", needed=False)])
+    assert placement.open_lease(workload=workload, by=None).device_id == home.device.pk

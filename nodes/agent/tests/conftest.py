@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
+from nodes.agent import volumes
 from nodes.agent.counters import Counters
+from nodes.agent.engine import Engine
 from nodes.agent.protocol import Action, DesiredLease, HealthCheck, Image, Meter, Workload
 from nodes.agent.tests.portal import FakePortal
 
@@ -144,6 +146,7 @@ def running_agent(portal: FakePortal, folder: Path) -> Iterator[AgentProcess]:
         if running.process is not None and running.process.poll() is None:
             running.kill()
         engine.remove_labelled(f"io.interchain.device={portal.device_id}")
+        volumes.erase_all(portal.device_id, Engine(running.engine))
 
 
 @pytest.fixture

@@ -62,6 +62,32 @@ def test_the_kernel_refuses_what_is_too_much_for_the_writable_layer(btrfs: Priva
     executor.wipe(replace(wanted), keep_volume=False)
 
 
+def test_what_is_written_into_dockers_own_files_counts(docker_engine: None) -> None:
+    command = [
+        "run",
+        "-d",
+        ordinary.BUSYBOX,
+        "/bin/sh",
+        "-c",
+        "head -c 3000000 /dev/zero >> /etc/hosts; sync; sleep 600",
+    ]
+    ordinary.busybox()
+    name = ordinary.docker(*command)
+    engine = Engine("unix:///var/run/docker.sock")
+    try:
+        until = time.monotonic() + 60
+        while (found := layers.look(engine.call("GET", f"/containers/{name}/json"))) is None or found.bytes < 3_000_000:
+            assert time.monotonic() < until, found
+            time.sleep(0.2)
+        detail = engine.call("GET", f"/containers/{name}/json")
+        detail["HostConfig"]["StorageOpt"] = {"size": "16777216"}
+        found = layers.look(detail)
+        assert found is not None, "also where the kernel holds the rest"
+        assert 3_000_000 <= found.bytes < 4_000_000
+    finally:
+        ordinary.docker("rm", "-f", name)
+
+
 def test_a_docker_without_quotas_is_found_out(docker_engine: None) -> None:
     engine = Engine("unix:///var/run/docker.sock")
     info = engine.call("GET", "/info")

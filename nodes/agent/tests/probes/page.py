@@ -33,8 +33,10 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
 - **inotify.** Linux lets programs with one user number have 128 instances together, and only a user namespace would give apps a count of their own. An
   app that takes them all leaves none to the owner's programs with the same number (root's, or that of an image's user) while it runs.
 - **Writable layer.** Where Docker cannot hold it to a size (most devices), the agent looks how much it holds, and stops the app. It does not see files
-  that have no name any more, files at the end of paths of more than 4,096 characters, nor what a root app writes into `/etc/hosts`,
-  `/etc/hostname` and `/etc/resolv.conf`, which are Docker's files (each at most `disk_bytes`).
+  that have no name any more, nor files at the end of paths of more than 4,096 characters. What a root app writes into `/etc/hosts`, `/etc/hostname` and
+  `/etc/resolv.conf`, which are Docker's files outside of every quota, counts as well, also where Docker holds the rest; one of them can be as large as `disk_bytes` before it is seen.
+- **gVisor** is another sandbox: these tables are what apps under runc may do. Under gVisor the same limits, bridge and firewall hold; its trial (`nodes/agent/gvisor.py`)
+  shows them on each device.
 - **Docker's own work** for an app's network is not within the app's quota of the processor, nor is that for its log, which the agent holds to
   256 kB a second by reading along (`nodes/agent/log_brake.py`) while it runs.
 """
