@@ -1,6 +1,7 @@
 """The portal as the agent sees it: typed calls, typed errors. Callers never see HTTP.
 
-Raises `PortalUnreachable` (try again later) or `PortalRefused` (look at `permanent`).
+Raises `PortalUnreachable` (try again later) or `PortalRefused` (look at `permanent`). Longer than 300 lines because it is every call there is,
+and all of them share one connection.
 """
 
 from __future__ import annotations
