@@ -257,15 +257,6 @@ MUTANTS = (
         POSTGRES,
     ),
     Mutant(
-        "one_statement_without_deduplication",
-        "the one statement stores a batch that came before again",
-        f"{SERVICES}/totals.py",
-        '        " ON CONFLICT (device_id, batch_id) DO NOTHING RETURNING id),"\n',
-        '        " RETURNING id),"\n',
-        f"{PROCESSES}::test_the_same_and_different_batches_through_two_processes_have_one_effect",
-        POSTGRES,
-    ),
-    Mutant(
         "one_statement_counts_a_resend",
         "the one statement raises totals for a batch that came before",
         f"{SERVICES}/totals.py",
