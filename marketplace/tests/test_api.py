@@ -181,5 +181,5 @@ def test_an_order_takes_few_statements(api, ready, device, commit, django_assert
         api.post(f"{API}/apps/blog/deployment/stop", {}, format="json")
         lease.refresh_from_db()
         device.says(lease, Observed.STOPPED)
-    with django_assert_max_num_queries(42), commit():
+    with django_assert_max_num_queries(43), commit():
         assert api.post(f"{API}/apps/blog/deployment/start", {}, format="json").status_code == 202

@@ -12,7 +12,7 @@ from marketplace import diagrams
 from marketplace.conftest import lease_of
 from marketplace.errors import WrongState
 from marketplace.models import Deployment
-from marketplace.services import deployments, enforcement, following, sweeping
+from marketplace.services import deployments, enforcement, following, releasing, sweeping
 from marketplace.services.history import move
 from marketplace.states import DEPLOYMENT_MOVES, DeploymentState, can_move
 from nodes.agent.protocol import Observed, Reason
@@ -92,7 +92,9 @@ def _happen(event, deployed, device, cast):
         "stops": Observed.STOPPED,
     }
     try:
-        if event in ("start", "stop", "redeploy", "delete"):
+        if event == "redeploy":
+            releasing.redeploy(app=deployed.app, by=cast.publisher)
+        elif event in ("start", "stop", "delete"):
             getattr(deployments, event)(app=deployed.app, by=cast.publisher)
         elif event in says:
             device.says(lease, says[event], host_port=40_000 if event in ("runs", "unhealthy") else 0)
@@ -121,7 +123,7 @@ def _check(deployed, before):
         assert row.state == "deleted"
     if row.state in ("stopped", "grace", "deleted"):
         assert not Lease.objects.filter(workload_id=row.pk, action="run").exists()
-    assert Lease.objects.filter(workload_id=row.pk, action="run").count() <= 1
+    assert Lease.objects.filter(workload_id=row.pk, action="run", is_newest=True).count() <= 1
 
 
 def _settle(deployed, device):

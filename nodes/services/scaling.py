@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.db import transaction
+from django.utils import timezone
 
 from interchain_site.core.models import User
 from nodes.errors import Conflict, NotFound
@@ -49,4 +50,7 @@ def scale(*, workload_id: UUID, replicas: int, standby: bool, by: User | None) -
         ready = newest.get(STANDBY_SLOT)
         if standby and (ready is None or ready.action not in leases.WANTED):
             placement.fill(wanted, newest, [STANDBY_SLOT], by=by)
+        replica_sets.note_due(
+            wanted, timezone.now(), tries=0
+        )  # a release may be under way, and a slot may lack a device
         return filled.opened

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing.servers import free_port
-from nodes.agent import contact, courier, directory, keys, server_api
+from nodes.agent import contact, courier, directory, keys
 from nodes.agent.config import Config, Home
 from nodes.agent.contact import Contact
 from nodes.agent.courier import Courier
@@ -112,11 +112,11 @@ def test_a_question_without_answer_counts_from_when_it_was_asked(monkeypatch: py
 def test_a_wish_to_look_that_came_during_a_vain_attempt_is_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_api, "CALL_SECONDS", 0.5)
     monkeypatch.setattr(courier, "LONGEST_PAUSE_SECONDS", 60.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(20)
-        portal = Portal(f"http://127.0.0.1:{silent.getsockname()[1]}", device_id="d", key=keys.create(tmp_path / "key"))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        portal = Portal(url, device_id="d", key=keys.create(tmp_path / "key"), seconds=0.5)
         made = Courier(
             portal,
             outbox=Outbox(tmp_path / "outbox", key=keys.create(tmp_path / "k"), device_id="d", now=portal.now),

@@ -28,7 +28,7 @@ GOOD = {
 @pytest.fixture(autouse=True)
 def _no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials need a real Engine: test_trials.py."""
-    monkeypatch.setattr(doctor.trials, "run", lambda engine, info: [])
+    monkeypatch.setattr(doctor.trials, "run", lambda engine, info, **_: [])
 
 
 class FakeEngine:

@@ -22,6 +22,7 @@ BASELINE = {
         "io.interchain.lease": "lease",
         "io.interchain.generation": "3",
         "io.interchain.workload": "w",
+        "io.interchain.runtime": "runc",
         "io.interchain.bridge": "icn-0123456789",
         "io.interchain.address": "10.231.0.2",
         "io.interchain.port": "20007",

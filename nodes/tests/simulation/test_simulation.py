@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
 from interchain_site.testing.devices import make_device
-from nodes.tests.simulation.world import live, world
+from nodes.models import Device
+from nodes.tests.simulation.world import BEGAN, live, world
 
 SEEDS = 1000 if connection.vendor == "sqlite" else 40  # the seeds are the same; a round trip costs more there
 GROUP = 20
@@ -19,7 +21,12 @@ STEPS = 3
 @pytest.fixture
 def boxes(cast):
     owners = [cast.owner, cast.stranger, cast.buyer, cast.staff]
-    return [make_device(owner, f"Box {n}", host=f"10.0.{n}.1") for n, owner in enumerate(owners)]
+    made = [make_device(owner, f"Box {n}", host=f"10.0.{n}.1") for n, owner in enumerate(owners)]
+    # The silence of a device that enrolled a moment ago, or in time to come, says nothing.
+    Device.objects.update(enrolled_at=BEGAN - timedelta(days=1))
+    for box in made:
+        box.device.refresh_from_db()
+    return made
 
 
 def chosen(group: int) -> list[int]:

@@ -252,6 +252,8 @@ class World:
                 break
             self.tick(6)
             self.check()
+        self.tick()  # what was asked to stop last is told so
+        self.check()
         routes.republish_all()
 
     def _is_releasing(self) -> bool:
