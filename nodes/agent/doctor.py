@@ -43,7 +43,8 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
         checks += [_version(version), *_isolation(info), _storage(info), *trials.run(engine, info, folder=folder)]
     except AgentError as error:
         info = {}
-        checks.append(Check("docker", False, str(error)))
+        what, _, mend = str(error).partition(". ")
+        checks.append(Check("docker", False, f"{what.rstrip('.')}.", mend))
     checks += [*_kernel(), _ssh(), _disk(folder, info), _firewall(firewall, has_engine=bool(info))]
     if portal_url:
         checks += [*_portal(portal_url), _outbound()]
