@@ -93,8 +93,10 @@ def test_own_limits_are_typed_and_shown(agent: AgentProcess, portal: FakePortal)
     wrong = agent.cli("limits", "--home", str(agent.home), "--time-zone", "Mars/Base")
     assert (wrong.returncode, "IANA" in wrong.stderr) == (1, True)
     agent.kill(15)
+    known = len(portal.reports)
     agent.start()
-    limits = portal.wait(lambda: portal.reports[-1][1].limits, 10)
+    portal.wait(lambda: len(portal.reports) > known, 30, "a report since")
+    limits = portal.reports[-1][1].limits
     assert (limits.memory_bytes, limits.outbound, len(limits.hours)) == (512 * 2**20, True, 4)
 
 

@@ -121,7 +121,7 @@ def test_from_the_one_command_to_nothing_left(
     refused = subprocess.run(
         [node, "uninstall", "--home", base / "home"], input="no\n", capture_output=True, text=True, check=False
     )
-    assert (refused.returncode, "keep data here" in refused.stdout) == (1, True)
+    assert (refused.returncode, "data here. It is deleted" in refused.stdout) == (1, True)
     gone = subprocess.run(
         [node, "uninstall", "--home", base / "home", "--yes"], capture_output=True, text=True, check=False
     )
