@@ -91,7 +91,7 @@ def publish(page: Page, archive: Path) -> None:
 def deploy(page: Page) -> None:
     look(page, "5-estimate")
     page.get_by_role("button", name="Deploy", exact=True).click()
-    expect(page.get_by_text("Running", exact=True)).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Running", exact=True).first).to_be_visible(timeout=WAIT)
     look(page, "6-running")
 
 
