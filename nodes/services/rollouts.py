@@ -73,12 +73,15 @@ def begin(*, workload: Workload, by: User | None) -> Rollout | None:
             **go_back_to,
         )
         serving = [slot for slot, last in newest.items() if _serves(last)]
-        if not serving or (keeps_data and newest[serving[0]].state != LeaseState.RUNNING):
+        in_place = not serving or (keeps_data and newest[serving[0]].state != LeaseState.RUNNING)
+        if in_place and before is None:
             _replace_all(wanted, newest, by=by)
             return None
         rollout.save(force_insert=True)
         audit.record("rollout_began", subject=f"workload:{wanted.pk}", by=by, version=wanted.version)
-        if keeps_data:
+        if in_place:  # nothing serves, but the release before this one had something to go back to
+            _replace_all(wanted, newest, by=by)
+        elif keeps_data:
             _stop_and_copy(newest[serving[0]], by=by)
         else:
             placement.require(_renew(wanted, newest, by=by, now=now), 1)

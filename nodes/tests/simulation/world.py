@@ -204,6 +204,8 @@ class World:
             mine = {lease.slot: lease for lease in newest if lease.workload_id == pk}
             vacant = [n for n in range(wanted.replicas) if n not in mine or mine[n].state not in ALIVE]
             due = wanted.due_at is not None or any(lease.due_at is not None for lease in mine.values())
+            if pk in self.replaced and wanted.workload.environment.get("FAULT"):
+                vacant = []  # its own fault, and nothing to go back to
             assert due or not vacant, f"{wanted.name}: nobody looks for slots {vacant}"
             self._check_handovers(wanted, mine)
             wants = [lease.device_id for lease in mine.values() if lease.action in leases.WANTED]
