@@ -168,6 +168,7 @@ def _promote(wanted: ReplicaSet, newest: dict[int, Lease], vacant: list[int], no
         "generation": replica_sets.next_generation(wanted),
         "state": LeaseState.OFFERED,
         "state_changed_at": now,
+        "uptime_from": now,  # it did not run before, whatever its device says
         "revision": standby.revision + 1,
     }
     Lease.objects.filter(pk=standby.pk, action=Action.STANDBY.value).update(**changes)

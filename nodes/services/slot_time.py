@@ -1,6 +1,6 @@
 """Whose uptime a slot's time is: of two copies of one slot, one counts at any moment, however long both ran.
 
-Before a copy took over (`Lease.uptime_from`) it counts nothing, afterwards no more than the time since. The one it replaced counts until then
+Before a copy took over (`Lease.uptime_from`) it counts nothing, afterwards no more than the time since: also a warm standby. The one it replaced counts until then
 (`Lease.uptime_until`): of a total read later, the time since is taken off. Together a slot never has more uptime than time passed.
 Other meters count work (bytes, instructions), and each copy is paid for what it did.
 """
@@ -23,9 +23,9 @@ def due(lease: Counted, meter: Meter, total: int, *, at: datetime, now: datetime
     """
     if meter is not Meter.UPTIME:
         return total
-    if lease.replaces is not None:
-        if lease.uptime_from is None:
-            return 0
+    if lease.replaces is not None and lease.uptime_from is None:
+        return 0
+    if lease.uptime_from is not None:
         total = min(total, max(0, (min(at, now) - lease.uptime_from) // _MS))
     if lease.uptime_until is not None:
         total -= max(0, (at - lease.uptime_until) // _MS)

@@ -294,6 +294,21 @@ def test_the_standby_takes_over_and_another_one_is_made_ready(boxes, commit):
     assert promoted.state == "running"
 
 
+def test_a_promoted_standby_has_no_uptime_from_before(boxes, commit):
+    workload = make_workload()
+    first = running(boxes, workload, standby=True)
+    Lease.objects.update(opened_at=timezone.now() - timedelta(hours=1))
+    with commit():
+        cut(box_of(boxes, first))
+    promoted = newest(workload)
+    box = box_of(boxes, promoted)
+    box.runs(promoted)
+    Lease.objects.filter(pk=promoted.pk).update(uptime_from=timezone.now() - timedelta(seconds=60))
+    ingest(box, box.reading(promoted, Meter.UPTIME, 3_600_000))
+    counted = queries.usage_totals(lease_ids=[promoted.pk])[promoted.pk][Meter.UPTIME]
+    assert 60_000 <= counted < 90_000
+
+
 def test_a_standby_that_is_lost_is_replaced(boxes, commit):
     workload = make_workload()
     running(boxes, workload, standby=True)
