@@ -164,7 +164,7 @@ def _store(found: list[chain_evidence.Proven], end: Block, first: int, deploymen
 def _store_event(one: chain_evidence.Proven, now: datetime) -> None:
     """Keep an event, once: found again in another block it is the same, unless it says something else now."""
     rows = ChainEvent.objects.filter(transaction_hash=one.transaction_hash, log_index=one.log_index)
-    known = rows.order_by("-unbooked", "-pk").first()
+    known = rows.select_for_update().order_by("-unbooked", "-pk").first()  # another worker may be booking it
     facts = {**one.block_facts(), **one.said()}
     if known is None:
         ChainEvent.objects.create(transaction_hash=one.transaction_hash, log_index=one.log_index, seen_at=now, **facts)
