@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("DEBUG", "1")
@@ -84,3 +84,9 @@ def _template_mistakes_fail() -> Iterator[None]:
 @pytest.fixture
 def cast(db: None) -> Cast:
     return make_cast()
+
+
+@pytest.fixture
+def commit(django_capture_on_commit_callbacks: Callable[..., object]) -> Callable[[], object]:
+    """`with commit():` runs what waits for the commit, as the real thing would."""
+    return lambda: django_capture_on_commit_callbacks(execute=True)

@@ -78,12 +78,6 @@ def ready(cast: Cast, price_list: PriceList, rate: Decimal, device: FakeDevice, 
 
 
 @pytest.fixture
-def commit(django_capture_on_commit_callbacks: Callable[..., object]) -> Callable[[], object]:
-    """`with commit():` runs what waits for the commit, as the real thing would."""
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
-@pytest.fixture
 def spend_all(cast: Cast) -> Callable[[], None]:
     """Leave the publisher without a balance."""
 

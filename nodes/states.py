@@ -12,6 +12,7 @@ from django.db import models
 from django.utils import timezone
 
 from interchain_site.core.states import compare_and_set
+from nodes.agent.protocol import Action
 from nodes.errors import IllegalMove, MovedMeanwhile
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ ROLLOUT_MOVES: dict[RolloutState, frozenset[RolloutState]] = {
 ALIVE = frozenset({L.OFFERED, L.PREPARING, L.RUNNING, L.UNHEALTHY, L.READY})
 HOLDS_MEMORY = ALIVE | {L.DRAINING, L.LOST}
 """In these states a lease occupies processor and memory of its device."""
+WANTED = (Action.RUN.value, Action.STANDBY.value)
+"""A lease with one of these actions is one the portal wants to go on."""
 
 
 def transition(lease: Lease, to: LeaseState, **changes: Any) -> None:

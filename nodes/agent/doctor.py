@@ -17,7 +17,7 @@ from typing import Any
 from nodes.agent import computer, trials, tunnel
 from nodes.agent.config import Config
 from nodes.agent.counters import Counters
-from nodes.agent.engine import Engine
+from nodes.agent.engine import Engine, EngineDown
 from nodes.agent.errors import AgentError, SetupError, plainly
 from nodes.agent.firewall import Firewall
 from nodes.agent.perf import Perf
@@ -37,14 +37,14 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
         folder: where the agent keeps its files; without it the disk is looked at where Docker keeps its own.
         portal_url: without it the network and the clock are not looked at.
     """
-    checks = [_time_zones(), _snapshots()]
+    checks, info = [_time_zones(), _snapshots()], {}
     try:
         version, info = engine.call("GET", "/version"), engine.call("GET", "/info")
         checks += [_version(version), *_isolation(info), _storage(info), *trials.run(engine, info, folder=folder)]
+    except EngineDown as error:
+        checks.append(Check("docker", False, error.what, error.mend))
     except AgentError as error:
-        info = {}
-        what, _, mend = str(error).partition(". ")
-        checks.append(Check("docker", False, f"{what.rstrip('.')}.", mend))
+        checks.append(Check("docker", False, str(error)))
     checks += [*_kernel(), _ssh(), _disk(folder, info), _firewall(firewall, has_engine=bool(info))]
     if portal_url:
         checks += [*_portal(portal_url), _outbound()]

@@ -23,9 +23,17 @@ ANSWER_BYTES = 32 * 2**20
 
 
 class EngineDown(AgentError):
-    """No Engine answers on the socket."""
+    """No Engine answers on the socket.
+
+    Attributes:
+        what: what is the matter. mend: what to do about it; empty: nothing but to wait.
+    """
 
     permanent = False
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        super().__init__(f"{what} {mend}".strip())
+        self.what, self.mend = what, mend
 
 
 class EngineError(AgentError):
@@ -182,7 +190,7 @@ class Engine:
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise EngineDown(_why_silent(self._address.geturl(), error)) from error
+            raise EngineDown(*_why_silent(self._address.geturl(), error)) from error
         if answer.status >= 400:
             text = answer.read(65_536)
             connection.close()
@@ -201,13 +209,14 @@ def is_disk_full(error: EngineError) -> bool:
     return "no space left on device" in text or "disk quota exceeded" in text
 
 
-def _why_silent(address: str, error: Exception) -> str:
+def _why_silent(address: str, error: Exception) -> "tuple[str, str]":
     """Say why no Engine answers, and what to do: it is not there, does not run, or this person may not speak to it."""
     if isinstance(error, PermissionError):
-        return f"You may not speak to Docker at {address}. Put sudo before the command."
+        return f"You may not speak to Docker at {address}.", "Put sudo before the command."
     if isinstance(error, FileNotFoundError) and computer.program("dockerd") is None:
-        return "No Docker Engine is installed. Type: apt-get install docker.io (or see https://docs.docker.com/engine/install/)"
-    return f"No Docker Engine answers at {address} ({plainly(error)}). Start it: systemctl start docker"
+        mend = "Type: apt-get install docker.io (or see https://docs.docker.com/engine/install/)"
+        return "No Docker Engine is installed.", mend
+    return f"No Docker Engine answers at {address} ({plainly(error)}).", "Start it: systemctl start docker"
 
 
 def filters(**wanted: "list[str]") -> "dict[str, str]":

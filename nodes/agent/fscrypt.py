@@ -68,15 +68,6 @@ def protect(path: str, identifier: bytes) -> None:
         os.close(folder)
 
 
-def is_protected(path: str) -> bool:
-    """Whether a folder is encrypted."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return _identifier(folder) is not None
-    finally:
-        os.close(folder)
-
-
 def _identifier(folder: int) -> "bytes | None":
     argument = bytearray(struct.pack("=Q", _POLICY.size) + bytes(_POLICY.size))
     try:

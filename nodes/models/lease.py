@@ -139,6 +139,11 @@ class Lease(models.Model):
         return f"{self.name} generation {self.generation}"
 
     @property
+    def is_pending(self) -> bool:
+        """Whether it has not taken over yet from the lease it replaces."""
+        return self.is_newest and self.replaces_id is not None and self.uptime_from is None
+
+    @property
     def short_id(self) -> str:
         """Enough of the id for a person to tell leases apart."""
         return str(self.pk)[:8]

@@ -105,7 +105,7 @@ def _change_hands(
 ) -> tuple[datetime | None, Rollout | None]:
     """Let new copies take over, or be given up; returns when the next one may, and the rollout if it is still under way."""
     going = handovers.outgoing(newest)
-    pending = sum(handovers.is_pending(last) for last in newest.values())
+    pending = sum(last.is_pending for last in newest.values())
     at = handovers.finish(newest, going, now=now)
     if rollout is None:
         for slot, old in going.items():  # a move to another device, where it failed
@@ -113,7 +113,7 @@ def _change_hands(
                 handovers.reinstate(newest[slot], old, now=now)
                 newest[slot] = old
         return at, None
-    if sum(handovers.is_pending(last) for last in newest.values()) < pending:
+    if sum(last.is_pending for last in newest.values()) < pending:
         rollouts.note_progress(rollout, now=now)
     failed = rollouts.failed_copy(rollout, newest)
     if failed is not None:
@@ -156,7 +156,7 @@ def _promote(wanted: ReplicaSet, newest: dict[int, Lease], vacant: list[int], no
     if standby.device.state != DeviceState.ONLINE:
         return 0
     # Where the copy before goes on, there is time to place a new one.
-    slot = next((slot for slot in vacant if slot not in newest or not handovers.is_pending(newest[slot])), None)
+    slot = next((slot for slot in vacant if slot not in newest or not newest[slot].is_pending), None)
     if slot is None:
         return 0
     last = newest.get(slot)

@@ -17,22 +17,17 @@ from interchain_site.core import audit
 from nodes.models import Lease
 from nodes.services import leases, routes
 from nodes.signals import lease_changed
-from nodes.states import ALIVE, LeaseState
+from nodes.states import WANTED, LeaseState
 
 
 def outgoing(newest: dict[int, Lease]) -> dict[int, Lease]:
     """Return by slot the leases that go on until a newer one is ready, locked. No query while there is none."""
-    pending = {last.replaces_id: slot for slot, last in newest.items() if is_pending(last)}
+    pending = {last.replaces_id: slot for slot, last in newest.items() if last.is_pending}
     if not pending:
         return {}
-    rows = Lease.objects.filter(pk__in=list(pending), is_newest=False, action__in=leases.WANTED)
+    rows = Lease.objects.filter(pk__in=list(pending), is_newest=False, action__in=WANTED)
     found = rows.select_related("device").select_for_update(of=("self",)).order_by("slot", "generation")
     return {pending[lease.pk]: lease for lease in found}
-
-
-def is_pending(lease: Lease) -> bool:
-    """Whether a lease has not taken over yet from the one it replaces."""
-    return lease.is_newest and lease.replaces_id is not None and lease.uptime_from is None
 
 
 def finish(newest: dict[int, Lease], going: dict[int, Lease], *, now: datetime) -> datetime | None:
@@ -43,7 +38,7 @@ def finish(newest: dict[int, Lease], going: dict[int, Lease], *, now: datetime) 
     """
     moments = []
     for slot, last in newest.items():
-        if not is_pending(last):
+        if not last.is_pending:
             continue
         old = going.get(slot)
         if old is None:  # it ended by itself
@@ -61,7 +56,7 @@ def finish(newest: dict[int, Lease], going: dict[int, Lease], *, now: datetime) 
 
 def reinstate(last: Lease, old: Lease, *, now: datetime) -> None:
     """Give up the newest lease of a slot: the one it was to replace, which went on all the time, is the newest again."""
-    if last.action in leases.WANTED:
+    if last.action in WANTED:
         leases.close_locked(last, reason="")
     Lease.objects.filter(pk=last.pk).update(is_newest=False)
     last.is_newest = False
@@ -82,7 +77,7 @@ def reinstate(last: Lease, old: Lease, *, now: datetime) -> None:
 
 def close_others(workload_id: UUID, slots: list[int]) -> None:
     """Close what goes on in slots that are not wanted any more."""
-    rows = Lease.objects.filter(workload_id=workload_id, slot__in=slots, is_newest=False, action__in=leases.WANTED)
+    rows = Lease.objects.filter(workload_id=workload_id, slot__in=slots, is_newest=False, action__in=WANTED)
     for lease in rows.select_related("device").select_for_update(of=("self",)):
         leases.close_locked(lease, reason="")
 
@@ -90,10 +85,6 @@ def close_others(workload_id: UUID, slots: list[int]) -> None:
 def serves(lease: Lease) -> bool:
     """Whether a lease is worth keeping until another one is ready."""
     return lease.action == "run" and lease.state in (LeaseState.RUNNING, LeaseState.UNHEALTHY)
-
-
-def goes_on(lease: Lease) -> bool:
-    return lease.action in leases.WANTED and lease.state in (*ALIVE, LeaseState.LOST)
 
 
 def _take_over(last: Lease, old: Lease, now: datetime) -> None:

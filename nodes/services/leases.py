@@ -18,10 +18,9 @@ from nodes.models import Device, Lease, ReplicaSet
 from nodes.services import endpoints, failovers, failures, reservations, routes, texts, volume_keys
 from nodes.services.wake import wake
 from nodes.signals import lease_changed, slot_vacant, workload_wiped
-from nodes.states import ALIVE, HOLDS_MEMORY, DeviceState, LeaseState, transition
+from nodes.states import ALIVE, HOLDS_MEMORY, WANTED, DeviceState, LeaseState, transition
 
 S = LeaseState
-WANTED = (Action.RUN.value, Action.STANDBY.value)
 log = structlog.get_logger()
 
 _WANTED_RUN = {
@@ -58,7 +57,7 @@ def move(lease: Lease, to: LeaseState, **changes: Any) -> None:
 
 def _due(lease: Lease, to: LeaseState) -> dict[str, Any]:
     """Return since when the election is to look at the slot of a lease that moves; what follows, it decides."""
-    if to == S.RUNNING and lease.is_newest and lease.replaces_id is not None and lease.uptime_from is None:
+    if to == S.RUNNING and lease.is_pending:
         return {"due_at": timezone.now()}  # it may take over (nodes/services/handovers.py)
     if to in ALIVE:
         return {"due_at": None} if lease.due_at else {}

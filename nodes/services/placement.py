@@ -27,7 +27,7 @@ from nodes.services.replica_sets import STANDBY_SLOT
 from nodes.services.wake import wake
 from nodes.services.workload_rules import check_workload
 from nodes.signals import lease_changed
-from nodes.states import LeaseState, RolloutState
+from nodes.states import WANTED, LeaseState, RolloutState
 
 
 def open_lease(
@@ -224,7 +224,7 @@ def _fill_slot(
 ) -> Lease:
     """1. Rank the devices that hold no other replica. 2. Supersede the slot's lease, or let it go on until this one is ready.
     3. Lock the best with room, lease it."""
-    others = [last.device for other, last in newest.items() if other != slot and last.action in leases.WANTED]
+    others = [last.device for other, last in newest.items() if other != slot and last.action in WANTED]
     taken = {device.pk for device in others}
     neighbours = [candidates.offer_of(device) for device in others]
     offers = rank((offer for offer in found if offer.device_id not in taken), beside=neighbours, region=wanted.region)
@@ -248,11 +248,11 @@ def _drop_rollout(wanted: ReplicaSet) -> None:
 
 def _make_way(last: Lease, *, beside: bool, now: datetime) -> UUID | None:
     """Make a locked lease the newest of its slot no more; returns which lease goes on until the next is ready, if one does."""
-    if beside and handovers.serves(last) and not handovers.is_pending(last):
+    if beside and handovers.serves(last) and not last.is_pending:
         Lease.objects.filter(pk=last.pk).update(is_newest=False, due_at=None)
         last.is_newest, last.due_at = False, None
         return last.pk
-    pending = last.replaces_id if handovers.is_pending(last) else None
+    pending = last.replaces_id if last.is_pending else None
     supersede(last, now=now)
     return pending
 
@@ -260,7 +260,7 @@ def _make_way(last: Lease, *, beside: bool, now: datetime) -> UUID | None:
 def supersede(last: Lease, *, now: datetime) -> None:
     """Take a locked lease's place away: it is asked to stop. One that may go on unseen is fenced: later use never counts."""
     changes = {"is_newest": False} | ({"fenced_at": now} if last.state == LeaseState.LOST else {})
-    if last.action in leases.WANTED:  # first, because two of a slot that are not its newest may not both be wanted
+    if last.action in WANTED:  # first, because two of a slot that are not its newest may not both be wanted
         leases.close_locked(last, reason="")
     Lease.objects.filter(pk=last.pk).update(**changes)
     for name, value in changes.items():

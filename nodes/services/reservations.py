@@ -15,9 +15,8 @@ from django.db.models import Q, QuerySet
 from nodes.agent import protocol
 from nodes.agent.limits import least
 from nodes.models import Device, Lease
-from nodes.states import HOLDS_MEMORY, LeaseState
+from nodes.states import HOLDS_MEMORY, WANTED, LeaseState
 
-_WANTED = (protocol.Action.RUN.value, protocol.Action.STANDBY.value)
 _HOLDS = Q(state__in=HOLDS_MEMORY) | Q(state=LeaseState.STOPPED, has_volume=True)
 
 
@@ -65,7 +64,7 @@ def room_beside(device: Device, leases: Iterable[Lease], *, for_workload: UUID, 
     Args:
         beside: leases of the workload itself that are wanted go on.
     """
-    held = _held(lease for lease in leases if lease.workload_id != for_workload or (beside and lease.action in _WANTED))
+    held = _held(lease for lease in leases if lease.workload_id != for_workload or (beside and lease.action in WANTED))
     return Room(
         device.cpu_millis - held.cpu_millis,
         device.memory_bytes - held.memory_bytes,
@@ -121,11 +120,11 @@ def _holding() -> QuerySet[Lease]:
 def _held(leases: Iterable[Lease]) -> Room:
     per_workload: dict[tuple[UUID, UUID | None], Room] = {}
     leases = list(leases)
-    wanted = {lease.workload_id: lease.pk for lease in leases if lease.action in _WANTED}
+    wanted = {lease.workload_id: lease.pk for lease in leases if lease.action in WANTED}
     for lease in leases:
         runs = lease.state in HOLDS_MEMORY
         # What is to stop shares with one that is wanted.
-        place = (lease.workload_id, lease.pk if lease.action in _WANTED else wanted.get(lease.workload_id))
+        place = (lease.workload_id, lease.pk if lease.action in WANTED else wanted.get(lease.workload_id))
         known = per_workload.get(place, Room())
         per_workload[place] = Room(
             max(known.cpu_millis, lease.cpu_millis if runs else 0),

@@ -192,7 +192,7 @@ def roll_back(
 
 
 def _serves(last: Lease) -> bool:
-    return last.slot != STANDBY_SLOT and (handovers.serves(last) or handovers.is_pending(last))
+    return last.slot != STANDBY_SLOT and (handovers.serves(last) or last.is_pending)
 
 
 def _replace_all(wanted: ReplicaSet, newest: dict[int, Lease], *, by: User | None) -> None:
@@ -213,7 +213,7 @@ def _outdated(wanted: ReplicaSet, newest: dict[int, Lease]) -> list[int]:
 def _renew(wanted: ReplicaSet, newest: dict[int, Lease], *, by: User | None, now: datetime) -> placement.Filled:
     """Begin as many slots as may be under way at once."""
     outdated = _outdated(wanted, newest)
-    pending = [slot for slot, last in newest.items() if handovers.is_pending(last) and last.version == wanted.version]
+    pending = [slot for slot, last in newest.items() if last.is_pending and last.version == wanted.version]
     slots = outdated[: max(0, settings.ROLLOUT_AT_ONCE - len(pending))]
     if not slots:
         return placement.Filled()
@@ -228,7 +228,7 @@ def _settles(wanted: ReplicaSet, newest: dict[int, Lease]) -> datetime | None:
             continue
         if last.state == LeaseState.LOST and last.version == wanted.version:
             continue
-        if last.version != wanted.version or last.state != LeaseState.RUNNING or handovers.is_pending(last):
+        if last.version != wanted.version or last.state != LeaseState.RUNNING or last.is_pending:
             return None
         at = last.state_changed_at + timedelta(seconds=settings.HANDOVER_SECONDS)
         latest = max(latest or at, at)

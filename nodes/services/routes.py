@@ -80,9 +80,7 @@ def document_of(routed: Sequence[Lease]) -> dict[str, Any]:
         "upstreams": [succession.endpoint_of(lease) for lease in serving],
         # Milliseconds, because Lua's numbers are exact to 2^53 only.
         "order": [
-            int(
-                max(max(lease.opened_at, lease.reinstated_at or lease.opened_at) for lease in routed).timestamp() * 1000
-            ),
+            int(max(lease.reinstated_at or lease.opened_at for lease in routed).timestamp() * 1000),
             sum(lease.revision for lease in routed if lease.is_newest),
         ],
     }

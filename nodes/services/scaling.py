@@ -12,7 +12,7 @@ from nodes.errors import Conflict, NotFound
 from nodes.models import Lease
 from nodes.services import failovers, handovers, leases, placement, replica_sets
 from nodes.services.replica_sets import STANDBY_SLOT
-from nodes.states import ALIVE
+from nodes.states import ALIVE, WANTED
 
 
 def scale(*, workload_id: UUID, replicas: int, standby: bool, by: User | None) -> list[Lease]:
@@ -40,7 +40,7 @@ def scale(*, workload_id: UUID, replicas: int, standby: bool, by: User | None) -
         newest = replica_sets.newest_leases(workload_id)
         for slot, last in newest.items():
             beyond = slot >= replicas if slot != STANDBY_SLOT else not standby
-            if beyond and last.action in leases.WANTED:
+            if beyond and last.action in WANTED:
                 leases.close_locked(last, reason="")
         failovers.called_off(workload_id, from_slot=replicas)
         handovers.close_others(workload_id, [slot for slot in newest if slot >= replicas and slot != STANDBY_SLOT])
@@ -48,9 +48,8 @@ def scale(*, workload_id: UUID, replicas: int, standby: bool, by: User | None) -
         filled = placement.fill(wanted, newest, missing, by=by)
         placement.require(filled, min(grown, len(missing)))
         ready = newest.get(STANDBY_SLOT)
-        if standby and (ready is None or ready.action not in leases.WANTED):
+        if standby and (ready is None or ready.action not in WANTED):
             placement.fill(wanted, newest, [STANDBY_SLOT], by=by)
-        replica_sets.note_due(
-            wanted, timezone.now(), tries=0
-        )  # a release may be under way, and a slot may lack a device
+        # Looked at again at once: a release may be under way, and a slot may lack a device.
+        replica_sets.note_due(wanted, timezone.now(), tries=0)
         return filled.opened

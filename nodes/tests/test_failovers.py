@@ -13,7 +13,9 @@ from interchain_site.testing.devices import make_device, make_workload
 from nodes import replica_queries
 from nodes.agent.protocol import Observed, Reason
 from nodes.models import Device, Failover, Lease
-from nodes.services import leases, liveness, placement, scaling
+from nodes.services import leases, liveness, scaling
+from nodes.tests import replicas
+from nodes.tests.replicas import box_of, newest
 
 
 @pytest.fixture
@@ -21,31 +23,13 @@ def boxes(cast):
     return [make_device(cast.owner, f"Box {n}") for n in range(4)]
 
 
-@pytest.fixture
-def commit(django_capture_on_commit_callbacks):
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
-def box_of(boxes, lease):
-    return next(box for box in boxes if box.device.pk == lease.device_id)
-
-
 def cut(boxes, lease):
     liveness.lose(Device.objects.get(pk=lease.device_id))
 
 
-def newest(workload, slot=0):
-    return Lease.objects.get(workload_id=workload.id, slot=slot, is_newest=True)
-
-
 def running(boxes, name="blog", **wishes):
     workload = make_workload(name=name)
-    placement.open_lease(workload=workload, by=None, **wishes)
-    for lease in Lease.objects.filter(workload_id=workload.id):
-        if lease.action == "run":
-            box_of(boxes, lease).runs(lease, 40_000 + lease.slot)
-        else:
-            box_of(boxes, lease).says(lease, Observed.READY)
+    replicas.running(boxes, workload, **wishes)
     return workload
 
 

@@ -19,6 +19,7 @@ from nodes.errors import Conflict, NoDevice
 from nodes.models import CappedClaim, Device, Lease, ReplicaSet, Rollout, Snapshot
 from nodes.services import election, leases, liveness, metering, moving, placement, rollouts, routes, succession
 from nodes.services.replica_sets import STANDBY_SLOT
+from nodes.tests.replicas import box_of, newest, running
 
 
 @pytest.fixture(autouse=True)
@@ -30,29 +31,6 @@ def clock():
 @pytest.fixture
 def boxes(cast):
     return [make_device(cast.owner, f"Box {n}") for n in range(3)]
-
-
-@pytest.fixture
-def commit(django_capture_on_commit_callbacks):
-    return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
-def box_of(boxes, lease):
-    return next(box for box in boxes if box.device.pk == lease.device_id)
-
-
-def newest(workload, slot=0):
-    return Lease.objects.get(workload_id=workload.id, slot=slot, is_newest=True)
-
-
-def running(boxes, workload, **wishes):
-    placement.open_lease(workload=workload, by=None, **wishes)
-    for lease in Lease.objects.filter(workload_id=workload.id):
-        if lease.action == "run":
-            box_of(boxes, lease).runs(lease, 40_000 + lease.slot)
-        else:
-            box_of(boxes, lease).says(lease, Observed.READY)
-    return newest(workload)
 
 
 def changed(workload, **more):

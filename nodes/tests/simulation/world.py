@@ -25,8 +25,8 @@ from interchain_site.core import redis
 from interchain_site.testing.devices import FakeDevice, make_workload
 from nodes.agent.protocol import Workload
 from nodes.models import Device, Lease, MeterTotal, ReplicaSet, Rollout
-from nodes.services import election, leases, liveness, moving, placement, routes, succession, suspicion
-from nodes.states import ALIVE
+from nodes.services import election, liveness, moving, placement, routes, succession, suspicion
+from nodes.states import ALIVE, WANTED
 from nodes.tests.simulation.devices import SimulatedDevice
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -208,7 +208,7 @@ class World:
                 vacant = []  # its own fault, and nothing to go back to
             assert due or not vacant, f"{wanted.name}: nobody looks for slots {vacant}"
             self._check_handovers(wanted, mine)
-            wants = [lease.device_id for lease in mine.values() if lease.action in leases.WANTED]
+            wants = [lease.device_id for lease in mine.values() if lease.action in WANTED]
             assert len(wants) == len(set(wants)), f"{wanted.name}: two slots on one device"
             if wanted.has_volume:
                 home = self.homes.setdefault(pk, mine[0].device_id)
