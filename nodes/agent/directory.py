@@ -1,7 +1,7 @@
 """The directory on this device: fetched from the portal by the courier, gossiped with peers, served to clients.
 
 Two threads: one answers (small_http.py), one gossips and watches whether this device is cut off (self_stop.py). Neither ever
-waits for the portal.
+waits for the portal, but for a few seconds before this device would stop its leases because its peers reach the portal.
 """
 
 from __future__ import annotations
@@ -51,14 +51,17 @@ class Directory(threading.Thread):
         hold: "Callable[[Decision], None]",
         news: "Callable[[], None]",
         returned: "Callable[[], None]" = lambda: None,
+        portal_answers: "Callable[[], bool]" = lambda: False,
     ) -> None:
         """Args: desired: what the portal wants. hold: told which leases to stop. news: the portal should hear soon.
-        returned: this device may no longer be cut off, so the portal should be asked now."""
+        returned: this device may no longer be cut off, so the portal should be asked now.
+        portal_answers: asks it anything, over a new connection, and waits a few seconds."""
         super().__init__(name="directory", daemon=True)
         self.store = Store(home.directory, key=settings.directory_key)
         self.gossip = Gossip(self.store)
         self._contact, self._desired, self._hold, self._news = contact, desired, hold, news
-        self._returned = returned
+        self._returned, self._portal_answers = returned, portal_answers
+        self._reached_at: "float | None" = None  # when the portal last answered, asked because peers reach it
         self._suspicions: deque[Suspicion] = deque(maxlen=MOST_SUSPICIONS)
         self._answers = Answers(self.store, contact, device_id=settings.device_id, suspect=self._suspect)
         self._server = _server(settings, self._answers)
@@ -123,18 +126,26 @@ class Directory(threading.Thread):
 
     def watch(self) -> None:
         """Let leases be stopped if this device is cut off."""
+        decision = self._decide()
+        if decision.by_peers and self._portal_answers():
+            self._reached_at = time.monotonic()
+            self._returned()
+            decision = self._decide()
+        if decision.lease_ids:
+            self._hold(decision)
+
+    def _decide(self) -> "Decision":
         desired = self._desired()
-        decision = self_stop.decide(
+        return self_stop.decide(
             now=time.monotonic(),
             self_stop_seconds=desired.self_stop_seconds,
             portal_answered_at=self._contact.answered_at,
             portal_failing_since=self._contact.failing_since,
+            portal_reached_at=self._reached_at,
             peers=self.gossip.peers(),
             leases=desired.leases,
             records=self.store.of_workloads(lease.workload.id for lease in desired.leases),
         )
-        if decision.lease_ids:
-            self._hold(decision)
 
     def upkeep(self, portal: "Portal") -> None:
         """Fetch what changed, and pass on what clients said; in the courier's thread, after a report that arrived."""

@@ -6,8 +6,9 @@ Rules, in the order they are applied:
 2. The portal answered within `self_stop_seconds`: go on.
 3. No peer is known: go on; there is nobody to take over.
 4. No peer answered within `self_stop_seconds` either: this device is cut off. Stop all.
-5. More than half of the peers that answered had the portal's answer after this device began to miss it: the cut is this
-   device's own, and the portal is placing its leases elsewhere. Stop all. A minority may lie.
+5. More than half of the peers that answered had the portal's answer after this device began to miss it, and the portal does not
+   answer this device when it is asked once more: the cut is this device's own, and the portal is placing its leases elsewhere. Stop
+   all. A minority may lie. It is asked once more because a portal that comes back is noticed by some a minute before others.
 6. Else the portal is down for all: go on, but stop a lease where a signed record shows that a newer generation serves in its slot.
 
 What was stopped starts again only when the portal answers and still wants it (`loop.Agent.release`).
@@ -40,6 +41,9 @@ class Decision:
 
     lease_ids: frozenset[str] = frozenset()
     why: str = ""
+    by_peers: bool = (
+        False  # because of what peers say of the portal: it holds only if the portal does not answer now either
+    )
 
 
 def decide(
@@ -48,11 +52,16 @@ def decide(
     self_stop_seconds: float,
     portal_answered_at: float,
     portal_failing_since: "float | None",
+    portal_reached_at: "float | None" = None,
     peers: Iterable[Peer],
     leases: Iterable[DesiredLease],
     records: Mapping[str, Record],
 ) -> Decision:
-    """Return what to stop. Times are of this device's monotonic clock; `records` are by workload id."""
+    """Return what to stop. Times are of this device's monotonic clock; `records` are by workload id.
+
+    Args:
+        portal_reached_at: when it last answered the question of rule 5, which says nothing of what it wants.
+    """
     if not self_stop_seconds or now - portal_answered_at < self_stop_seconds:
         return Decision()
     known, wanted = list(peers), [lease for lease in leases if lease.action is Action.RUN]
@@ -62,11 +71,12 @@ def decide(
     heard = [peer for peer in known if peer.answered_at is not None and now - peer.answered_at < self_stop_seconds]
     if not heard:
         return Decision(everything, "Neither the portal nor any other device can be reached.")
-    if portal_failing_since is not None:
+    reached = portal_reached_at is not None and now - portal_reached_at < self_stop_seconds
+    if portal_failing_since is not None and not reached:
         since = portal_failing_since + MARGIN_SECONDS
         reaching = [peer for peer in heard if peer.portal_answered_at is not None and peer.portal_answered_at > since]
         if 2 * len(reaching) > len(heard):
-            return Decision(everything, "Other devices reach the portal, and this one does not.")
+            return Decision(everything, "Other devices reach the portal, and this one does not.", by_peers=True)
     superseded = frozenset(lease.lease_id for lease in wanted if is_superseded(lease, records.get(lease.workload.id)))
     return Decision(superseded, "Another device has taken its place." if superseded else "")
 

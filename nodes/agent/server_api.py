@@ -41,6 +41,7 @@ CALL_SECONDS = 15.0
 CONNECT_SECONDS = (
     6.0  # shorter: each further try of TCP comes twice as late, and a network that is back is to be noticed
 )
+HEALTH_PATH = "/healthz"  # what load balancers ask
 ANSWER_BYTES = 4 * 2**20
 CHUNK_BYTES = 2**16
 ATTEMPTS = 4
@@ -173,6 +174,18 @@ class Portal:
             raise PortalUnreachable(f"The download from the portal broke off: {error}") from error
         finally:
             connection.close()
+
+    def answers(self) -> bool:
+        """Whether it gives any answer over a new connection, be it that it cannot serve now."""
+        with self._lock:
+            self._drop()
+            try:
+                self._exchange("GET", HEALTH_PATH, None, {})
+            except (OSError, http.client.HTTPException):
+                return False
+            finally:
+                self._drop()
+        return True
 
     def close(self) -> None:
         with self._lock:

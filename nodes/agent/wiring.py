@@ -32,7 +32,7 @@ from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.perf import Perf
 from nodes.agent.protocol import Desired, Goodbye, Image, Report, Tunnel
 from nodes.agent.rotation import Rotation
-from nodes.agent.server_api import Portal, patiently
+from nodes.agent.server_api import CONNECT_SECONDS, Portal, patiently
 from nodes.agent.snapshots import Snapshots
 from nodes.agent.spot_checks import SpotChecks
 from nodes.agent.steps import Steps
@@ -145,6 +145,7 @@ class Node:
             hold=agent.hold,
             news=lambda: self._courier.changed(),
             returned=lambda: self._courier.look(),
+            portal_answers=Portal(settings.portal_url, seconds=CONNECT_SECONDS).answers,
         )
         self._courier = Courier(
             self._portal,

@@ -60,6 +60,13 @@ def record(generation: int, *served: "tuple[int, int]") -> "dict[str, Record]":
             False,
             {"peers": [Peer(NOW - 2, NOW - 22)], "portal_failing_since": NOW - 25},
         ),
+        ("5 asked once more, it answers", False, {"peers": [LIVE], "portal_reached_at": NOW - 1}),
+        ("5 it answered long ago", True, {"peers": [LIVE], "portal_reached_at": NOW - 30}),
+        (
+            "6 it answers, and another has the slot",
+            True,
+            {"peers": [LIVE], "portal_reached_at": NOW - 1, "records": record(4, (0, 4))},
+        ),
         ("6 down for all", False, {"peers": [BLIND]}),
         ("6 replaced in its slot", True, {"peers": [BLIND], "records": record(4, (0, 4))}),
         ("6 another slot moved", False, {"peers": [BLIND], "records": record(4, (1, 4))}),
@@ -82,6 +89,7 @@ def test_rules(rule: str, stops: bool, given: "dict[str, object]") -> None:
     decision = decide(**{**usual, **given})  # type: ignore[arg-type]
     assert decision.lease_ids == (frozenset({"app"}) if stops else frozenset())
     assert bool(decision.why) is stops
+    assert decision.by_peers is (stops and rule.startswith("5"))
 
 
 def test_what_is_held_is_stopped_and_nothing_else_changes() -> None:
