@@ -376,7 +376,7 @@ TUNNEL_UPSTREAM_HOST = env.text("TUNNEL_UPSTREAM_HOST", "127.0.0.1")  # where ga
 TUNNEL_CLIENT_HOST = env.text(
     "TUNNEL_CLIENT_HOST", ""
 )  # where clients of the directory find them; empty: gateways only
-TUNNEL_PORT_FIRST = env.integer("TUNNEL_PORT_FIRST", 40_000)
+TUNNEL_PORT_FIRST = env.integer("TUNNEL_PORT_FIRST", 20_000)
 TUNNEL_PORTS = env.integer("TUNNEL_PORTS", 10_000)  # how many there are
 LINK_TIMEOUT_SECONDS = env.integer("LINK_TIMEOUT_SECONDS", 30)
 ROLLOUT_AT_ONCE = env.integer("ROLLOUT_AT_ONCE", 1)

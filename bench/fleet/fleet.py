@@ -65,6 +65,7 @@ class Agent:
         self._trust = LinkTrust(NOWHERE, Config(self.id, portal, "", 0, link_key=link_key))
         self._parts = urlsplit(portal)
         self._http: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._http_free = asyncio.Lock()
         self.etag = ""
 
     def token(self, **claims: str) -> str:
@@ -87,7 +88,10 @@ class Agent:
 
     async def desired(self) -> int:
         """Fetch desired state unless it is unchanged; returns the status."""
-        status, headers, _ = await self.call("GET", protocol.DESIRED_PATH, b"", {"If-None-Match": self.etag or '""'})
+        async with self._http_free:  # a poll and a wake-up may meet
+            status, headers, _ = await self.call(
+                "GET", protocol.DESIRED_PATH, b"", {"If-None-Match": self.etag or '""'}
+            )
         self.etag = headers.get("etag", "")
         return status
 

@@ -36,7 +36,14 @@ RESULTS = ROOT / "bench" / "results" / "fleet.md"
 def fleet(what: str, at: Portal, **options: object) -> Iterator[subprocess.Popen[str]]:
     """Run simulated agents until the block ends, which they notice by the end of their stdin."""
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, str(ROOT / "bench/fleet/fleet.py"), what, "--portal", at.url, "--link-key", at.link_key]
+    command = [
+        sys.executable,
+        str(ROOT / "bench/fleet/fleet.py"),
+        what,
+        "--portal",
+        at.url,
+        f"--link-key={at.link_key}",
+    ]
     process = subprocess.Popen([*command, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield process

@@ -138,8 +138,10 @@ def fill(devices: int, with_leases: int, leases: int) -> None:
     from django.utils import timezone
 
     from interchain_site.core.models import User
+    from nodes.agent.protocol import Image, Workload
     from nodes.models import Device, DeviceKey, Lease
     from nodes.services import link_keys
+    from nodes.services.replica_sets import stored
 
     call_command("migrate", verbosity=0)
     now = timezone.now()
@@ -162,11 +164,13 @@ def fill(devices: int, with_leases: int, leases: int) -> None:
     Device.objects.bulk_create(rows, batch_size=1000)
     keys = [DeviceKey(device_id=row.pk, public_key=row.public_key, began_at=now) for row in rows]
     DeviceKey.objects.bulk_create(keys, batch_size=1000)
+    app = Workload(str(device_id(0)), "app", Image(f"registry.example/app@sha256:{'a' * 64}"), 8080, 2**28, 100, 0)
+    public, environment = stored(app)
     Lease.objects.bulk_create(
         [
             Lease(
                 id=lease_id(number, place), workload_id=lease_id(number, place), generation=1, device_id=device_id(number),
-                name=f"app-{number}-{place}", state="running", workload_public={}, environment_encrypted="",
+                name=f"app-{number}-{place}", state="running", workload_public=public, environment_encrypted=environment,
                 image_key="x", cpu_millis=1000, memory_bytes=2**30, disk_bytes=2**30, has_volume=True,
                 opened_at=now - timedelta(days=30), state_changed_at=now, running_at=now, host_port=20_000 + place,
             )
