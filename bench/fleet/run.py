@@ -118,7 +118,7 @@ def _dispatched(at: Portal, count: int, leases: int, polls: int) -> list[str]:
             opened[device] = opened_at
             while (said := heard(agents))["device"] != device:
                 pass
-            assert said["status"] == 200, said
+            assert said["status"] in (200, 304), said  # 304: a poll beside it had fetched it already
             fetched[device] = said
             time.sleep(0.02)
         share = (at.web_cpu() - cpu) / (time.monotonic() - began)
