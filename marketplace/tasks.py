@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import structlog
 from celery import shared_task
 
@@ -12,6 +14,7 @@ from marketplace.services import charging, domains, enforcement, sweeping
 
 log = structlog.get_logger(__name__)
 MOST_PASSES = 20
+NOTICES_A_TASK = 100
 
 
 @shared_task(name="marketplace.tasks.charge")
@@ -36,8 +39,9 @@ def charge() -> None:
 def sweep() -> None:
     """Heal whatever was left undone."""
     sweeping.sweep()
-    for notice_id in sweeping.overdue_notices():
-        send_notice.delay(notice_id)
+    overdue = iter(sweeping.overdue_notices())
+    while batch := list(islice(overdue, NOTICES_A_TASK)):
+        send_notices.delay(batch)
 
 
 @shared_task(name="marketplace.tasks.recharge_all")
@@ -58,6 +62,12 @@ def credited(publisher_id: int) -> None:
 def send_notice(notice_id: int) -> None:
     """Send one message that is owed."""
     emails.send(notice_id=notice_id)
+
+
+@shared_task(name="marketplace.tasks.send_notices")
+def send_notices(notice_ids: list[int]) -> None:
+    """Send those of these messages that are still owed; what fails is found by the next sweep."""
+    emails.send_many(notice_ids=notice_ids)
 
 
 @shared_task(name="marketplace.tasks.check_domains")

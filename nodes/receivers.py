@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +15,8 @@ from nodes.states import LeaseState
 
 
 @receiver(slot_vacant, dispatch_uid="nodes.elect")
-def on_slot_vacant(sender: Any, *, workload_id: UUID, **_: Any) -> None:
-    transaction.on_commit(lambda: election.guarded_look(workload_id), robust=True)
+def on_slot_vacant(sender: Any, *, workload_ids: Sequence[UUID], **_: Any) -> None:
+    transaction.on_commit(lambda: election.guarded_look_many(workload_ids), robust=True)
 
 
 @receiver(lease_changed, dispatch_uid="nodes.directory")

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from uuid import UUID
 
 DATA = 100_000  # the workload's data is there
+WISHED_RUNTIME = 50_000  # it has the runtime the workload would rather have
 ANOTHER_OF_OWNER = -10_000  # for each replica that this owner's devices hold already
 ANOTHER_OF_NETWORK = -3_000  # for each replica in the same network
 RECENT_FAILURE = -2_000  # for each time it failed this workload a while ago
@@ -34,7 +35,7 @@ class Offer:
     network: str = ""  # `network_of` its address
     region: str = ""
     has_volume: bool = False
-    has_gvisor: bool = False
+    has_wished_runtime: bool = False
     has_image: bool = False
     free_memory_bytes: int = 0
     reliability: int = 1000  # thousandths
@@ -42,30 +43,55 @@ class Offer:
     failures: int = 0
 
 
-def rank(offers: Iterable[Offer], *, beside: Collection[Offer] = (), region: str = "") -> list[Offer]:
+def standing(offer: Offer, *, region: str, most: int) -> int:
+    """Return the points that do not depend on what the workload was or has elsewhere: the same for all that ask alike.
+
+    Args:
+        most: free memory in bytes that counts as full points.
+    """
+    return (
+        REGION * bool(region and offer.region == region)
+        + WISHED_RUNTIME * offer.has_wished_runtime
+        + RELIABILITY * offer.reliability // 1000
+        + ROOM * offer.free_memory_bytes // (most or 1)
+        + LOAD * min(max(offer.cpu_percent, 0), 100) // 100
+    )
+
+
+def merits(offer: Offer) -> int:
+    """Return the points of what the workload left there before; never below 0."""
+    return DATA * offer.has_volume + WARM_IMAGE * offer.has_image
+
+
+def demerits(offer: Offer, *, owners: Counter[int], networks: Counter[str]) -> int:
+    """Return the points taken off for the workload's other replicas and its failures; never above 0.
+
+    Args:
+        owners, networks: how many of the other replicas each has.
+    """
+    return (
+        ANOTHER_OF_OWNER * owners[offer.owner_id]
+        + ANOTHER_OF_NETWORK * (networks[offer.network] if offer.network else 0)
+        + RECENT_FAILURE * min(offer.failures, MOST_FAILURES)
+    )
+
+
+def rank(offers: Iterable[Offer], *, beside: Collection[Offer] = (), region: str = "", most: int = 0) -> list[Offer]:
     """Return the offers, best first; the id settles what is equal.
 
     Args:
         beside: the devices that hold the workload's other replicas (only their owner and network count).
         region: where it should rather run; empty: anywhere.
+        most: free memory in bytes that counts as full points; 0: the most that any of them has.
     """
     found = list(offers)
-    most = max((offer.free_memory_bytes for offer in found), default=0) or 1
+    most = most or max((offer.free_memory_bytes for offer in found), default=0)
     owners = Counter(other.owner_id for other in beside)
     networks = Counter(other.network for other in beside if other.network)
 
     def score(offer: Offer) -> int:
-        return (
-            DATA * offer.has_volume
-            + ANOTHER_OF_OWNER * owners[offer.owner_id]
-            + ANOTHER_OF_NETWORK * networks[offer.network]
-            + RECENT_FAILURE * min(offer.failures, MOST_FAILURES)
-            + REGION * bool(region and offer.region == region)
-            + WARM_IMAGE * offer.has_image
-            + RELIABILITY * offer.reliability // 1000
-            + ROOM * offer.free_memory_bytes // most
-            + LOAD * min(max(offer.cpu_percent, 0), 100) // 100
-        )
+        above = standing(offer, region=region, most=most) + merits(offer)
+        return above + demerits(offer, owners=owners, networks=networks)
 
     return sorted(found, key=lambda offer: (-score(offer), str(offer.device_id)))
 

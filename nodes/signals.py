@@ -7,8 +7,11 @@ from django.dispatch import Signal
 lease_changed = Signal()
 """A lease moved or its reason changed. Arguments: lease_id (UUID), workload_id (UUID), state (str), reason (str)."""
 
+leases_opened = Signal()
+"""Leases were opened, all at once. Arguments: workload_ids (list of UUID)."""
+
 slot_vacant = Signal()
-"""A slot of a workload has nobody (nodes/services/election.py). Arguments: workload_id (UUID)."""
+"""Slots of these workloads have nobody (nodes/services/election.py). Arguments: workload_ids (list of UUID)."""
 
 rollout_ended = Signal()
 """A new release of a workload is everywhere, was rolled back or dropped. Arguments: workload_id (UUID)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -49,6 +50,15 @@ def follow(*, deployment_id: UUID, now: datetime | None = None) -> Deployment | 
     releasing.follow(deployment, now=now)
     _apply(deployment, lease, now=now)
     return deployment
+
+
+def follow_many(*, deployment_ids: Collection[UUID]) -> None:
+    """Bring those of these ids that are deployments in line, each by itself; what fails is logged and left to the sweep."""
+    for deployment_id in Deployment.objects.filter(pk__in=deployment_ids).values_list("pk", flat=True):
+        try:
+            follow(deployment_id=deployment_id)
+        except Exception:
+            log.exception("not_followed", deployment=str(deployment_id))
 
 
 def _adopt(deployment: Deployment, lease: LeaseSummary, *, now: datetime) -> None:

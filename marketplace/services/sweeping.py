@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.utils import timezone
+from redis import RedisError
 
 from billing.queries import available_of_many
+from interchain_site.core import redis
 from marketplace import emails, queries
 from marketplace.models import Deployment
 from marketplace.services import charging, enforcement, following
@@ -18,6 +20,8 @@ _S = DeploymentState
 UNSETTLED = (_S.STARTING, _S.STOPPING, _S.WAITING, _S.UNHEALTHY, _S.DELETING)
 MOST = 500
 NOTICE_OVERDUE_SECONDS = 60
+QUEUE_KNOWN_KEY = "marketplace:queue-known"
+"""There for as long as Redis keeps its data; when it is gone, so is what was queued."""
 
 
 def sweep(*, now: datetime | None = None) -> None:
@@ -36,8 +40,16 @@ def sweep(*, now: datetime | None = None) -> None:
 
 
 def overdue_notices(*, now: datetime | None = None) -> list[int]:
-    """Return the messages that should have been sent by now."""
-    return emails.unsent(before=(now or timezone.now()) - timedelta(seconds=NOTICE_OVERDUE_SECONDS))
+    """Return the messages that should have been sent by now: all that are owed when Redis lost its data, and the queue with it."""
+    waits = 0 if _queue_was_lost() else NOTICE_OVERDUE_SECONDS
+    return emails.unsent(before=(now or timezone.now()) - timedelta(seconds=waits))
+
+
+def _queue_was_lost() -> bool:
+    try:
+        return bool(redis.connection().set(QUEUE_KNOWN_KEY, "1", nx=True))
+    except RedisError:
+        return False
 
 
 def recharge_all(*, now: datetime | None = None) -> int:

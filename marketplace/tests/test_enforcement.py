@@ -21,7 +21,7 @@ HOUR = 3_600_000
 @pytest.fixture(autouse=True)
 def _tasks_at_once(settings, monkeypatch):
     """Run what is queued at once."""
-    for task in (tasks.credited, tasks.send_notice):
+    for task in (tasks.credited, tasks.send_notice, tasks.send_notices):
         monkeypatch.setattr(task, "delay", task.run)
 
 

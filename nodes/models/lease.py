@@ -98,7 +98,7 @@ class Lease(models.Model):
         ordering = ("opened_at", "generation")
         indexes = (
             models.Index(fields=["device", "state"], name="lease_by_device"),
-            models.Index(fields=["image_key"], name="lease_by_image"),
+            models.Index(fields=["image_key", "device"], name="lease_by_image"),
             models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="lease_due"),
         )
         constraints = (

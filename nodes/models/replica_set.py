@@ -59,6 +59,11 @@ class ReplicaSet(models.Model):
         """The whole workload, environment decrypted."""
         return read_workload(self.workload_public, self.environment_encrypted)
 
+    @property
+    def public_workload(self) -> protocol.Workload:
+        """The workload without its environment: nothing is decrypted."""
+        return protocol.from_json(protocol.Workload, {**self.workload_public, "environment": {}})
+
 
 def read_workload(public: dict[str, Any], environment_encrypted: str) -> protocol.Workload:
     """Return a workload from its two stored parts."""

@@ -7,6 +7,8 @@ What is still to do is a column (`due_at` of the lease or of the workload), so n
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,62 +20,61 @@ from interchain_site.core import audit
 from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import Action
 from nodes.models import Lease, ReplicaSet, Rollout
-from nodes.services import failovers, failures, handovers, placement, replica_sets, reservations, rollouts
+from nodes.services import (
+    failovers,
+    failures,
+    handovers,
+    openings,
+    placement,
+    replica_sets,
+    rollout_ends,
+    rollouts,
+)
 from nodes.services.replica_sets import STANDBY_SLOT
+from nodes.services.vacancies import Filled, Vacancy
 from nodes.states import ALIVE, DeviceState, LeaseState
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=2), timedelta(seconds=30)
 RETURN_TIME = timedelta(seconds=10)
 """A device that is back has so long to say that it goes on, before its slots are given away."""
 MOST_AT_ONCE = 2000
+BATCH = 250
+"""So many workloads are looked at in one transaction."""
 
 log = structlog.get_logger()
 
 
 def look(workload_id: UUID) -> int:
-    """Give every slot of a workload that has nobody to the best device there is; returns how many were given. Idempotent.
+    """Give every slot of a workload that has nobody to the best device there is; returns how many were given. Idempotent."""
+    return look_many([workload_id])
+
+
+def look_many(workload_ids: Collection[UUID], *, passing_over: bool = False) -> int:
+    """Give every slot that has nobody, of all these workloads, to the best device there is; returns how many were given. Idempotent.
 
     1. New copies that are ready take over; a release whose copy failed is rolled back. 2. A warm standby takes the first vacant slot.
-    3. The others are placed. 4. A release goes on to its next slots. 5. What finds no device, or has to wait, is noted and looked at again.
+    3. The others are placed, of all workloads at once. 4. A release goes on to its next slots. 5. What finds no device, or has to wait, is noted
+    and looked at again.
+
+    Args:
+        passing_over: those that another process has locked, so looks at, are left to it.
     """
     with transaction.atomic():
-        wanted = replica_sets.lock(workload_id)
-        if wanted is None or not wanted.wanted:
-            Lease.objects.filter(workload_id=workload_id, due_at__isnull=False).update(due_at=None)
-            return 0
-        now = timezone.now()
-        newest = replica_sets.newest_leases(workload_id)
-        rollout = rollouts.under_way(workload_id)
-        hands_over_at, rollout = _change_hands(wanted, rollout, newest, now)
-        vacant = [slot for slot in range(wanted.replicas) if _is_vacant(newest.get(slot), now)]
-        copying = [slot for slot in vacant if rollouts.waits_for_copy(newest.get(slot), now=now)]
-        vacant = [slot for slot in vacant if slot not in copying]
-        given = _promote(wanted, newest, vacant, now) if vacant else 0
-        left = [slot for slot in vacant if _is_vacant(newest.get(slot), now)] if given else vacant
-        slots = [slot for slot in left if not _is_its_own_fault(wanted, newest.get(slot), newest)]
-        if wanted.standby and _is_vacant(newest.get(STANDBY_SLOT), now):
-            slots.append(STANDBY_SLOT)
-        filled = placement.fill(wanted, newest, slots, by=None, forgiving=False) if slots else placement.Filled()
-        for lease in filled.opened:
-            failovers.elected(lease)
-        next_step = rollouts.advance(wanted, rollout, newest, now=now)
-        later = filled.lacking > 0 or any(last.state == LeaseState.LOST for last in newest.values())
-        tries = wanted.tries + 1 if later and not filled.opened else 0
-        pause = min(FIRST_PAUSE * 2 ** min(tries, 10), LONGEST_PAUSE)
-        moments = [
-            now + pause if later else None,
-            now + FIRST_PAUSE if copying else None,
-            hands_over_at,
-            next_step,
-        ]
-        due_at = min((moment for moment in moments if moment is not None), default=None)
-        replica_sets.note_due(wanted, due_at, tries=min(tries, 100))
-        Lease.objects.filter(workload_id=workload_id, due_at__isnull=False).update(due_at=None)
-        return given + len(filled.opened)
+        sets = replica_sets.lock_many(workload_ids, passing_over=passing_over)
+        wanted = {pk: one for pk, one in sets.items() if one.wanted}
+        now, newest = timezone.now(), replica_sets.newest_leases_of(list(wanted))
+        rollouts_of = rollout_ends.under_way_of(list(wanted))
+        looks = [_look_at(one, newest[pk], rollouts_of.get(pk), now) for pk, one in wanted.items()]
+        filled = placement.fill_many([found.vacancy for found in looks])
+        failovers.elected(lease for one in filled for lease in one.opened)
+        replica_sets.note_due_many([_due(found, one, now) for found, one in zip(looks, filled, strict=True)])
+        seen = sets if passing_over else workload_ids
+        Lease.objects.filter(workload_id__in=list(seen), due_at__isnull=False).update(due_at=None)
+        return sum(found.promoted for found in looks) + sum(len(one.opened) for one in filled)
 
 
 def sweep(*, limit: int = MOST_AT_ONCE) -> int:
-    """Look at every workload that is due, oldest first; returns how many slots were given. Its cost is that of what is due."""
+    """Look at every workload that is due, oldest first, batch by batch; returns how many slots were given. Its cost is that of what is due."""
     now = timezone.now()
     due: dict[UUID, datetime] = {}
     rows = [
@@ -83,14 +84,24 @@ def sweep(*, limit: int = MOST_AT_ONCE) -> int:
     for workload_id, at in rows:
         if at is not None:
             due[workload_id] = min(at, due.get(workload_id, at))
+    oldest_first = sorted(due, key=lambda one: due[one])[:limit]
+    return guarded_look_many(oldest_first, passing_over=True)
+
+
+def guarded_look_many(workload_ids: Sequence[UUID], *, passing_over: bool = False) -> int:
+    """Look at workloads batch by batch; where something is wrong with one, at each of its batch by itself. What goes wrong is left to the next sweep."""
     given = 0
-    for workload_id in sorted(due, key=lambda one: due[one])[:limit]:
-        given += guarded_look(workload_id)
+    for start in range(0, len(workload_ids), BATCH):
+        batch = workload_ids[start : start + BATCH]
+        try:
+            given += look_many(batch, passing_over=passing_over)
+        except Exception as error:
+            log.warning("elections_one_by_one", workloads=len(batch), error=repr(error))
+            given += sum(_guarded_look(workload_id) for workload_id in batch)
     return given
 
 
-def guarded_look(workload_id: UUID) -> int:
-    """Look at one workload; what goes wrong is logged and left to the next sweep."""
+def _guarded_look(workload_id: UUID) -> int:
     try:
         return look(workload_id)
     except DomainError as error:
@@ -98,6 +109,50 @@ def guarded_look(workload_id: UUID) -> int:
     except Exception:
         log.exception("election_failed", workload=str(workload_id))
     return 0
+
+
+@dataclass
+class _Look:
+    """What a look at one workload found, before its slots are filled."""
+
+    wanted: ReplicaSet
+    newest: dict[int, Lease]
+    rollout: Rollout | None
+    vacancy: Vacancy
+    promoted: int
+    copies_data: bool
+    hands_over_at: datetime | None
+
+
+def _look_at(wanted: ReplicaSet, newest: dict[int, Lease], rollout: Rollout | None, now: datetime) -> _Look:
+    """Steps 1 and 2, and which slots are left."""
+    hands_over_at, rollout = _change_hands(wanted, rollout, newest, now)
+    vacant = [slot for slot in range(wanted.replicas) if _is_vacant(newest.get(slot), now)]
+    copying = [slot for slot in vacant if rollouts.waits_for_copy(newest.get(slot), now=now)]
+    vacant = [slot for slot in vacant if slot not in copying]
+    promoted = _promote(wanted, newest, vacant, now) if vacant else 0
+    left = [slot for slot in vacant if _is_vacant(newest.get(slot), now)] if promoted else vacant
+    slots = [slot for slot in left if not _is_its_own_fault(wanted, newest.get(slot), newest)]
+    if wanted.standby and _is_vacant(newest.get(STANDBY_SLOT), now):
+        slots.append(STANDBY_SLOT)
+    vacancy = Vacancy.of(wanted, newest, slots, forgiving=False)
+    return _Look(wanted, newest, rollout, vacancy, promoted, bool(copying), hands_over_at)
+
+
+def _due(found: _Look, filled: Filled, now: datetime) -> tuple[ReplicaSet, datetime | None, int]:
+    """Steps 4 and 5: take the release further; return when the workload is to be looked at again, and how often nothing was found."""
+    wanted = found.wanted
+    next_step = rollouts.advance(wanted, found.rollout, found.newest, now=now)
+    later = filled.lacking > 0 or any(last.state == LeaseState.LOST for last in found.newest.values())
+    tries = wanted.tries + 1 if later and not filled.opened else 0
+    pause = min(FIRST_PAUSE * 2 ** min(tries, 10), LONGEST_PAUSE)
+    moments = [
+        now + pause if later else None,
+        now + FIRST_PAUSE if found.copies_data else None,
+        found.hands_over_at,
+        next_step,
+    ]
+    return wanted, min((moment for moment in moments if moment is not None), default=None), min(tries, 100)
 
 
 def _change_hands(
@@ -161,7 +216,7 @@ def _promote(wanted: ReplicaSet, newest: dict[int, Lease], vacant: list[int], no
         return 0
     last = newest.get(slot)
     if last is not None:
-        placement.supersede(last, now=now)
+        openings.supersede(last, now=now)
     changes = {
         "slot": slot,
         "action": Action.RUN.value,
@@ -175,8 +230,7 @@ def _promote(wanted: ReplicaSet, newest: dict[int, Lease], vacant: list[int], no
     for name, value in changes.items():
         setattr(standby, name, value)
     newest[slot] = newest.pop(STANDBY_SLOT)
-    failovers.elected(standby, promoted=True)
-    reservations.refresh(standby.device_id)
+    failovers.elected([standby], promoted=True)
     audit.record("standby_promoted", subject=f"lease:{standby.pk}", slot=slot, generation=standby.generation)
-    placement.announce(standby, by=None)
+    openings.announce([standby], by={})
     return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
@@ -44,11 +45,18 @@ def began(lease: Lease, *, reason: str = "", heard_at: datetime | None = None) -
     )
 
 
-def elected(lease: Lease, *, promoted: bool = False) -> None:
-    """Note which lease was given a slot, if that slot is being recovered."""
-    _under_way(lease.workload_id, lease.slot).update(
-        elected_at=timezone.now(), new_lease=lease, new_generation=lease.generation, promoted=promoted
-    )
+def elected(leases: Iterable[Lease], *, promoted: bool = False) -> None:
+    """Note which leases were given slots, where those slots are being recovered. One query where none is."""
+    given = {(lease.workload_id, lease.slot): lease for lease in leases}
+    if not given:
+        return
+    rows = Failover.objects.filter(workload_id__in={workload_id for workload_id, _ in given}, ended_at=None)
+    found = [row for row in rows if (row.workload_id, row.slot) in given]
+    for row in found:
+        lease = given[row.workload_id, row.slot]
+        row.elected_at, row.promoted = timezone.now(), promoted
+        row.new_lease, row.new_generation = lease, lease.generation
+    Failover.objects.bulk_update(found, ["elected_at", "promoted", "new_lease", "new_generation"], batch_size=100)
 
 
 def ran(lease: Lease) -> None:

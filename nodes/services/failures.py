@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, Window
+from django.db.models.functions import RowNumber
 
 from nodes.agent.protocol import Reason
 from nodes.models import Lease
@@ -15,7 +17,7 @@ from nodes.states import LeaseState
 FIRST_REST, LONGEST_REST = timedelta(seconds=30), timedelta(minutes=15)
 DECLINED_FOR = timedelta(minutes=5)  # a device that declined a workload is not asked for it again before
 REMEMBERED = timedelta(hours=6)
-MOST_LEASES = 100
+MOST_FAILURES = 100  # of one workload
 DEVICE_FAULTS = frozenset({Reason.DECLINED.value, Reason.DEVICE_ERROR.value})
 """What is the device's doing, so that the same workload may well run elsewhere."""
 
@@ -34,23 +36,27 @@ class Failures:
     declined_until: datetime | None = None
 
 
-def of_workload(workload_id: UUID, *, now: datetime) -> dict[UUID, Failures]:
-    """Return what each device did to a workload lately; devices that did nothing wrong are absent. One query."""
-    recent = Lease.objects.filter(workload_id=workload_id).order_by("-generation")[:MOST_LEASES]
-    failed = Lease.objects.filter(pk__in=recent.values("pk")).filter(
+def of_workloads(workload_ids: Collection[UUID], *, now: datetime) -> dict[UUID, dict[UUID, Failures]]:
+    """Return by workload what each device did to it lately; devices that did nothing wrong are absent. One query."""
+    if not workload_ids:
+        return {}
+    failed = Lease.objects.filter(workload_id__in=workload_ids).filter(
         Q(fenced_at__gte=now - REMEMBERED) | Q(stopped_at__gte=now - REMEMBERED) & ~Q(reason="")
     )
-    found: dict[UUID, Failures] = {}
-    for device_id, reason, fenced_at, stopped_at in failed.order_by("generation").values_list(
-        "device_id", "reason", "fenced_at", "stopped_at"
+    last = Window(RowNumber(), partition_by="workload_id", order_by="-generation")
+    rows = failed.annotate(place=last).filter(place__lte=MOST_FAILURES).order_by("generation")
+    found: dict[UUID, dict[UUID, Failures]] = {}
+    for workload_id, device_id, reason, fenced_at, stopped_at in rows.values_list(
+        "workload_id", "device_id", "reason", "fenced_at", "stopped_at"
     ):
-        before = found.get(device_id, Failures())
+        known = found.setdefault(workload_id, {})
+        before = known.get(device_id, Failures())
         at = fenced_at or stopped_at
         if at is None:
             continue
         rest = min(FIRST_REST * 2**before.count, LONGEST_REST)
         declined = at + DECLINED_FOR if reason == Reason.DECLINED.value else before.declined_until
-        found[device_id] = Failures(before.count + 1, at + rest, declined)
+        known[device_id] = Failures(before.count + 1, at + rest, declined)
     return found
 
 

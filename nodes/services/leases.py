@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -51,7 +52,7 @@ def move(lease: Lease, to: LeaseState, **changes: Any) -> None:
         failovers.ran(lease)
     routes.publish(lease)
     if lease.due_at is not None and "due_at" not in changes:
-        slot_vacant.send(sender=Lease, workload_id=lease.workload_id)
+        slot_vacant.send(sender=Lease, workload_ids=[lease.workload_id])
     _tell(lease)
 
 
@@ -173,19 +174,27 @@ def handle_report(*, device: Device, report: Report) -> None:
 
 def mark_lost(lease_id: UUID, *, heard_at: datetime | None = None) -> None:
     """Note that the lease's device went silent, last heard at that time; it may come back and go on. Idempotent."""
+    mark_all_lost([lease_id], heard_at=heard_at)
+
+
+def mark_all_lost(lease_ids: Collection[UUID], *, heard_at: datetime | None = None) -> None:
+    """Note of all these leases that their device went silent, so that their slots are given away together. Idempotent."""
     with transaction.atomic():
-        lease = get(lease_id)
-        if lease.state in ALIVE:
+        rows = Lease.objects.filter(pk__in=lease_ids, state__in=ALIVE).select_related("device")
+        lost = list(rows.select_for_update(of=("self",)).order_by("workload_id", "slot"))
+        for lease in lost:
             failovers.began(lease, heard_at=heard_at)
-            move(lease, S.LOST)
+            move(lease, S.LOST, due_at=timezone.now())
             audit.record("lease_lost", subject=f"lease:{lease.pk}", device=str(lease.device_id))
+        if lost:
+            slot_vacant.send(sender=Lease, workload_ids=list(dict.fromkeys(lease.workload_id for lease in lost)))
 
 
 def note_due(lease: Lease) -> None:
     """Have somebody else take the slot of a lease that the caller closed, if its workload is still wanted."""
     if lease.is_newest:
         Lease.objects.filter(pk=lease.pk).update(due_at=timezone.now())
-        slot_vacant.send(sender=Lease, workload_id=lease.workload_id)
+        slot_vacant.send(sender=Lease, workload_ids=[lease.workload_id])
 
 
 def get(lease_id: UUID) -> Lease:

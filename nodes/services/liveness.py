@@ -194,9 +194,8 @@ def lose(device: Device) -> None:
         except MovedMeanwhile:
             return
     held = list(Lease.objects.filter(device=device, state__in=ALIVE).values_list("pk", flat=True))
-    heard_at = last_heard(device) if held else None
-    for lease_id in held:
-        leases.mark_lost(lease_id, heard_at=heard_at)
+    if held:
+        leases.mark_all_lost(held, heard_at=last_heard(device))
 
 
 def _save_seen(device_ids: list[UUID]) -> None:

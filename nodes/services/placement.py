@@ -1,33 +1,34 @@
-"""Find devices for a workload's replicas and promise each its room, under the device's lock, so that none is over-committed.
+"""Find devices for workloads' replicas and promise each its room, under the devices' locks, so that none is over-committed.
 
-Lock order: the workload's row (`ReplicaSet`), its leases, one device at a time.
+Everything is placed in batches, of one or of hundreds, by `fill_many`: the devices are looked at without a lock, one is chosen for each slot, those
+chosen are locked and looked at again, and all leases are written at once.
 
-Longer than 300 lines because every way to fill a slot goes through the same few steps, read as one page.
+Lock order: the workloads' rows (`ReplicaSet`), their leases, the devices, each in the order of their ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
-from interchain_site.core import audit
 from interchain_site.core.models import User
 from nodes.agent.protocol import Action, Workload
-from nodes.errors import Conflict, MovedMeanwhile, NoDevice
-from nodes.models import Device, Lease, ReplicaSet, Rollout
-from nodes.scoring import Offer, rank
-from nodes.services import candidates, data_home, handovers, leases, replica_sets, reservations, routes, volume_keys
+from nodes.errors import Conflict, NoDevice
+from nodes.models import Device, Lease, ReplicaSet
+from nodes.services import candidates, fleet, handovers, leases, openings, replica_sets, rollout_ends
+from nodes.services.fleet import Fleet
 from nodes.services.replica_sets import STANDBY_SLOT
-from nodes.services.wake import wake
+from nodes.services.vacancies import Choice, Filled, Vacancy
 from nodes.services.workload_rules import check_workload
-from nodes.signals import lease_changed
-from nodes.states import WANTED, LeaseState, RolloutState
+from nodes.states import LeaseState
+
+ROUNDS_AS_SEEN = 2
+"""So often the devices chosen may have changed by the time they are locked; then all that were looked at are locked first."""
 
 
 def open_lease(
@@ -66,7 +67,7 @@ def open_lease(
             raise Conflict("Its data is being deleted. Wait until that is done, then start it again.")
         wanted = replica_sets.want(known, workload, replicas=replicas, standby=standby, region=region)
         if known is not None:
-            _drop_rollout(wanted)
+            rollout_ends.drop(wanted.pk)
             handovers.close_others(wanted.pk, list(newest))
         filled = fill(wanted, newest, range(replicas), by=by, forgiving=by is not None)
         require(filled, least)
@@ -95,7 +96,7 @@ def replace_workload(*, lease_id: UUID, workload: Workload, by: User | None, avo
         wanted = replica_sets.want(
             wanted, workload, replicas=wanted.replicas, standby=wanted.standby, region=wanted.region
         )
-        _drop_rollout(wanted)
+        rollout_ends.drop(wanted.pk)
         newest = replica_sets.newest_leases(wanted.pk)
         others = [slot for slot, last in newest.items() if slot != lease.slot and last.action == Action.RUN.value]
         slots = [lease.slot, *others]
@@ -131,11 +132,11 @@ def can_place(*, workload: Workload, replicas: int = 1) -> str:
         Invalid: it is not a workload.
     """
     check_workload(workload)
-    try:
-        found = candidates.offers(workload, count=replicas, now=timezone.now())
-    except NoDevice as error:
-        return error.message
-    return too_few(len(found), replicas) if len(found) < replicas else ""
+    vacancy = Vacancy(workload=workload, slots=list(range(replicas)), newest={})
+    choices = candidates.survey([vacancy], now=timezone.now()).choose([vacancy])
+    if not choices:
+        return candidates.why_none(vacancy)
+    return too_few(len(choices), replicas) if len(choices) < replicas else ""
 
 
 def too_few(found: int, wanted: int) -> str:
@@ -144,15 +145,6 @@ def too_few(found: int, wanted: int) -> str:
         f"Only {found} device{'s' if found > 1 else ''} can take this now, and each replica needs one of its own: "
         f"ask for {found} instead of {wanted}, or try again later."
     )
-
-
-@dataclass
-class Filled:
-    """What an attempt to fill slots came to."""
-
-    opened: list[Lease] = field(default_factory=list)
-    lacking: int = 0
-    why: str = ""
 
 
 def require(filled: Filled, least: int) -> None:
@@ -175,157 +167,73 @@ def fill(
     forgiving: bool = True,
     beside: bool = False,
 ) -> Filled:
-    """Lease a device for each of these slots of a workload the caller has locked; `newest` is kept up to date.
-
-    A slot that finds none stays as it was. The devices are looked for once, however many slots there are.
+    """Lease a device for each of these slots of one workload: `fill_many` with a batch of one.
 
     Args:
         beside: what serves in these slots goes on until the new lease is ready (nodes/services/handovers.py).
     """
-    slots, workload, now = list(slots), wanted.workload, timezone.now()
-    filled = Filled()
-    holding = [last.device for slot, last in newest.items() if slot in slots]
-    try:
-        found = candidates.offers(
-            workload,
-            holding=holding,
-            avoid=avoid,
-            count=len(slots),
-            first=not newest,
-            forgiving=forgiving,
-            beside=beside,
-            now=now,
-        )
-    except NoDevice as error:
-        return Filled(lacking=len(slots), why=error.message)
-    for number, slot in enumerate(slots):
-        try:
-            with transaction.atomic() if slot in newest else nullcontext():
-                newest[slot] = _fill_slot(wanted, workload, newest, slot, found, by=by, beside=beside, now=now)
-                filled.opened.append(newest[slot])
-        except NoDevice as error:
-            wanted.refresh_from_db(fields=["generation"])  # what was taken was given back
-            if slot in newest:
-                newest[slot].refresh_from_db()
-            return Filled(filled.opened, len(slots) - number, error.message)
+    vacancy = Vacancy.of(wanted, newest, slots, by=by, avoid=avoid, forgiving=forgiving, beside=beside)
+    (filled,) = fill_many([vacancy])
     return filled
 
 
-def _fill_slot(
-    wanted: ReplicaSet,
-    workload: Workload,
-    newest: dict[int, Lease],
-    slot: int,
-    found: list[Offer],
-    *,
-    by: User | None,
-    beside: bool,
-    now: datetime,
-) -> Lease:
-    """1. Rank the devices that hold no other replica. 2. Supersede the slot's lease, or let it go on until this one is ready.
-    3. Lock the best with room, lease it."""
-    others = [last.device for other, last in newest.items() if other != slot and last.action in WANTED]
-    taken = {device.pk for device in others}
-    neighbours = [candidates.offer_of(device) for device in others]
-    offers = rank((offer for offer in found if offer.device_id not in taken), beside=neighbours, region=wanted.region)
-    if not offers:
-        raise NoDevice
-    replaces = _make_way(newest[slot], beside=beside, now=now) if slot in newest else None
-    action = Action.STANDBY if slot == STANDBY_SLOT else Action.RUN
-    for offer in offers:
-        lease = _try(offer.device_id, wanted, workload, slot=slot, action=action, replaces=replaces, now=now)
-        if lease is not None:
-            announce(lease, by=by)
-            return lease
-    raise NoDevice("Every device that fits was taken a moment ago. Try again.")
+def fill_many(vacancies: Sequence[Vacancy]) -> list[Filled]:
+    """Lease a device for each of these slots, earlier vacancies first; the caller has locked their workloads. A slot that finds none stays as it was.
+
+    1. Look at the devices, and choose. 2. Lock those chosen, in the order of their ids; where one has less room than was seen, let go of all and
+    choose again. 3. The leases before give way, the new ones are written (nodes/services/openings.py); `newest` of each is kept up to date.
+    """
+    waiting = [vacancy for vacancy in vacancies if vacancy.slots]
+    opened = _fill(waiting, now=timezone.now()) if waiting else {}
+    return [_filled(vacancy, opened) for vacancy in vacancies]
 
 
-def _drop_rollout(wanted: ReplicaSet) -> None:
-    """End a rollout that something else took the place of."""
-    going = Rollout.objects.filter(workload_id=wanted.pk, state=RolloutState.ROLLING)
-    going.update(state=RolloutState.DROPPED, ended_at=timezone.now(), from_environment_encrypted="")
+def _fill(vacancies: Sequence[Vacancy], *, now: datetime) -> dict[tuple[UUID, int], Lease]:
+    found = candidates.survey(vacancies, now=now)
+    for number in range(ROUNDS_AS_SEEN + 1):
+        locks_all = number == ROUNDS_AS_SEEN
+        choices = [] if locks_all else found.choose(vacancies)
+        try:
+            with transaction.atomic():  # lets go of the devices' locks
+                if locks_all:
+                    _lock(found, vacancies, list(found.known))
+                    choices = found.choose(vacancies, look_further=False)
+                    devices = {choice.device_id: found.known[choice.device_id].device for choice in choices}
+                else:
+                    devices = _lock_as_seen(found, vacancies, choices)
+                return openings.write(choices, devices, found, now=now)
+        except _Outdated:
+            continue
+    raise AssertionError  # what is locked is not outdated
 
 
-def _make_way(last: Lease, *, beside: bool, now: datetime) -> UUID | None:
-    """Make a locked lease the newest of its slot no more; returns which lease goes on until the next is ready, if one does."""
-    if beside and handovers.serves(last) and not last.is_pending:
-        Lease.objects.filter(pk=last.pk).update(is_newest=False, due_at=None)
-        last.is_newest, last.due_at = False, None
-        return last.pk
-    pending = last.replaces_id if last.is_pending else None
-    supersede(last, now=now)
-    return pending
+class _Outdated(Exception):
+    """A device has less room than was seen."""
 
 
-def supersede(last: Lease, *, now: datetime) -> None:
-    """Take a locked lease's place away: it is asked to stop. One that may go on unseen is fenced: later use never counts."""
-    changes = {"is_newest": False} | ({"fenced_at": now} if last.state == LeaseState.LOST else {})
-    if last.action in WANTED:  # first, because two of a slot that are not its newest may not both be wanted
-        leases.close_locked(last, reason="")
-    Lease.objects.filter(pk=last.pk).update(**changes)
-    for name, value in changes.items():
-        setattr(last, name, value)
+def _lock(found: Fleet, vacancies: Sequence[Vacancy], device_ids: Collection[UUID]) -> dict[UUID, Device]:
+    """Lock devices, and take them and what the workloads hold of them as they are now."""
+    rows = Device.objects.select_for_update().filter(pk__in=device_ids).order_by("pk") if device_ids else ()
+    devices = {device.pk: device for device in rows}
+    for pk, device in devices.items():
+        found.known[pk].see(device)
+    candidates.read_held(vacancies)
+    return devices
 
 
-def announce(lease: Lease, *, by: User | None) -> None:
-    """Tell the device, the gateways and whoever listens that a lease was opened."""
-    audit.record(
-        "lease_opened",
-        subject=f"lease:{lease.pk}",
-        by=by,
-        workload=str(lease.workload_id),
-        slot=lease.slot,
-        generation=lease.generation,
-        device=str(lease.device_id),
-    )
-    wake(lease.device_id)
-    routes.publish(lease)
-    lease_changed.send(sender=Lease, lease_id=lease.pk, workload_id=lease.workload_id, state=lease.state, reason="")
+def _lock_as_seen(found: Fleet, vacancies: Sequence[Vacancy], choices: list[Choice]) -> dict[UUID, Device]:
+    """Lock the devices chosen.
+
+    Raises:
+        _Outdated: one cannot take what was chosen for it any more.
+    """
+    devices = _lock(found, vacancies, {choice.device_id for choice in choices})
+    if not all(fleet.still_holds(choice, found.known[choice.device_id]) for choice in choices):
+        raise _Outdated
+    return devices
 
 
-def _try(
-    device_id: UUID,
-    wanted: ReplicaSet,
-    workload: Workload,
-    *,
-    slot: int,
-    action: Action,
-    replaces: UUID | None,
-    now: datetime,
-) -> Lease | None:
-    """Lease it on this device if it still has room. The savepoint lets go of the device's lock when it has not."""
-    try:
-        with transaction.atomic():
-            device = Device.objects.select_for_update().get(pk=device_id)
-            held = reservations.leases_on(device)
-            room = reservations.room_beside(device, held, for_workload=wanted.pk)
-            if not room.fits(reservations.need_of(workload)) or not candidates.willing(device, workload):
-                raise NoDevice
-            lease = Lease.objects.create(
-                workload_id=wanted.pk,
-                generation=replica_sets.next_generation(wanted),
-                slot=slot,
-                version=wanted.version,
-                replaces_id=replaces,
-                action=action.value,
-                device=device,
-                name=workload.name,
-                workload_public=wanted.workload_public,
-                environment_encrypted=wanted.environment_encrypted,
-                image_key=candidates.image_key(workload),
-                cpu_millis=workload.cpu_millis,
-                memory_bytes=workload.memory_bytes,
-                disk_bytes=workload.disk_bytes,
-                has_volume=bool(workload.volume_path),
-                restore_from=data_home.begins_with(workload, device),
-                opened_at=now,
-                state_changed_at=now,
-            )
-            if lease.has_volume:
-                volume_keys.ensure(device=device, workload_id=wanted.pk)
-            reservations.write(device, [*held, lease])
-            return lease
-    except NoDevice:
-        return None
-    except IntegrityError as error:
-        raise MovedMeanwhile from error
+def _filled(vacancy: Vacancy, opened: dict[tuple[UUID, int], Lease]) -> Filled:
+    leased = [opened[key] for slot in vacancy.slots if (key := (vacancy.workload_id, slot)) in opened]
+    lacking = len(vacancy.slots) - len(leased)
+    return Filled(leased, lacking, partial(candidates.why_none, vacancy) if lacking else str)

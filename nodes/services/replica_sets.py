@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import F, Q
 
 from interchain_site.core import secrets
 from nodes.agent import protocol
@@ -23,10 +27,28 @@ def lock(workload_id: UUID) -> ReplicaSet | None:
     return ReplicaSet.objects.select_for_update().filter(pk=workload_id).first()
 
 
+def lock_many(workload_ids: Collection[UUID], *, passing_over: bool = False) -> dict[UUID, ReplicaSet]:
+    """Return the rows of workloads by id, locked in the order of their ids.
+
+    Args:
+        passing_over: those that somebody else has locked are left out.
+    """
+    rows = ReplicaSet.objects.select_for_update(skip_locked=passing_over).filter(pk__in=workload_ids)
+    return {wanted.pk: wanted for wanted in rows.order_by("pk")}
+
+
 def newest_leases(workload_id: UUID) -> dict[int, Lease]:
     """Return the newest lease of each slot, locked, with its device."""
-    rows = Lease.objects.filter(workload_id=workload_id, is_newest=True).select_related("device")
-    return {lease.slot: lease for lease in rows.select_for_update(of=("self",)).order_by("slot")}
+    return newest_leases_of([workload_id])[workload_id]
+
+
+def newest_leases_of(workload_ids: Collection[UUID]) -> dict[UUID, dict[int, Lease]]:
+    """Return `newest_leases` of many workloads, in one query."""
+    rows = Lease.objects.filter(workload_id__in=workload_ids, is_newest=True).select_related("device")
+    found: dict[UUID, dict[int, Lease]] = {workload_id: {} for workload_id in workload_ids}
+    for lease in rows.select_for_update(of=("self",)).order_by("workload_id", "slot"):
+        found[lease.workload_id][lease.slot] = lease
+    return found
 
 
 def want(
@@ -86,18 +108,45 @@ def next_generation(wanted: ReplicaSet) -> int:
     Raises:
         MovedMeanwhile: somebody else took it.
     """
-    taken = ReplicaSet.objects.filter(pk=wanted.pk, generation=wanted.generation)
-    if taken.update(generation=wanted.generation + 1) != 1:
-        raise MovedMeanwhile
-    wanted.generation += 1
-    return wanted.generation
+    return next(next_generations([wanted], {wanted.pk: 1})[wanted.pk])
+
+
+def next_generations(sets: Collection[ReplicaSet], counts: Mapping[UUID, int]) -> dict[UUID, Iterator[int]]:
+    """Take so many numbers of each workload's counter, by compare-and-set; one statement for each count that occurs.
+
+    Raises:
+        MovedMeanwhile: somebody else took some of them.
+    """
+    taken = {}
+    for count in set(counts.values()):
+        alike = [wanted for wanted in sets if counts[wanted.pk] == count]
+        seen: dict[int, list[UUID]] = {}
+        for wanted in alike:
+            seen.setdefault(wanted.generation, []).append(wanted.pk)
+        as_seen = reduce(or_, (Q(pk__in=pks, generation=generation) for generation, pks in seen.items()))
+        if ReplicaSet.objects.filter(as_seen).update(generation=F("generation") + count) != len(alike):
+            raise MovedMeanwhile
+        for wanted in alike:
+            taken[wanted.pk] = iter(range(wanted.generation + 1, wanted.generation + count + 1))
+            wanted.generation += count
+    return taken
 
 
 def note_due(wanted: ReplicaSet, due_at: datetime | None, *, tries: int) -> None:
     """Write down when the sweep is to look at a locked workload again; None: all is as wanted."""
-    if (wanted.due_at, wanted.tries) != (due_at, tries):
-        ReplicaSet.objects.filter(pk=wanted.pk).update(due_at=due_at, tries=tries)
-        wanted.due_at, wanted.tries = due_at, tries
+    note_due_many([(wanted, due_at, tries)])
+
+
+def note_due_many(noted: Iterable[tuple[ReplicaSet, datetime | None, int]]) -> None:
+    """Write down for locked workloads when the sweep is to look at each again, and how often it tried; one statement for all alike."""
+    changed: dict[tuple[datetime | None, int], list[ReplicaSet]] = {}
+    for wanted, due_at, tries in noted:
+        if (wanted.due_at, wanted.tries) != (due_at, tries):
+            changed.setdefault((due_at, tries), []).append(wanted)
+    for (due_at, tries), sets in changed.items():
+        ReplicaSet.objects.filter(pk__in=[wanted.pk for wanted in sets]).update(due_at=due_at, tries=tries)
+        for wanted in sets:
+            wanted.due_at, wanted.tries = due_at, tries
 
 
 def stored(workload: protocol.Workload) -> tuple[dict[str, object], str]:

@@ -6,10 +6,13 @@ Lock order everywhere in nodes: lease rows first, then one device row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Q, QuerySet
 
 from nodes.agent import protocol
@@ -28,6 +31,20 @@ class Room:
     memory_bytes: int = 0
     disk_bytes: int = 0
 
+    def __add__(self, other: Room) -> Room:
+        return Room(
+            self.cpu_millis + other.cpu_millis,
+            self.memory_bytes + other.memory_bytes,
+            self.disk_bytes + other.disk_bytes,
+        )
+
+    def __sub__(self, other: Room) -> Room:
+        return Room(
+            self.cpu_millis - other.cpu_millis,
+            self.memory_bytes - other.memory_bytes,
+            self.disk_bytes - other.disk_bytes,
+        )
+
     def fits(self, need: Room) -> bool:
         """Return whether `need` is no more than this in any of the three."""
         return (
@@ -41,35 +58,35 @@ def need_of(workload: protocol.Workload) -> Room:
     return Room(workload.cpu_millis, workload.memory_bytes, workload.disk_bytes)
 
 
-def free_rooms(devices: Sequence[Device], *, for_workload: UUID, beside: bool = False) -> list[Room]:
-    """Return what each device can still promise to this workload, in one query; what it holds already counts as free for it.
-
-    Args:
-        beside: but what is wanted of the workload goes on.
-    """
-    holding: dict[UUID, list[Lease]] = {device.pk: [] for device in devices}
-    for lease in _holding().filter(device__in=list(holding)):
-        holding[lease.device_id].append(lease)
-    return [room_beside(device, holding[device.pk], for_workload=for_workload, beside=beside) for device in devices]
-
-
-def leases_on(device: Device) -> list[Lease]:
-    """Return the leases that hold something of a device the caller has locked; only what reservations count is loaded."""
-    return list(_holding().filter(device=device))
-
-
-def room_beside(device: Device, leases: Iterable[Lease], *, for_workload: UUID, beside: bool = True) -> Room:
-    """Return what the device can promise to this workload beside what these leases hold for others.
-
-    Args:
-        beside: leases of the workload itself that are wanted go on.
-    """
-    held = _held(lease for lease in leases if lease.workload_id != for_workload or (beside and lease.action in WANTED))
+def free_room(device: Device) -> Room:
+    """Return what the device's columns say it can still promise."""
     return Room(
-        device.cpu_millis - held.cpu_millis,
-        device.memory_bytes - held.memory_bytes,
-        device.disk_bytes - held.disk_bytes,
+        device.cpu_millis - device.reserved_cpu_millis,
+        device.memory_bytes - device.reserved_memory_bytes,
+        device.disk_bytes - device.reserved_disk_bytes,
     )
+
+
+def held_by_workloads(workload_ids: Collection[UUID]) -> dict[UUID, dict[UUID, list[Lease]]]:
+    """Return the leases by which these workloads hold something, by workload and device. One query."""
+    found: dict[UUID, dict[UUID, list[Lease]]] = {}
+    for lease in _holding().filter(workload_id__in=workload_ids) if workload_ids else ():
+        found.setdefault(lease.workload_id, {}).setdefault(lease.device_id, []).append(lease)
+    return found
+
+
+def held_with(own: Sequence[Lease], need: Room, *, stopping: Collection[UUID]) -> tuple[Room, Room, Room]:
+    """Return what one workload's leases hold of a device now; what they hold with one lease more; and what of them goes on beside it.
+
+    Args:
+        stopping: leases of it that are asked to stop when the new one is opened.
+    """
+    after = [copy.copy(lease) for lease in own]
+    for lease in after:
+        if lease.pk in stopping:
+            lease.action = protocol.Action.STOP.value
+    new = Lease(workload_id=own[0].workload_id, **dataclasses.asdict(need))
+    return _held(own), _held([*after, new]), _held(lease for lease in after if lease.action in WANTED)
 
 
 def refresh(device_id: UUID) -> None:
@@ -88,19 +105,27 @@ def refresh(device_id: UUID) -> None:
     )
 
 
-def write(device: Device, leases: Iterable[Lease]) -> None:
-    """Write down what these leases, all that hold something of it, take from a device the caller has locked."""
-    held = _held(leases)
-    Device.objects.filter(pk=device.pk).update(
-        reserved_cpu_millis=held.cpu_millis,
-        reserved_memory_bytes=held.memory_bytes,
-        reserved_disk_bytes=held.disk_bytes,
-    )
+def write(held: Mapping[UUID, Room]) -> None:
+    """Write down what is held of devices the caller has locked, in one statement."""
+    if not held:
+        return
+    table, key = Device._meta.db_table, Device._meta.pk
+    rows = [
+        (key.get_db_prep_save(pk, connection), room.cpu_millis, room.memory_bytes, room.disk_bytes)
+        for pk, room in held.items()
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {table} SET reserved_cpu_millis = held.column2, reserved_memory_bytes = held.column3,"  # noqa: S608  (our own table)
+            f" reserved_disk_bytes = held.column4 FROM (VALUES {', '.join(['(%s, %s, %s, %s)'] * len(rows))}) AS held"
+            f" WHERE {table}.id = held.column1",
+            [value for row in rows for value in row],
+        )
 
 
 def held_by(device: Device) -> Room:
     """Return what the device's leases hold."""
-    return _held(leases_on(device))
+    return _held(_holding().filter(device=device))
 
 
 def lent_by(device: Device) -> Room:

@@ -24,11 +24,12 @@ from interchain_site.core.models import User
 from nodes.agent.protocol import Workload
 from nodes.errors import Conflict, NotFound
 from nodes.models import Lease, ReplicaSet, Rollout, Snapshot, SnapshotRepository
-from nodes.services import failures, handovers, leases, placement, replica_sets, snapshots
+from nodes.services import failures, handovers, leases, placement, replica_sets, rollout_ends, snapshots
 from nodes.services.replica_sets import STANDBY_SLOT
+from nodes.services.vacancies import Filled
 from nodes.services.workload_rules import check_workload
-from nodes.signals import rollout_ended, slot_vacant
-from nodes.states import ALIVE, LeaseState, RolloutState, SnapshotState, transition_rollout
+from nodes.signals import slot_vacant
+from nodes.states import ALIVE, LeaseState, RolloutState, SnapshotState
 
 COPY_SECONDS = 900
 """A release waits so long for the copy of its data, and then goes on without one."""
@@ -53,7 +54,7 @@ def begin(*, workload: Workload, by: User | None) -> Rollout | None:
         if not known.wanted:
             raise Conflict("This does not run now. Start it first.")
         newest = replica_sets.newest_leases(known.pk)
-        before, now = under_way(known.pk), timezone.now()
+        before, now = rollout_ends.under_way(known.pk), timezone.now()
         go_back_to = {
             "from_version": before.from_version if before else known.version,
             "from_public": before.from_public if before else known.workload_public,
@@ -64,7 +65,7 @@ def begin(*, workload: Workload, by: User | None) -> Rollout | None:
         keeps_data = known.has_volume or bool(workload.volume_path)
         wanted = replica_sets.want(known, workload, replicas=known.replicas, standby=known.standby, region=known.region)
         if before is not None:
-            _end(before, RolloutState.DROPPED, now=now)
+            rollout_ends.end(before, RolloutState.DROPPED, now=now)
         rollout = Rollout(
             workload_id=wanted.pk,
             to_version=wanted.version,
@@ -97,18 +98,13 @@ def cancel(*, workload_id: UUID, by: User | None) -> Rollout:
     """
     with transaction.atomic():
         wanted = replica_sets.lock(workload_id)
-        rollout = under_way(workload_id)
+        rollout = rollout_ends.under_way(workload_id)
         if wanted is None or rollout is None:
             raise Conflict("No release is under way. Reload the page.")
         newest = replica_sets.newest_leases(workload_id)
         roll_back(wanted, rollout, newest, reason="asked", message="Its publisher asked for it.", by=by)
-        slot_vacant.send(sender=Lease, workload_id=workload_id)
+        slot_vacant.send(sender=Lease, workload_ids=[workload_id])
         return rollout
-
-
-def under_way(workload_id: UUID) -> Rollout | None:
-    """Return the rollout of a workload that is under way."""
-    return Rollout.objects.filter(workload_id=workload_id, state=RolloutState.ROLLING).first()
 
 
 def advance(wanted: ReplicaSet, rollout: Rollout | None, newest: dict[int, Lease], *, now: datetime) -> datetime | None:
@@ -128,7 +124,7 @@ def advance(wanted: ReplicaSet, rollout: Rollout | None, newest: dict[int, Lease
     standby = newest.get(STANDBY_SLOT)
     if wanted.standby and standby is not None and standby.version != wanted.version:
         placement.fill(wanted, newest, [STANDBY_SLOT], by=None)
-    _end(rollout, RolloutState.DONE, now=now)
+    rollout_ends.end(rollout, RolloutState.DONE, now=now)
     return None
 
 
@@ -188,7 +184,9 @@ def roll_back(
         newest[slot] = old
     if before.volume_path or any(last.has_volume for last in newest.values()):
         _go_back_with_data(wanted, rollout, newest, now=now)
-    _end(rollout, RolloutState.ROLLED_BACK, now=now, reason=reason, message=message, log_tail=log_tail, by=by)
+    rollout_ends.end(
+        rollout, RolloutState.ROLLED_BACK, now=now, reason=reason, message=message, log_tail=log_tail, by=by
+    )
 
 
 def _serves(last: Lease) -> bool:
@@ -210,13 +208,13 @@ def _outdated(wanted: ReplicaSet, newest: dict[int, Lease]) -> list[int]:
     ]
 
 
-def _renew(wanted: ReplicaSet, newest: dict[int, Lease], *, by: User | None, now: datetime) -> placement.Filled:
+def _renew(wanted: ReplicaSet, newest: dict[int, Lease], *, by: User | None, now: datetime) -> Filled:
     """Begin as many slots as may be under way at once."""
     outdated = _outdated(wanted, newest)
     pending = [slot for slot, last in newest.items() if last.is_pending and last.version == wanted.version]
     slots = outdated[: max(0, settings.ROLLOUT_AT_ONCE - len(pending))]
     if not slots:
-        return placement.Filled()
+        return Filled()
     return placement.fill(wanted, newest, slots, by=by, forgiving=by is not None, beside=True)
 
 
@@ -262,26 +260,3 @@ def _go_back_with_data(wanted: ReplicaSet, rollout: Rollout, newest: dict[int, L
     if copy is not None and not served:
         SnapshotRepository.objects.filter(pk=wanted.pk).update(restore_wanted=copy)
     placement.fill(wanted, newest, [0], by=None, forgiving=True)
-
-
-def _end(
-    rollout: Rollout,
-    state: RolloutState,
-    *,
-    now: datetime,
-    reason: str = "",
-    message: str = "",
-    log_tail: str = "",
-    by: User | None = None,
-) -> None:
-    transition_rollout(
-        rollout,
-        state,
-        ended_at=now,
-        reason=reason,
-        message=message[:500],
-        log_tail=log_tail,
-        from_environment_encrypted="",
-    )
-    audit.record(f"rollout_{state.value}", subject=f"workload:{rollout.workload_id}", by=by, reason=reason)
-    rollout_ended.send(sender=Rollout, workload_id=rollout.workload_id)

@@ -8,7 +8,7 @@ one never replaces a newer one, so that two processes may publish in any order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,15 +57,17 @@ def url_of(name: str) -> str:
 
 def publish(lease: Lease) -> None:
     """Publish the route of this lease's name, as the database has it once the transaction is committed."""
-    transaction.on_commit(lambda: publish_workload(lease.workload_id))
+    publish_many([lease.workload_id])
 
 
-def publish_workload(workload_id: UUID) -> None:
-    """Publish the route of a workload as the database has it now."""
-    routed = list(_routed().filter(workload_id=workload_id))
-    if routed:
-        document = document_of(routed)
-        _write(str(document["name"]), document if document["status"] else None)
+def publish_many(workload_ids: Collection[UUID]) -> None:
+    """Publish the routes of workloads, as the database has them once the transaction is committed."""
+    transaction.on_commit(lambda: publish_workloads(workload_ids))
+
+
+def publish_workloads(workload_ids: Collection[UUID]) -> None:
+    """Publish the routes of workloads as the database has them now: one query, one round trip."""
+    _write(_documents(_routed().filter(workload_id__in=workload_ids)))
 
 
 def document_of(routed: Sequence[Lease]) -> dict[str, Any]:
@@ -95,7 +97,8 @@ def _status(routed: Sequence[Lease]) -> str:
 def republish_all() -> int:
     """Make Redis say what the database says; returns how many names were written or removed."""
     wanted = {}
-    for document in _documents():
+    found = sorted((document for document in _documents(_routed()) if document["status"]), key=lambda one: one["order"])
+    for document in found:  # of one name the one in force last
         wanted[document["name"]] = json.dumps(document, sort_keys=True)
     client = redis.connection()
     known = client.hgetall(ROUTES_KEY)
@@ -114,25 +117,32 @@ def republish_all() -> int:
     return len(changed) + len(gone)
 
 
-def _documents() -> Iterable[dict[str, Any]]:
-    """Return the document of every workload, those of one name in order, the one in force last."""
-    rows = _routed().order_by("workload_id").iterator()
-    found = [document_of(list(routed)) for _, routed in groupby(rows, key=lambda lease: lease.workload_id)]
-    return sorted((document for document in found if document["status"]), key=lambda document: document["order"])
+def _documents(leases: QuerySet[Lease]) -> Iterator[dict[str, Any]]:
+    """Return the document of every workload that these leases are of."""
+    rows = leases.order_by("workload_id").iterator()
+    for _, routed in groupby(rows, key=lambda lease: lease.workload_id):
+        yield document_of(list(routed))
 
 
 def _routed() -> QuerySet[Lease]:
     return Lease.objects.filter(Q(is_newest=True) | Q(action=Action.RUN.value)).select_related("device")
 
 
-def _write(name: str, document: dict[str, Any] | None) -> None:
+def _write(documents: Iterable[dict[str, Any]]) -> None:
+    set_if_newer = redis.script(_SET_IF_NEWER)
+    names: list[str] = []
     try:
-        client = redis.connection()
-        if document is None:
-            client.hdel(ROUTES_KEY, name)
-            client.publish(CHANGED_CHANNEL, name)
-        else:
-            text = json.dumps(document, sort_keys=True)
-            client.eval(_SET_IF_NEWER, 2, ROUTES_KEY, CHANGED_CHANNEL, name, text, *document["order"])
+        with redis.connection().pipeline(transaction=False) as pipeline:
+            for document in documents:
+                name = str(document["name"])
+                names.append(name)
+                if not document["status"]:
+                    pipeline.hdel(ROUTES_KEY, name)
+                    pipeline.publish(CHANGED_CHANNEL, name)
+                    continue
+                text = json.dumps(document, sort_keys=True)
+                keys, values = [ROUTES_KEY, CHANGED_CHANNEL], [name, text, *document["order"]]
+                set_if_newer(keys=keys, args=values, client=pipeline)
+            pipeline.execute()
     except RedisError as error:
-        log.warning("route_not_published", name=name, error=str(error))
+        log.warning("routes_not_published", names=names[:10], count=len(names), error=str(error))

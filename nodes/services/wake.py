@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from uuid import UUID
 
 import structlog
@@ -19,16 +20,24 @@ log = structlog.get_logger()
 
 def wake(device_id: UUID) -> None:
     """Wake the device when the current transaction commits."""
-    transaction.on_commit(lambda: _publish(device_id, "look"))
+    wake_many([device_id])
+
+
+def wake_many(device_ids: Collection[UUID]) -> None:
+    """Wake the devices when the current transaction commits."""
+    transaction.on_commit(lambda: _publish(device_ids, "look"))
 
 
 def hang_up(device_id: UUID) -> None:
     """End the device's link when the current transaction commits: its key is no longer good."""
-    transaction.on_commit(lambda: _publish(device_id, "close"))
+    transaction.on_commit(lambda: _publish([device_id], "close"))
 
 
-def _publish(device_id: UUID, kind: str) -> None:
+def _publish(device_ids: Collection[UUID], kind: str) -> None:
     try:
-        redis.connection().publish(CHANNEL, json.dumps({"device": str(device_id), "type": kind}))
+        with redis.connection().pipeline(transaction=False) as pipeline:
+            for device_id in device_ids:
+                pipeline.publish(CHANNEL, json.dumps({"device": str(device_id), "type": kind}))
+            pipeline.execute()
     except RedisError as error:
-        log.warning("wake_not_sent", device=str(device_id), error=str(error))
+        log.warning("wake_not_sent", devices=len(device_ids), error=str(error))

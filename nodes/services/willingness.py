@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from nodes.agent import limits as rules
 from nodes.agent.limits import Standing
-from nodes.agent.protocol import Mode, Workload
+from nodes.agent.protocol import Mode, Runtime, Workload
 from nodes.models import Device
 from nodes.states import DeviceState
 
@@ -24,6 +24,17 @@ def standing(device: Device) -> Standing:
         used = device.transfer_bytes if device.transfer_month == rules.month(limits, now) else 0
         found += [rules.by_clock(limits, now), rules.by_traffic(limits, used)]
     return rules.strictest(found)
+
+
+def willing(device: Device, workload: Workload) -> bool:
+    """Return whether the device offers the workload's sandbox and its owner takes it now."""
+    if workload.profile.value not in device.capacity.get("profiles", []):
+        return False
+    if workload.encrypted and not device.encrypts_volumes:
+        return False
+    if workload.runtime is Runtime.GVISOR and not workload.runtime_optional and not device.has_gvisor:
+        return False
+    return takes(device) and not refusal(device, workload)
 
 
 def takes(device: Device) -> bool:

@@ -15,20 +15,25 @@ from nodes.agent.protocol import Action, Observed, Reason, Report, Status
 from nodes.errors import Conflict, Malformed, NotFound
 from nodes.models import Lease
 from nodes.services import endpoints, leases, placement, receipts
-from nodes.signals import lease_changed, workload_wiped
+from nodes.signals import lease_changed, leases_opened, workload_wiped
 
 
 @pytest.fixture
 def told():
-    """What `lease_changed` told, as (state, reason)."""
+    """What `leases_opened` and `lease_changed` told, as (state, reason)."""
     heard = []
 
-    def listen(state, reason, **_):
+    def opened(workload_ids, **_):
+        heard.extend(("offered", "") for _ in workload_ids)
+
+    def changed(state, reason, **_):
         heard.append((state, reason))
 
-    lease_changed.connect(listen)
+    leases_opened.connect(opened)
+    lease_changed.connect(changed)
     yield heard
-    lease_changed.disconnect(listen)
+    leases_opened.disconnect(opened)
+    lease_changed.disconnect(changed)
 
 
 def test_the_whole_life(box, told):

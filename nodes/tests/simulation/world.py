@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -177,13 +177,13 @@ class World:
     def _release(self, device: SimulatedDevice) -> None:
         """A new release of something; one in three never comes up."""
         from interchain_site.core.errors import DomainError
-        from nodes.services import rollouts
+        from nodes.services import rollout_ends, rollouts
 
         wanted = self.random.choice(list(ReplicaSet.objects.order_by("name")))
         fault = self.random.choice(["", "", "", "", "exits", "hangs"])
         self.releases += 1
         workload = replace(wanted.workload, environment={"RELEASE": str(self.releases), "FAULT": fault})
-        if rollouts.under_way(wanted.pk) is None:
+        if rollout_ends.under_way(wanted.pk) is None:
             self.good[wanted.pk] = wanted.workload
         try:
             if rollouts.begin(workload=workload, by=None) is None:
@@ -319,8 +319,9 @@ def world(seed: int, boxes: list[FakeDevice]) -> Iterator[World]:
         def queued(work: Callable[[], object], using: Any = None, robust: bool = False) -> None:
             made.queue.append(work)
 
-        def wake(device_id: UUID, kind: str) -> None:
-            by_id[device_id].woken = True
+        def wake(device_ids: Collection[UUID], kind: str) -> None:
+            for device_id in device_ids:
+                by_id[device_id].woken = True
 
         with (
             mock.patch("django.db.transaction.on_commit", queued),

@@ -1,0 +1,127 @@
+"""Redis loses everything with 10,000 jobs queued: a real worker and beat make all of it again from the rows, within a minute, and nothing twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from celery import current_app
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from interchain_site.core import redis
+from interchain_site.testing.devices import GIGABYTE, make_device, make_workload
+from marketplace.models import Notice
+from marketplace.tasks import send_notice
+from nodes.models import Device, Lease, ReplicaSet
+from nodes.services import liveness, replica_sets, routes
+from nodes.tests.test_link import site
+
+__all__ = ["site"]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.postgres,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="The worker needs a database of its own process."),
+]
+ROOT = Path(__file__).resolve().parents[2]
+JOBS, APPS = 10_000, 40
+SECONDS = 60
+
+
+def environment(folder: Path) -> dict[str, str]:
+    known = connection.settings_dict
+    user = known["USER"] + (f":{quote(known['PASSWORD'])}" if known["PASSWORD"] else "")
+    return {
+        **os.environ,
+        "DATABASE_URL": f"postgres://{user}@{known['HOST']}:{known['PORT']}/{known['NAME']}",
+        "REDIS_URL": settings.REDIS_URL,
+        "DATA_DIR": str(folder),
+        "EMAIL_URL": f"filemail://{folder}/mail",
+        "PYTHONPATH": str(ROOT),
+        "LINK_TIMEOUT_SECONDS": "600",
+    }
+
+
+def celery(*arguments: str, folder: Path, ending: ExitStack) -> None:
+    log = ending.enter_context((folder / f"{arguments[0]}.log").open("wb"))
+    command = [sys.executable, "-m", "celery", "-A", "interchain_site", *arguments]
+    process = subprocess.Popen(command, env=environment(folder), cwd=folder, stdout=log, stderr=log)
+    ending.callback(process.wait, 30)
+    ending.callback(process.terminate)
+
+
+def owe_and_queue(cast) -> None:
+    now = timezone.now()
+    Notice.objects.bulk_create(
+        Notice(key=f"owed:{n}", user=cast.publisher, subject=f"Message {n}.", body="Words.\n", created_at=now)
+        for n in range(JOBS)
+    )
+    with current_app.producer_pool.acquire() as producer:
+        for pk in Notice.objects.values_list("pk", flat=True):
+            send_notice.apply_async((pk,), producer=producer)
+    assert redis.connection().llen("celery") == JOBS
+
+
+def want_apps(cast) -> None:
+    for n in range(4):
+        make_device(cast.owner, f"Box {n}", host=f"10.0.{n}.1")
+    for n in range(APPS):
+        workload = make_workload(f"app{n}", memory_bytes=GIGABYTE // 10, cpu_millis=50)
+        wanted = replica_sets.want(None, workload, replicas=1, standby=False)
+        replica_sets.note_due(wanted, timezone.now(), tries=0)
+
+
+def what_is_left() -> list[str]:
+    """Return what is not yet as the rows want it."""
+    client = redis.connection()
+    owed, placed = Notice.objects.filter(sent_at=None).count(), Lease.objects.filter(is_newest=True).count()
+    known = client.hlen(routes.ROUTES_KEY)
+    found = []
+    if owed:
+        found.append(f"{owed} messages are owed")
+    if placed < APPS:
+        found.append(f"{APPS - placed} slots have nobody")
+    if known < APPS or not client.exists(routes.COMPLETE_KEY):
+        found.append(f"{known} routes")
+    if not client.exists(liveness.SINCE_KEY):
+        found.append("nobody looks who is there")
+    return found
+
+
+def test_what_was_queued_is_found_again_in_the_rows_and_done_once(site, cast, tmp_path):
+    want_apps(cast)
+    owe_and_queue(cast)
+    with ExitStack() as ending:
+        celery("worker", "-Q", "celery", "-c", "2", "-l", "WARNING", folder=tmp_path, ending=ending)
+        eventually_some_are_sent()
+        redis.connection().flushall()  # while both processes of the worker are busy with it
+        began, left = time.monotonic(), ["anything"]
+        assert Notice.objects.filter(sent_at=None).count() > JOBS / 2, "the test came too late"
+        celery("beat", "-l", "WARNING", "-s", str(tmp_path / "beat"), folder=tmp_path, ending=ending)
+        while left and time.monotonic() - began < SECONDS:
+            time.sleep(0.5)
+            left = what_is_left()
+    assert left == [], f"{left}\n{(tmp_path / 'worker.log').read_text()[-2000:]}"
+    assert not Device.objects.filter(state="offline").exists(), "silence while Redis forgot is nobody's fault"
+    assert not ReplicaSet.objects.exclude(due_at=None).exists()
+    mails = "".join(path.read_text() for path in (tmp_path / "mail").iterdir())
+    sent = Counter(re.findall(r"^Subject: Interchain: (Message \d+\.)$", mails, re.MULTILINE))
+    assert len(sent) == JOBS, "each was sent"
+    assert set(sent.values()) == {1}, "and once"
+
+
+def eventually_some_are_sent() -> None:
+    give_up_at = time.monotonic() + 60
+    while not Notice.objects.exclude(sent_at=None).exists():
+        assert time.monotonic() < give_up_at, "the worker does not come up"
+        time.sleep(0.1)
