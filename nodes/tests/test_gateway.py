@@ -125,8 +125,8 @@ def test_an_older_document_never_replaces_a_newer_one(box):
     lease = placement.open_lease(workload=make_workload("blog"), by=None)
     old = routes.document_of([lease])
     box.runs(lease)
-    routes._write("blog", old)
-    routes._write("blog", old | {"order": [old["order"][0] - 1, 99]})
+    routes._write([old])
+    routes._write([old | {"order": [old["order"][0] - 1, 99]}])
     assert '"status": "live"' in redis.connection().hget(routes.ROUTES_KEY, "blog")
 
 
