@@ -33,6 +33,11 @@ OPTIONS_KEY = "gateway:options"  # hash: name → domains, limits, dates (nodes/
 GUARD_KEY = "gateway:guard"  # hash: gateway → what it holds against the table (nodes/gateway/guard.py)
 CONFIRMED_KEY = "gateway:confirmed"  # when staff said that a smaller table is right, seconds of 1970
 ALL = "*"
+READ = (
+    *("workload_id", "name", "generation", "slot", "is_newest", "action", "state", "host_port", "revision"),
+    *("opened_at", "reinstated_at", "device__endpoint_host", "device__tunnelled"),
+)
+"""All of a lease that its route is made of."""
 
 _SET_IF_NEWER = """
 local known = redis.call('HGET', KEYS[1], ARGV[1])
@@ -125,7 +130,8 @@ def _documents(leases: QuerySet[Lease]) -> Iterator[dict[str, Any]]:
 
 
 def _routed() -> QuerySet[Lease]:
-    return Lease.objects.filter(Q(is_newest=True) | Q(action=Action.RUN.value)).select_related("device")
+    rows = Lease.objects.filter(Q(is_newest=True) | Q(action=Action.RUN.value)).select_related("device")
+    return rows.only(*READ)
 
 
 def _write(documents: Iterable[dict[str, Any]]) -> None:
