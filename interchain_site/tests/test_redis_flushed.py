@@ -103,11 +103,11 @@ def test_what_was_queued_is_found_again_in_the_rows_and_done_once(site, cast, tm
     owe_and_queue(cast)
     with ExitStack() as ending:
         celery("worker", "-Q", "celery", "-c", "2", "-l", "WARNING", folder=tmp_path, ending=ending)
+        celery("beat", "-l", "WARNING", "-s", str(tmp_path / "beat"), folder=tmp_path, ending=ending)
         eventually_some_are_sent()
         redis.connection().flushall()  # while both processes of the worker are busy with it
         began, left = time.monotonic(), ["anything"]
         assert Notice.objects.filter(sent_at=None).count() > JOBS / 2, "the test came too late"
-        celery("beat", "-l", "WARNING", "-s", str(tmp_path / "beat"), folder=tmp_path, ending=ending)
         while left and time.monotonic() - began < SECONDS:
             time.sleep(0.5)
             left = what_is_left()
