@@ -38,6 +38,12 @@ JOBS, APPS = 10_000, 40
 SECONDS = 60
 
 
+@pytest.fixture
+def box(cast):
+    """The device that `site` is about."""
+    return make_device(cast.owner)
+
+
 def environment(folder: Path) -> dict[str, str]:
     known = connection.settings_dict
     user = known["USER"] + (f":{quote(known['PASSWORD'])}" if known["PASSWORD"] else "")
