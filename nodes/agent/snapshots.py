@@ -5,8 +5,8 @@ stopped: after this copy nothing is written. 3. The volume is there: a mount tha
 A copy that breaks off leaves nothing that counts: restic writes its snapshot last.
 
 **Restore**, asked for by `DesiredLease.restore`, before the first start of a lease. 1. `restored/<lease>` says whether it was done.
-2. What is in the volume is removed. 3. restic brings the snapshot. 4. `restored/<lease>` is written. A restore that breaks off begins
-again from 2: no app starts on half its data.
+2. What is in the volume is removed. 3. restic brings the snapshot, and it is on the disk. 4. `restored/<lease>` is written. A restore that breaks off,
+by a kill of the agent or a power cut too, begins again from 2: no app starts on half its data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodes.agent import files
+from nodes.agent import files, restic
 from nodes.agent.errors import AgentError, Cancelled, LeaseError, PortalRefused
 from nodes.agent.protocol import (
     REPOSITORY_PATH,
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 STOPPED_WITHIN_SECONDS = 120.0
-NEW_REPOSITORY = "unable to open config file"
 
 
 class Snapshots:
@@ -61,6 +59,7 @@ class Snapshots:
         """Args: folder: where `restored/` is. portal: returns a connection of its own. opened: where a workload's volume lies.
         runs: whether a lease has a process."""
         self._restored, self._cache = folder / "restored", folder / "restic"
+        files.remove_folder(self._cache)  # of copies that a kill of the agent broke off
         self._device_id, self._sign, self._portal = device_id, sign, portal
         self._volume, self._runs = opened, runs
         self._known: "set[str]" = set()
@@ -89,7 +88,8 @@ class Snapshots:
         try:
             _empty(Path(path))
             with self._opened(lease) as environment:
-                _restic(environment, "restore", lease.restore.restic_id, "--target", path, cancelled=cancelled)
+                restic.run(environment, "restore", lease.restore.restic_id, "--target", path, cancelled=cancelled)
+            restic.flush(Path(path))
         except AgentError as error:
             if isinstance(error, Cancelled):
                 raise
@@ -137,9 +137,9 @@ class Snapshots:
         with self._volume(lease.workload.id) as path, self._opened(lease) as environment:
             # The same path everywhere: on the next device it lies somewhere else, and is to be compared with this.
             arguments = ("backup", ".", "--json", "--host", "interchain", "--ignore-inode", "--tag", lease.snapshot_id)
-            out = _restic(environment, *arguments, folder=path, new=True)
+            out = restic.run(environment, *arguments, folder=path, new=True)
             # The summary of older versions has a short id only.
-            listed = json.loads(_restic(environment, "snapshots", "--json", "--tag", lease.snapshot_id))
+            listed = json.loads(restic.run(environment, "snapshots", "--json", "--tag", lease.snapshot_id))
         lines = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
         summary = next((line for line in reversed(lines) if line.get("message_type") == "summary"), None)
         if summary is None or not listed:
@@ -165,7 +165,7 @@ class Snapshots:
             access = patiently(lambda: portal.snapshot_access(SnapshotAccessWish(lease.lease_id)))
         finally:
             portal.close()
-        return _Opened(portal.url, lease.workload.id, access, self._cache)
+        return _Opened(portal.url, lease.workload.id, access, self._cache / lease.workload.id)
 
     def _forget(self, lease_ids: "set[str]") -> None:
         if self._restored.is_dir():
@@ -195,46 +195,6 @@ class _Opened:
 
     def __exit__(self, *_: object) -> None:
         files.remove_folder(self._cache)
-
-
-def _restic(
-    environment: "dict[str, str]",
-    *arguments: str,
-    folder: str = "/",
-    new: bool = False,
-    cancelled: "threading.Event | None" = None,
-) -> bytes:
-    """Run restic to its end and return what it printed.
-
-    Args:
-        new: make the repository if there is none.
-
-    Raises:
-        AgentError: with restic's last words.
-        Cancelled: the event was set meanwhile.
-    """
-    try:
-        process = subprocess.Popen(
-            ["restic", *arguments], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-    except FileNotFoundError:
-        raise AgentError("restic is not installed on this device. Type: apt-get install restic") from None
-    while True:
-        try:
-            out, said = process.communicate(timeout=LOOK_SECONDS)
-            break
-        except subprocess.TimeoutExpired:
-            if cancelled is not None and cancelled.is_set():
-                process.terminate()
-                process.communicate()
-                raise Cancelled("The portal no longer wants this lease to run.") from None
-    if process.returncode == 0:
-        return out
-    words = said.decode(errors="replace").strip()
-    if new and NEW_REPOSITORY in words:
-        _restic(environment, "init")
-        return _restic(environment, *arguments, folder=folder)
-    raise AgentError(f"restic {arguments[0]}: {words[-200:]}")
 
 
 def _empty(folder: Path) -> None:

@@ -26,6 +26,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from nodes.agent import keys, packaging, protocol, records
 from nodes.agent.protocol import Desired, Enrolled, Enrolment, Meter, Reading, ReadingBatch, Report, Status, WipeReceipt
+from nodes.agent.tests.repository import Repositories
 
 
 class FakePortal:
@@ -63,6 +64,8 @@ class FakePortal:
         self.wishes: list[protocol.Mode] = []
         self.checks: list[protocol.CheckReport] = []
         self.spot_checks: list[protocol.SpotCheckAnswer] = []
+        self.snapshots: list[protocol.SnapshotReport] = []
+        self.repositories = Repositories()
         self.rejected: list[str] = []
         self.fail_with: int | None = None
         self.retry_after = ""
@@ -170,6 +173,8 @@ class FakePortal:
             return self.fail_with, b"", {"Retry-After": self.retry_after} if self.retry_after else {}
         if (method, path) == ("POST", protocol.ENROL_PATH):
             return self._enrol(protocol.from_json(Enrolment, body))
+        if path.startswith(protocol.REPOSITORY_PATH):
+            return self.repositories.answer(method, path.removeprefix(protocol.REPOSITORY_PATH), headers, body)
         if path == "/install/agent.whl":
             return 200, packaging.build_archive(), {}
         if path == "/healthz":
@@ -198,6 +203,8 @@ class FakePortal:
             ("POST", protocol.MODE_PATH): self._wish,
             ("POST", protocol.CHECKS_PATH): self._check,
             ("POST", protocol.SPOT_CHECK_PATH): self._spot_check,
+            ("POST", protocol.SNAPSHOT_ACCESS_PATH): self._open_snapshots,
+            ("POST", protocol.SNAPSHOTS_PATH): self._snapshot,
         }[(method, path.partition("?")[0])](headers, body)
 
     def _enrol(self, enrolment: Enrolment) -> tuple[int, bytes, dict[str, str]]:
@@ -284,6 +291,13 @@ class FakePortal:
         self.spot_checks.append(protocol.from_json(protocol.SpotCheckAnswer, self._verified(body.decode())))
         return 204, b"", {}
 
+    def _open_snapshots(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        return 200, protocol.to_json(protocol.SnapshotAccess("device", "opened", "restic's own password")), {}
+
+    def _snapshot(self, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        self.snapshots.append(protocol.from_json(protocol.SnapshotReport, self._verified(body.decode())))
+        return 204, b"", {}
+
     def _refuse(self, token: str) -> str:
         try:
             claims = json.loads(self._verified(token))
@@ -363,7 +377,7 @@ def _handler(portal: FakePortal) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             pass
 
-        do_GET = do_POST = do_HEAD = _do
+        do_GET = do_POST = do_HEAD = do_DELETE = _do
 
     return Handler
 
