@@ -68,16 +68,20 @@ def throughput(folder: Path, parsed: argparse.Namespace) -> list[str]:
     alone: dict[str, list[float]] = defaultdict(list)
     with ExitStack() as stack:
         port = stack.enter_context(proxies.upstream(folder, "upstream"))
+        stack.enter_context(override_settings(REDIS_URL=stack.enter_context(valkey())))
 
         def apps(count: int, upstreams: int) -> dict[str, dict[str, Any]]:
-            one = {"workload_id": "0" * 36, "status": "live", "upstreams": [f"127.0.0.1:{port}"] * upstreams}
+            one = {"workload_id": proxies.WORKLOAD_ID, "status": "live", "upstreams": [f"127.0.0.1:{port}"] * upstreams}
             return {f"app{number}": one | {"name": f"app{number}"} for number in range(count)}
 
         targets = [
             Target("upstream itself", port),
             stack.enter_context(proxies.plain_caddy(folder, port)),
+            stack.enter_context(proxies.plain_caddy(folder, port, "Caddy with its access log", log=True)),
+            stack.enter_context(proxies.plain_caddy(folder, port, "Caddy, GOGC=400", env=proxies.AS_DEPLOYED)),
             stack.enter_context(proxies.plain_nginx(folder, port)),
             stack.enter_context(proxies.gateway(folder, "gateway 1 app", apps(1, 1), "app0")),
+            stack.enter_context(proxies.gateway(folder, "gateway 1 app its log read", apps(1, 1), "app0", read=True)),
             stack.enter_context(proxies.gateway(folder, "gateway 2 upstreams", apps(1, 2), "app0")),
             stack.enter_context(proxies.gateway(folder, "gateway 1000 apps", apps(1000, 1), "app999")),
         ]
@@ -145,7 +149,12 @@ def rerouted(folder: Path, count: int) -> list[str]:
 
 
 def publish(port: int) -> None:
-    document = {"name": "blog", "workload_id": "0" * 36, "status": "live", "upstreams": [f"127.0.0.1:{port}"]}
+    document = {
+        "name": "blog",
+        "workload_id": proxies.WORKLOAD_ID,
+        "status": "live",
+        "upstreams": [f"127.0.0.1:{port}"],
+    }
     client = redis.connection()
     client.hset(routes.ROUTES_KEY, "blog", json.dumps(document))
     client.set(routes.COMPLETE_KEY, "1")

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.test import override_settings
 
-from interchain_site.testing.servers import free_port, running
+from interchain_site.testing.servers import free_port, running, wait_for_port
 from nodes.gateway import config
+from nodes.gateway.access_log import Tail
 from nodes.gateway.board import Board
+from nodes.gateway.pace import Pace
 
 ROOT = Path(__file__).resolve().parents[2]
 CADDY = str(ROOT / ".venv" / "bin" / "caddy")
 DOMAIN = "apps.localhost"
 BODY = "x" * 1024
+AS_DEPLOYED = {"GOGC": "400"}  # docker-compose.yml
+WORKLOAD_ID = "00000000-0000-4000-8000-000000000001"
 
 
 @dataclass(frozen=True)
@@ -48,17 +54,28 @@ def plain_nginx(folder: Path, upstream_port: int) -> Iterator[Target]:
 
 
 @contextmanager
-def plain_caddy(folder: Path, upstream_port: int) -> Iterator[Target]:
-    """Caddy as a person would set it up: one reverse proxy, nothing else."""
+def plain_caddy(
+    folder: Path, upstream_port: int, name: str = "Caddy", *, log: bool = False, env: Mapping[str, str] = {}
+) -> Iterator[Target]:
+    """Caddy as a person would set it up: one reverse proxy, nothing else.
+
+    Args:
+        log: with the access log that Caddy writes by itself.
+    """
     port = free_port()
     proxy = {"handler": "reverse_proxy", "upstreams": [{"dial": f"127.0.0.1:{upstream_port}"}]}
-    server = {
+    server: dict[str, Any] = {
         "listen": [f"127.0.0.1:{port}"],
         "routes": [{"handle": [proxy]}],
         "automatic_https": {"disable": True},
     }
-    with caddy(folder / "caddy", {"apps": {"http": {"servers": {"plain": server}}}}):
-        yield Target("Caddy", port)
+    own = folder / name.replace(" ", "-")
+    document: dict[str, Any] = {"apps": {"http": {"servers": {"plain": server}}}}
+    if log:
+        server["logs"] = {}
+        document["logging"] = {"logs": {"default": {"writer": {"output": "file", "filename": str(own / "access.log")}}}}
+    with caddy(own, document, env):
+        yield Target(name, port)
 
 
 @contextmanager
@@ -69,11 +86,15 @@ def gateway(
     asked: str,
     *,
     change: Callable[[dict[str, Any]], None] = lambda document: None,
+    env: Mapping[str, str] = AS_DEPLOYED,
+    read: bool = False,
 ) -> Iterator[Target]:
     """Our gateway's Caddy with these routes, access log included; requests go to the app `asked`.
 
     Args:
         change: what is to be different in its configuration.
+        env: environment of Caddy's beside ours.
+        read: the log is read and counted meanwhile, into the Redis of the settings.
     """
     port = free_port()
     values = {
@@ -87,19 +108,34 @@ def gateway(
         Board().show(routes, slots)
         document = config.build(routes, slots)
         change(document)
-        with caddy(folder / name.replace(" ", "-"), document):
+        tail: AbstractContextManager[None] = _reading() if read else nullcontext()
+        with caddy(folder / name.replace(" ", "-"), document, env), tail:
+            wait_for_port(port, 20)  # with many apps it listens a while after its admin port does
             yield Target(name, port, f"{asked}.{DOMAIN}")
 
 
 @contextmanager
-def caddy(folder: Path, document: dict[str, Any]) -> Iterator[int]:
+def _reading() -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=Tail(stop, Pace()).run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def caddy(folder: Path, document: dict[str, Any], env: Mapping[str, str] = {}) -> Iterator[int]:
     """A Caddy with this configuration; yields its admin port."""
     folder.mkdir(parents=True, exist_ok=True)
     admin = free_port()
     whole = {"admin": {"listen": f"127.0.0.1:{admin}", "config": {"persist": False}}, **document}
     whole["storage"] = {"module": "file_system", "root": str(folder / "storage")}
     (folder / "caddy.json").write_text(json.dumps(whole))
-    with running([CADDY, "run", "--config", str(folder / "caddy.json")], port=admin, log=folder / "caddy.log"):
+    command = [CADDY, "run", "--config", str(folder / "caddy.json")]
+    with running(command, port=admin, log=folder / "caddy.log", env={**os.environ, **env}):
         yield admin
 
 

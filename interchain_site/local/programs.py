@@ -138,7 +138,9 @@ def _caddy(site: Site) -> Program:
         )
     )
     port = site.ports.gateway_admin
-    return Program("caddy", (str(BIN / "caddy"), "run", "--config", str(config)), ready=lambda: answers(port))
+    # Garbage is collected less often than by itself: a tenth less processor time a request (docs/adr/0748).
+    command = ("env", "GOGC=400", str(BIN / "caddy"), "run", "--config", str(config))
+    return Program("caddy", command, ready=lambda: answers(port))
 
 
 def _stripe(site: Site) -> Program:

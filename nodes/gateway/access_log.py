@@ -19,9 +19,11 @@ import json
 import os
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
@@ -31,16 +33,15 @@ from django.conf import settings
 from redis import RedisError
 
 from interchain_site.core import redis
-from nodes.gateway.apps import UPSTREAM_FIELD, WORKLOAD_FIELD
-from nodes.gateway.config import FAULT_FIELD
-from nodes.gateway.pace import Pace
+from nodes.gateway.log_lines import Visit, parsed
+from nodes.gateway.pace import EVERYBODY, Asked, Key, Pace, client_of
 from nodes.gateway.suspicion import Suspicions
 
 DIRTY_KEY = "gateway:dirty"
 KEEP_SECONDS = 70 * 86_400
 POLL_SECONDS = 0.25
 LINES_AT_ONCE = 2_000
-OUR_PAGE = "/"  # of what answered, when it was one of Caddy's own sockets
+HOUR_SECONDS = 3600
 
 log = structlog.get_logger()
 
@@ -53,34 +54,39 @@ def bytes_key(workload_id: str, month: str) -> str:
     return f"gateway:bytes:{workload_id}:{month}"
 
 
+Month = tuple[str, str]
+"""Workload id, and YYYY-MM in UTC."""
+
+
 @dataclass
 class Counts:
-    """What a stretch of the log says, per (workload id, month as YYYY-MM)."""
+    """What a stretch of the log says."""
 
-    users: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-    bytes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    pace: Pace | None = None
+    users: dict[Month, set[str]] = field(default_factory=lambda: defaultdict(set))
+    bytes: Counter[Month] = field(default_factory=Counter)
+    asked: dict[Key, Asked] = field(default_factory=dict)
 
-    def take(self, entry: Mapping[str, Any]) -> None:
-        """Count one line; one that is not about an app counts nothing."""
-        try:
-            key = (str(UUID(entry[WORKLOAD_FIELD])), f"{datetime.fromtimestamp(entry['ts'], tz=UTC):%Y-%m}")
-            if FAULT_FIELD in entry or str(entry.get(UPSTREAM_FIELD, "")).startswith(OUR_PAGE):
-                return
-            client = entry["request"]["client_ip"]
-            self.users[key].add(client_hash(client))
-            self.bytes[key] += int(entry.get("bytes_read", 0)) + int(entry.get("size", 0))
-            if self.pace is not None:
-                self.pace.count(key[0], client, float(entry["ts"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return
+    def take(self, visits: Iterable[Visit]) -> None:
+        """Count visits; those that did not reach an app count nothing."""
+        for visit in visits:
+            if not visit.reached_the_app or not _is_id(visit.workload_id):
+                continue
+            month = (visit.workload_id, _month(int(visit.at) // HOUR_SECONDS))
+            self.users[month].add(visit.client)
+            self.bytes[month] += visit.bytes
+            for key in ((visit.workload_id, client_of(visit.client)), (visit.workload_id, EVERYBODY)):
+                if (known := self.asked.get(key)) is not None:
+                    known.once_more(visit.at)
+                else:
+                    self.asked[key] = Asked(1, visit.at, visit.at)
 
     def save(self) -> None:
         """Add all of it to Redis."""
-        if not self.users:
+        counted = {month: hashes for month, clients in self.users.items() if (hashes := _hashes(clients))}
+        if not counted:
             return
         with redis.connection().pipeline() as pipeline:
-            for (workload_id, month), hashes in self.users.items():
+            for (workload_id, month), hashes in counted.items():
                 pipeline.pfadd(users_key(workload_id, month), *sorted(hashes))
                 pipeline.expire(users_key(workload_id, month), KEEP_SECONDS)
                 pipeline.incrby(bytes_key(workload_id, month), self.bytes[workload_id, month])
@@ -89,13 +95,25 @@ class Counts:
             pipeline.execute()
 
 
-def parsed(line: bytes) -> list[Mapping[str, Any]]:
-    """Return the line's entry, or nothing when it is not one."""
+@lru_cache(maxsize=1_000)
+def _month(hour: int) -> str:
+    return f"{datetime.fromtimestamp(hour * HOUR_SECONDS, tz=UTC):%Y-%m}"
+
+
+@lru_cache(maxsize=10_000)
+def _is_id(workload_id: str) -> bool:
     try:
-        entry = json.loads(line)
+        return str(UUID(workload_id)) == workload_id
     except ValueError:
-        return []
-    return [entry] if isinstance(entry, dict) else []
+        return False
+
+
+def _hashes(clients: Iterable[str]) -> set[str]:
+    found = set()
+    for client in clients:
+        with suppress(ValueError):
+            found.add(client_hash(client))
+    return found
 
 
 def client_hash(address: str) -> str:
@@ -133,18 +151,20 @@ class Tail:
         if self._file is None and not self._open():
             return False
         assert self._file is not None  # noqa: S101  (opened above)
-        counts, start = Counts(pace=self._pace), self._file.tell()
-        entries: list[Mapping[str, Any]] = []
+        counts, start = Counts(), self._file.tell()
+        visits: list[Visit] = []
         lines = 0
         while lines < LINES_AT_ONCE and (line := self._file.readline()):
             if not line.endswith(b"\n"):
                 self._file.seek(-len(line), os.SEEK_CUR)  # Caddy is still writing it
                 break
-            entries += parsed(line)
+            if (visit := parsed(line)) is not None:
+                visits.append(visit)
             lines += 1
-        self._suspicions.take(entries)
-        for entry in entries:
-            counts.take(entry)
+        self._suspicions.take(visits)
+        counts.take(visits)
+        if self._pace is not None:
+            self._pace.count(counts.asked)
         counts.save()
         if self._file.tell() != start:
             self._save_position()

@@ -18,16 +18,13 @@ from django.conf import settings
 
 from nodes.gateway import board, pages
 
-WORKLOAD_FIELD = "workload"
-UPSTREAM_FIELD = "upstream"
-FIRST_FIELD = "first"
+LOG_FIELD = "app"
 SHELF_NAMES = 128  # from 101 hosts on, Caddy halves its list instead of reading it
 TRY_SECONDS = 2
 DIAL_TIMEOUT = "700ms"  # with a live replica no request waits a second; a device by satellite answers in 600 ms
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
-_WORKLOAD, _UPSTREAM = "{app_workload}", "{app_upstream}"
-_REACHED = "{http.reverse_proxy.upstream.hostport}"
+_LINE, _UPSTREAM = "{app_line}", "{app_upstream}"
 
 Route = Mapping[str, Any]
 """A document of nodes/services/routes.py: name, workload_id, status, upstreams, and what `route_options` adds."""
@@ -45,8 +42,15 @@ def hosts(route: Route) -> list[str]:
     return [f"{route['name']}.{settings.GATEWAY_DOMAIN}".lower(), *route.get("domains", ())]
 
 
+def _line_of(route: Route, first: str = "") -> str:
+    """Return what the access log says of a request to this app, as `log_lines.Visit` reads it. One field, because each costs
+    time, and filled in by Caddy when the answer is known."""
+    return f"{route.get('workload_id', '')} {{http.vars.client_ip}} {{http.reverse_proxy.upstream.hostport}} {first}"
+
+
 def mark(key: str, value: str) -> dict[str, Any]:
-    """Put a field into the access log's line, so that its reader needs no table of names."""
+    """Put a field into the access log's line, so that its reader needs no table of names. A value with several
+    placeholders must come from a `map`: here Caddy fills in one alone."""
     return {"handler": "log_append", "key": key, "value": value}
 
 
@@ -55,11 +59,10 @@ def _shelf(listed: list[Route], slots: Mapping[str, int]) -> dict[str, Any]:
     table = {
         "handler": "map",
         "source": "{http.request.host}",
-        "destinations": [_WORKLOAD, _UPSTREAM],
+        "destinations": [_LINE, _UPSTREAM],
         "mappings": [line for route in listed if not _has_own(route, slots) for line in _lines(route)],
     }
-    marks = [mark(WORKLOAD_FIELD, _WORKLOAD), mark(UPSTREAM_FIELD, _REACHED)]
-    handle = [table, *marks, _limit(settings.GATEWAY_MAX_BODY_BYTES), _proxy([_UPSTREAM])]
+    handle = [table, mark(LOG_FIELD, _LINE), _limit(settings.GATEWAY_MAX_BODY_BYTES), _proxy([_UPSTREAM])]
     every = [host for route in listed for host in hosts(route)]
     return {
         "match": [{"host": every}],
@@ -69,7 +72,7 @@ def _shelf(listed: list[Route], slots: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _lines(route: Route) -> Iterator[dict[str, Any]]:
-    outputs = [route.get("workload_id", ""), board.slot_of(route["name"], 0)]
+    outputs = [_line_of(route), board.slot_of(route["name"], 0)]
     return ({"input": host, "outputs": outputs} for host in hosts(route))
 
 
@@ -80,10 +83,11 @@ def _has_own(route: Route, slots: Mapping[str, int]) -> bool:
 def _own(route: Route, count: int) -> dict[str, Any]:
     """A route of its own, for a succession of upstreams or limits unlike the others'."""
     name = route["name"]
+    line = _line_of(route, first=board.slot_of(name, 0))
     handle = [
-        mark(WORKLOAD_FIELD, route["workload_id"]),
-        mark(UPSTREAM_FIELD, _REACHED),
-        mark(FIRST_FIELD, board.slot_of(name, 0)),
+        # One line for every request, however its Host is written: not every Caddy fills in a map's defaults.
+        {"handler": "map", "source": name, "destinations": [_LINE], "mappings": [{"input": name, "outputs": [line]}]},
+        mark(LOG_FIELD, _LINE),
         _limit(route.get("max_body_bytes") or settings.GATEWAY_MAX_BODY_BYTES),
         _proxy([board.slot_of(name, number) for number in range(count)]),
     ]

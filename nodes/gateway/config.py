@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from django.conf import settings
 
 from nodes.gateway import apps, board, pages
 from nodes.gateway.apps import Route
-from nodes.gateway.pace import EVERYBODY
+from nodes.gateway.pace import EVERYBODY, HOUSEHOLD
 
 SERVER = "interchain"
 LOGGER = "gateway"
@@ -74,21 +74,33 @@ def _portal_route() -> list[dict[str, Any]]:
 def _unusual() -> dict[str, Any]:
     """Where the board says so: who asks too much is refused; a connection ends with its answer, so that none is idle when
     a new configuration closes the idle ones."""
-    refused = {
+    client = {
+        "handler": "map",
+        "source": "{http.vars.client_ip}",
+        "destinations": ["{client}"],
+        "mappings": [{"input_regexp": pattern, "outputs": ["${1}"]} for pattern in (HOUSEHOLD, "^(.*)$")],
+    }
+    refused: dict[str, Any] = {
         "match": [
             {
                 "file": {
                     "root": str(board.folder() / board.REFUSING),
-                    "try_files": ["{http.request.host}/{http.vars.client_ip}", f"{{http.request.host}}/{EVERYBODY}"],
+                    "try_files": ["{http.request.host}/{client}", f"{{http.request.host}}/{EVERYBODY}"],
                 }
             }
         ],
         "handle": [apps.mark(FAULT_FIELD, "too many"), pages.page("too_many")],
         "terminal": True,
     }
+    # Files are found by a host in small letters, as every browser sends it; in others nobody is to get round this.
+    evading = {
+        "vars": {board.unusual(): [board.REFUSING]},
+        "vars_regexp": {"{http.request.host}": {"pattern": "[A-Z]"}},
+    }
+    refused["match"] = [*refused["match"], evading]
     ends = {"handler": "headers", "response": {"set": {"Connection": ["close"]}, "deferred": True}}
     closing = {"match": [{"vars": {board.unusual(): [board.CLOSING]}}], "handle": [ends]}
-    subroute = {"handler": "subroute", "routes": [closing, refused]}
+    subroute = {"handler": "subroute", "routes": [closing, {"handle": [client]}, refused]}
     return {
         "match": [{"file": {"root": str(board.folder()), "try_files": [board.UNUSUAL]}}],
         "handle": [subroute],
@@ -105,10 +117,9 @@ def _dates(routes: Mapping[str, Route]) -> list[dict[str, Any]]:
 
 
 def _too_large() -> dict[str, Any]:
-    answer = {"handler": "static_response", "status_code": 413, "body": "The request is larger than this app takes.\n"}
     return {
         "match": [{"expression": "{http.error.status_code} == 413"}],
-        "handle": [apps.mark(FAULT_FIELD, "too large"), answer],
+        "handle": [apps.mark(FAULT_FIELD, "too large"), pages.page("too_large")],
         "terminal": True,
     }
 
@@ -148,11 +159,15 @@ def _tls_to_ourselves() -> dict[str, Any]:
 
 
 def _logging() -> dict[str, Any]:
-    of_request = ("headers", "uri", "tls", "remote_ip", "remote_port", "proto", "method", "host")
-    dropped = (*(f"request>{name}" for name in of_request), "resp_headers", "user_id", "duration")
+    """The access log: who (LOG_FIELD), when, how much. What clients ask for is the app's business and in neither log; and
+    Caddy would make text of each request anew for either of them."""
+    dropped = ("request", "resp_headers", "user_id", "duration")
     return {
         "logs": {
-            "default": {"exclude": [f"http.log.access.{LOGGER}"]},
+            "default": {
+                "exclude": [f"http.log.access.{LOGGER}"],
+                "encoder": _without(["request"], {"format": "json"}),
+            },
             LOGGER: {
                 "include": [f"http.log.access.{LOGGER}"],
                 "writer": {
@@ -162,15 +177,14 @@ def _logging() -> dict[str, Any]:
                     "roll_keep": LOG_FILES_KEPT,
                     "roll_gzip": False,
                 },
-                # What clients ask for is the app's business; only who, when and how much is needed here. Each field costs time.
-                "encoder": {
-                    "format": "filter",
-                    "wrap": {"format": "json", "level_key": "", "name_key": "", "message_key": ""},
-                    "fields": {name: {"filter": "delete"} for name in dropped},
-                },
+                "encoder": _without(dropped, {"format": "json", "level_key": "", "name_key": "", "message_key": ""}),
             },
         }
     }
+
+
+def _without(fields: Iterable[str], encoder: dict[str, Any]) -> dict[str, Any]:
+    return {"format": "filter", "wrap": encoder, "fields": {name: {"filter": "delete"} for name in fields}}
 
 
 def _is_https() -> bool:

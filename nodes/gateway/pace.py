@@ -1,15 +1,17 @@
 """How many requests a second one client, and one app, may have: counted from the access log, so what is too much is let
 through until it was read (a quarter of a second or so) and then refused for `REFUSED_SECONDS` (docs/adr/0743).
 
-A token bucket each: `burst` seconds' worth may come at once.
+A token bucket each: `burst` seconds' worth may come at once. One client is one address, or one IPv6 household (64 bits).
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -20,14 +22,37 @@ MOST_BUCKETS = 100_000
 MOST_REFUSED = 1_000
 EVERYBODY = "everybody"
 
+HOUSEHOLD = r"^((?:[0-9a-f]+:){4}|(?:[0-9a-f]+:){2,3}:)"
+"""What all addresses of 64 bits of IPv6 begin with, as they are written (RFC 5952). Caddy looks with the same (config.py)."""
+
 Key = tuple[str, str]
-"""Workload id and a client's address; EVERYBODY for the app as a whole."""
+"""Workload id and a client as `client_of` names it; EVERYBODY for the app as a whole."""
+
+
+@dataclass
+class Asked:
+    """How often one key asked, between two moments (seconds of 1970)."""
+
+    requests: int
+    first_at: float
+    last_at: float
+
+    def once_more(self, at: float) -> None:
+        self.requests += 1
+        self.last_at = max(self.last_at, at)
 
 
 @dataclass
 class _Bucket:
     tokens: float
     at: float
+
+
+@lru_cache(maxsize=10_000)
+def client_of(address: str) -> str:
+    """Return what is the same for all of one household: it has more addresses than there are requests."""
+    found = re.match(HOUSEHOLD, address)
+    return found[1] if found else address
 
 
 class Pace:
@@ -49,13 +74,15 @@ class Pace:
         with self._lock:
             self._limits = limits
 
-    def count(self, workload_id: str, client: str, at: float) -> None:
-        """Note one request that reached an app, at `at` (seconds of 1970)."""
+    def count(self, asked: Mapping[Key, Asked]) -> None:
+        """Note requests that reached apps: those of each client, and of EVERYBODY."""
         with self._lock:
-            everybody = self._limits.get(workload_id, float(settings.GATEWAY_APP_REQUESTS_PER_SECOND))
-            self._take((workload_id, EVERYBODY), everybody, at)
-            one = min(everybody, float(settings.GATEWAY_CLIENT_REQUESTS_PER_SECOND))
-            self._take((workload_id, client), one, at)
+            for key, one in asked.items():
+                rate = self._limits.get(key[0], float(settings.GATEWAY_APP_REQUESTS_PER_SECOND))
+                if key[1] != EVERYBODY:
+                    limits = (rate, float(settings.GATEWAY_CLIENT_REQUESTS_PER_SECOND))
+                    rate = min((limit for limit in limits if limit > 0), default=0.0)
+                self._take(key, rate, one)
 
     def refused(self) -> frozenset[Key]:
         """Return who is refused now."""
@@ -67,12 +94,16 @@ class Pace:
                 self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket.at > full}
             return frozenset(self._refused)
 
-    def _take(self, key: Key, rate: float, at: float) -> None:
+    def _take(self, key: Key, rate: float, asked: Asked) -> None:
         if rate <= 0:
             return
-        bucket = self._buckets.setdefault(key, _Bucket(rate * BURST_SECONDS, at))
-        bucket.tokens = min(rate * BURST_SECONDS, bucket.tokens + max(0.0, at - bucket.at) * rate) - 1
-        bucket.at = max(bucket.at, at)
+        most = rate * BURST_SECONDS
+        bucket = self._buckets.setdefault(key, _Bucket(most, asked.first_at))
+        bucket.tokens = min(most, bucket.tokens + max(0.0, asked.first_at - bucket.at) * rate)
+        # A stretch longer than a burst is no burst: what it had time for is not held against it.
+        bucket.tokens += max(0.0, asked.last_at - max(asked.first_at, bucket.at)) * rate - asked.requests
+        bucket.tokens = min(most, bucket.tokens)
+        bucket.at = max(bucket.at, asked.last_at)
         if bucket.tokens < 0:
             bucket.tokens = 0.0
             if len(self._refused) < MOST_REFUSED:

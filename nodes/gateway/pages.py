@@ -26,6 +26,7 @@ _STATUS_CODES: dict[str, int | str] = {
     "grace": 503,
     "unreachable": "{http.error.status_code}",
     "too_many": 429,
+    "too_large": 413,
 }
 _AGAIN = {
     "starting": {"Retry-After": ["2"], "Refresh": ["2"]},

@@ -4,14 +4,13 @@ alone moves nothing."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import structlog
 from celery import current_app
 from kombu.exceptions import OperationalError
 
-from nodes.gateway.apps import FIRST_FIELD, UPSTREAM_FIELD, WORKLOAD_FIELD
+from nodes.gateway.log_lines import OUR_PAGE, Visit
 
 TASK = "nodes.tasks.suspect_endpoint"
 AGAIN_AFTER_SECONDS = 3.0
@@ -28,9 +27,9 @@ class Suspicions:
     def __init__(self) -> None:
         self._told_at: dict[tuple[str, str], float] = {}
 
-    def take(self, entries: list[Mapping[str, Any]]) -> None:
-        """Look at some lines of the log and tell what they show."""
-        for suspect in {found for entry in entries if (found := suspect_of(entry))}:
+    def take(self, visits: Iterable[Visit]) -> None:
+        """Look at some visits and tell what they show."""
+        for suspect in {found for visit in visits if (found := suspect_of(visit))}:
             self._tell(*suspect)
 
     def _tell(self, workload_id: str, endpoint: str) -> None:
@@ -49,16 +48,15 @@ class Suspicions:
         log.info("endpoint_suspected", workload=workload_id, endpoint=endpoint)
 
 
-def suspect_of(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+def suspect_of(visit: Visit) -> tuple[str, str] | None:
     """Return workload and endpoint that did not answer this request, None when the first one did.
 
     An endpoint further back in the succession that answered shows that the first did not.
     """
-    workload, reached, first = (str(entry.get(field) or "") for field in (WORKLOAD_FIELD, UPSTREAM_FIELD, FIRST_FIELD))
-    if not workload or reached.startswith("unix"):
+    if not visit.workload_id or visit.reached.startswith(OUR_PAGE):
         return None
-    if "gateway_fault" in entry:
-        suspect = (reached or first) if entry.get("status") in UNREACHED or entry["gateway_fault"] == "again" else ""
+    if visit.fault:
+        suspect = (visit.reached or visit.first) if visit.status in UNREACHED or visit.fault == "again" else ""
     else:
-        suspect = first if reached != first else ""
-    return (workload, suspect) if suspect else None
+        suspect = visit.first if visit.reached != visit.first else ""
+    return (visit.workload_id, suspect) if suspect else None

@@ -28,10 +28,10 @@ def log(settings, tmp_path):
     class Log:
         path = tmp_path / "access.log"
 
-        def write(self, lease, client="192.0.2.1", at=JANUARY, size=100, **more):
-            entry = {"ts": at.timestamp(), "request": {"client_ip": client}, "bytes_read": 10, "size": size} | more
+        def write(self, lease, client="192.0.2.1", at=JANUARY, size=100, reached="192.0.2.9:40000", **more):
+            entry = {"ts": at.timestamp(), "bytes_read": 10, "size": size, "status": 200} | more
             if lease is not None:
-                entry["workload"] = str(lease.workload_id)
+                entry["app"] = f"{lease.workload_id} {client} {reached} "
             with self.path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
 
@@ -73,9 +73,10 @@ def test_a_client_counts_once_a_month(log, lease):
 def test_what_did_not_reach_the_app_does_not_count(log, lease):
     log.write(None)
     log.write(lease, gateway_fault="yes")
-    log.write(lease, client="not an address")
+    log.write(lease, reached="/tmp/interchain-0-stopped.sock")
+    log.write(lease, client="not-an-address")
     with log.path.open("a") as file:
-        file.write("not json\n[]\n{}\n5\n")
+        file.write('not json\n[]\n{}\n5\n{"app": 5}\n{"app": "a b"}\n{"app": "w 192.0.2.1 a:1 ", "ts": 1}\n')
     log.count()
     gateway_counts.save()
     assert users(lease) == 0
