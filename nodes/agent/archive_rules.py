@@ -1,5 +1,7 @@
-"""What an image archive must not hold. Looked at without unpacking anything, before Docker sees it; the portal looked too
-(nodes/services/image_tar.py), but a device takes nobody's word for what it unpacks as root.
+"""What an image archive (`docker save`) must be, looked at without unpacking anything: the one set of rules of portal and devices.
+
+The portal looks when a publisher uploads it, to say at once what is wrong; each device looks again before Docker sees it, for it takes
+nobody's word for what it unpacks as root. Neither has rules of its own beside these.
 """
 
 from __future__ import annotations
@@ -7,45 +9,60 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import platform
 import posixpath
 import tarfile
 import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from nodes.agent.capacity import ARCHITECTURES
-from nodes.agent.errors import LeaseError
-from nodes.agent.protocol import Reason
+from nodes.agent import layer_rules
+from nodes.agent.errors import ArchiveUnsound
+from nodes.agent.layer_rules import check_layer, check_path, too_much
 
-MOST_MEMBERS, MOST_LAYERS, MOST_FILES = 2_000, 128, 1_000_000
+MOST_MEMBERS, MOST_LAYERS = 2_000, 128
 MOST_UNPACKED_BYTES = 16 * 2**30
 MOST_JSON_BYTES, MOST_READ_BYTES, CHUNK_BYTES = 4 * 2**20, 8 * 2**20, 2**20
 MOST_LINKS = 10
-# What images made from whole systems have in /dev; everything else reaches hardware.
-HARMLESS = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)}
-SAVE_AGAIN = "Save the image again with: docker save NAME > FILE"
+MANIFEST, NAMES, INDEX = "manifest.json", "repositories", "index.json"
+SAVE_AGAIN = "Save the image again with: docker save NAME > image.tar"
+_DAMAGE = (tarfile.TarError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, OverflowError,
+           RecursionError, zlib.error)  # fmt: skip
+
+Members = dict[str, tarfile.TarInfo]
 
 
-def check(path: Any) -> None:
-    """Return if the archive holds one image for this computer and nothing that reaches beyond it.
+@dataclass(frozen=True)
+class Contents:
+    """The one image of a sound archive."""
+
+    image_id: str  # "sha256:…" of its config
+    config: "dict[str, Any]"
+    tags: "tuple[str, ...]"
+    unpacked_bytes: int
+
+
+def read(path: Path, *, most_unpacked_bytes: int = 0) -> Contents:
+    """Return what the archive holds.
+
+    Args:
+        most_unpacked_bytes: what all layers may come to; 0 for the most a device takes.
 
     Raises:
-        LeaseError: `image_invalid`, with what is wrong and what to do.
+        ArchiveUnsound: it is not exactly one image, or holds what reaches beyond it; with what is wrong and what to do.
     """
     try:
         with path.open("rb") as file, tarfile.open(fileobj=cast("IO[bytes]", _Bounded(file)), mode="r:") as archive:
             members = _members(archive)
-            manifest = _json(archive, members, "manifest.json")[0]
-            config = _json(archive, members, str(manifest["Config"]))
-            _check_platform(config)
-            _check_layers(archive, members, list(manifest["Layers"]), list(config["rootfs"]["diff_ids"]))
-    except (tarfile.TarError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, OverflowError,
-            RecursionError, zlib.error) as error:  # fmt: skip
-        raise invalid(f"The archive is damaged, or was not made by `docker save`. {SAVE_AGAIN}") from error
-
-
-def invalid(message: str) -> LeaseError:
-    return LeaseError(Reason.IMAGE_INVALID, message, permanent=True)
+            manifest = _manifest(archive, members)
+            document = _read(archive, members, manifest["Config"])
+            config = _json(document, "The image's config", dict)
+            budget = most_unpacked_bytes or MOST_UNPACKED_BYTES
+            unpacked = _check_layers(archive, members, manifest["Layers"], config, budget)
+    except _DAMAGE as error:
+        raise ArchiveUnsound(f"The file is not a tar archive, or is damaged. {SAVE_AGAIN}") from error
+    tags = tuple(map(str, manifest.get("RepoTags") or []))
+    return Contents(f"sha256:{hashlib.sha256(document).hexdigest()}", config, tags, unpacked)
 
 
 class _Bounded:
@@ -57,7 +74,7 @@ class _Bounded:
 
     def read(self, size: int) -> bytes:
         if size > MOST_READ_BYTES:
-            raise invalid(f"The archive has a header that is far too large. {SAVE_AGAIN}")
+            raise ArchiveUnsound(f"The archive has a header that is far too large. {SAVE_AGAIN}")
         return self._file.read(size)
 
 
@@ -70,11 +87,11 @@ class _Stream:
 
     def read(self, size: int) -> bytes:
         if size > MOST_READ_BYTES:
-            raise invalid(f"A layer has a header that is far too large. {SAVE_AGAIN}")
+            raise ArchiveUnsound(f"A layer has a header that is far too large. {SAVE_AGAIN}")
         data = self._file.read(size)
         self._at += len(data)
         if self._at > self._budget:
-            raise _too_much()
+            raise too_much()
         self.digest.update(data)
         return data
 
@@ -98,29 +115,58 @@ class _Stream:
         return self._at
 
 
-def _members(archive: tarfile.TarFile) -> "dict[str, tarfile.TarInfo]":
-    members: "dict[str, tarfile.TarInfo]" = {}
-    for member in archive:
-        if len(members) >= MOST_MEMBERS:
-            raise invalid(f"The archive has more than {MOST_MEMBERS} entries; an image has far fewer.")
+def _members(archive: tarfile.TarFile) -> Members:
+    """Return the archive's entries by their names, none of which leads outside or hides another."""
+    members: Members = {}
+    for count, member in enumerate(archive):
+        if count >= MOST_MEMBERS:
+            raise ArchiveUnsound(f"The archive has more than {MOST_MEMBERS} entries; an image has far fewer.")
         name = _inside(member.name)
         if member.issym() or member.islnk():
             _inside(posixpath.join(posixpath.dirname(name) if member.issym() else "", member.linkname))
         elif not (member.isfile() or member.isdir()):
-            raise invalid(f"The archive holds {member.name[:100]!r}, which is neither file nor folder. {SAVE_AGAIN}")
+            raise ArchiveUnsound(f"The archive holds {name[:100]!r}, which is neither file nor folder. {SAVE_AGAIN}")
+        plain = member.isreg() and member.name == name and member.size <= MOST_JSON_BYTES
+        if name in (MANIFEST, NAMES, INDEX) and not plain:
+            # Docker would read another manifest than the one whose names are left out (archives.py).
+            raise ArchiveUnsound(f"The archive's {name} is not a plain file of a fitting size. {SAVE_AGAIN}")
         members[name] = member
+    links = {name for name, member in members.items() if member.issym() or member.islnk()}
+    for name in members if links else ():
+        if any(str(folder) in links for folder in PurePosixPath(name).parents):
+            raise ArchiveUnsound(f"The archive puts {name[:100]!r} behind a link. {SAVE_AGAIN}")
     return members
 
 
 def _inside(name: str) -> str:
     """Return the normal form of a path that stays inside the archive."""
+    check_path(name)
     normal = posixpath.normpath(name)
     if name.startswith("/") or normal == ".." or normal.startswith("../"):
-        raise invalid(f"The archive points outside itself ({name[:100]!r}). {SAVE_AGAIN}")
+        raise ArchiveUnsound(f"The archive points outside itself ({name[:100]!r}). {SAVE_AGAIN}")
     return normal
 
 
-def _open(archive: tarfile.TarFile, members: "dict[str, tarfile.TarInfo]", name: str) -> "IO[bytes]":
+def _manifest(archive: tarfile.TarFile, members: Members) -> "dict[str, Any]":
+    if MANIFEST not in members:
+        raise ArchiveUnsound(f"There is no manifest.json inside: this is not an image archive. {SAVE_AGAIN}")
+    images = _json(_read(archive, members, MANIFEST), MANIFEST, list)
+    if len(images) != 1:
+        raise ArchiveUnsound(f"The archive holds {len(images)} images; it must hold exactly one image. {SAVE_AGAIN}")
+    manifest = images[0]
+    sound = (
+        isinstance(manifest, dict)
+        and isinstance(manifest.get("Config"), str)
+        and isinstance(manifest.get("Layers"), list)
+        and all(isinstance(layer, str) for layer in manifest["Layers"])
+        and isinstance(manifest.get("RepoTags"), (list, type(None)))
+    )
+    if not sound:
+        raise ArchiveUnsound(f"manifest.json does not describe an image. {SAVE_AGAIN}")
+    return dict(manifest)
+
+
+def _open(archive: tarfile.TarFile, members: Members, name: str) -> "IO[bytes]":
     """Open a file of the archive, following links inside it as `docker load` does."""
     target = _inside(name)
     for _ in range(MOST_LINKS):
@@ -130,67 +176,43 @@ def _open(archive: tarfile.TarFile, members: "dict[str, tarfile.TarInfo]", name:
         if member.isreg():
             return cast("IO[bytes]", archive.extractfile(member))
         target = _inside(posixpath.join(posixpath.dirname(target) if member.issym() else "", member.linkname))
-    raise invalid(f"The archive lacks {name[:100]!r}: it was not saved completely. {SAVE_AGAIN}")
+    raise ArchiveUnsound(f"The archive lacks {name[:100]!r}: it was not saved completely. {SAVE_AGAIN}")
 
 
-def _json(archive: tarfile.TarFile, members: "dict[str, tarfile.TarInfo]", name: str) -> Any:
+def _read(archive: tarfile.TarFile, members: Members, name: str) -> bytes:
     with _open(archive, members, name) as file:
         data = file.read(MOST_JSON_BYTES + 1)
     if len(data) > MOST_JSON_BYTES:
-        raise invalid(f"{name[:100]!r} in the archive is too large. {SAVE_AGAIN}")
-    return json.loads(data)
+        raise ArchiveUnsound(f"{name[:100]!r} in the archive is too large. {SAVE_AGAIN}")
+    return data
 
 
-def _check_platform(config: "dict[str, Any]") -> None:
-    made_for = (config.get("os"), config.get("architecture"))
-    here = ARCHITECTURES.get(platform.machine(), platform.machine())
-    if made_for != ("linux", here):
-        words = f"The image is for {made_for[0]}/{made_for[1]} and this device is linux/{here}."
-        raise invalid(f"{words} Build it with: docker build --platform linux/{here}")
+def _json(data: bytes, what: str, kind: type) -> Any:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, kind):
+        raise ArchiveUnsound(f"{what} in the archive cannot be read. {SAVE_AGAIN}")
+    return document
 
 
 def _check_layers(
-    archive: tarfile.TarFile, members: "dict[str, tarfile.TarInfo]", layers: "list[str]", expected: "list[str]"
-) -> None:
-    """Prove that each layer is the one its config names, and that together they unpack to a bounded size."""
-    if len(layers) != len(expected) or len(layers) > MOST_LAYERS:
-        raise invalid(f"The image's config and its layers do not match. {SAVE_AGAIN}")
-    budget, files = MOST_UNPACKED_BYTES, MOST_FILES
+    archive: tarfile.TarFile, members: Members, layers: "list[str]", config: "dict[str, Any]", budget: int
+) -> int:
+    """Prove that each layer is the one its config names, and that together they unpack to a bounded size; returns that."""
+    rootfs = config.get("rootfs")
+    expected = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(expected, list) or len(expected) != len(layers) or not 1 <= len(layers) <= MOST_LAYERS:
+        raise ArchiveUnsound(f"The image's config and its layers do not match. {SAVE_AGAIN}")
+    whole, files = budget, layer_rules.MOST_FILES
     for name, wanted in zip(layers, expected):  # noqa: B905 (Python 3.9 has no `strict`; the lengths are the same)
-        with _open(archive, members, str(name)) as raw:
+        with _open(archive, members, name) as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             stream = _Stream(cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw, budget)
-            count, unpacked = _check_layer(stream, files, budget)
+            count, unpacked = check_layer(cast("IO[bytes]", stream), files, budget)
             budget, files = budget - max(stream.drain(), unpacked), files - count
         if f"sha256:{stream.digest.hexdigest()}" != wanted:
-            raise invalid(f"The layer {str(name)[:100]!r} is not what the image's config says. {SAVE_AGAIN}")
-
-
-def _check_layer(stream: _Stream, most: int, budget: int) -> "tuple[int, int]":
-    """Return how many files the layer has, and what they come to unpacked: holes in files count, for Docker writes them out."""
-    count = unpacked = 0
-    with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:") as layer:
-        for member in iter(layer.next, None):
-            count, unpacked = count + 1, unpacked + max(0, member.size)
-            if count > most:
-                raise invalid(f"The image has more than {MOST_FILES:,} files. Make it smaller.")
-            if unpacked > budget:
-                raise _too_much()
-            _check_file(member)
-            layer.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them
-    return count, unpacked
-
-
-def _check_file(member: tarfile.TarInfo) -> None:
-    """A layer's paths begin at the image's own root: a link may point anywhere, for it is followed in there."""
-    for path in (member.name, *([member.linkname] if member.islnk() else [])):
-        normal = posixpath.normpath(path.lstrip("/"))
-        if normal == ".." or normal.startswith("../"):
-            raise invalid(f"A layer of the image points outside of it ({path[:100]!r}). {SAVE_AGAIN}")
-    if member.isblk() or (member.ischr() and (member.devmajor, member.devminor) not in HARMLESS):
-        raise invalid(f"A layer of the image holds {member.name[:100]!r}, a device of a computer. Remove it.")
-
-
-def _too_much() -> LeaseError:
-    return invalid(f"The image unpacks to more than {MOST_UNPACKED_BYTES // 2**30} GiB. Make it smaller.")
+            raise ArchiveUnsound(f"The layer {name[:100]!r} is not what the image's config says. {SAVE_AGAIN}")
+    return whole - budget

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import posixpath
+import platform
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from nodes.agent import archive_rules
-from nodes.agent.errors import LeaseError
+from nodes.agent.archive_rules import INDEX, MANIFEST, NAMES
+from nodes.agent.capacity import ARCHITECTURES
+from nodes.agent.errors import ArchiveUnsound, LeaseError
 from nodes.agent.protocol import Image, Reason
 
 CHUNK_BYTES = 2**20
-DOCUMENT_BYTES = 2**24
-MANIFEST, NAMES, INDEX = "manifest.json", "repositories", "index.json"
 
 
 def check(path: Path, image: Image) -> None:
@@ -35,47 +35,21 @@ def check(path: Path, image: Image) -> None:
             digest.update(chunk)
     if digest.hexdigest() != image.archive_sha256:
         raise _invalid("The downloaded archive is not the one that was released (its SHA-256 differs).")
-    archive_rules.check(path)
-    _check_names(path)
-    found = image_id(path)
-    if found != image.image_id:
-        raise _invalid(f"The archive holds image {found[:19]}…, the release says {image.image_id[:19]}….")
-
-
-def _check_names(path: Path) -> None:
-    """Refuse what would make Docker read another manifest than the one `nameless` rewrites: a second spelling of its
-    name, a link in its place, or a file below a linked folder."""
     try:
-        with tarfile.open(path, "r:") as tar:
-            members = [(posixpath.normpath(member.name).lstrip("/"), member) for member in tar]
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
-        raise _invalid("The file is not an archive made by `docker save`.") from error
-    links = {name for name, member in members if member.issym() or member.islnk()}
-    for name, member in members:
-        plain = member.isreg() and member.name == name and member.size <= DOCUMENT_BYTES
-        if name in (MANIFEST, NAMES, INDEX) and not plain:
-            raise _invalid(
-                f"The archive's {name} is not a plain file. Save the image again with: docker save NAME > FILE"
-            )
-        if any(str(folder) in links for folder in PurePosixPath(name).parents):
-            raise _invalid(f"The archive puts {name[:100]!r} behind a link.")
+        found = archive_rules.read(path)
+    except ArchiveUnsound as error:
+        raise _invalid(str(error)) from error
+    _check_platform(found.config)
+    if found.image_id != image.image_id:
+        raise _invalid(f"The archive holds image {found.image_id[:19]}…, the release says {image.image_id[:19]}….")
 
 
-def image_id(path: Path) -> str:
-    """Return the id of the archive's one image, which is the SHA-256 of its configuration.
-
-    Raises:
-        LeaseError: `image_invalid`.
-    """
-    try:
-        with tarfile.open(path, "r:") as tar:
-            manifest = json.loads(_member(tar, MANIFEST))
-            if not isinstance(manifest, list) or len(manifest) != 1:
-                raise _invalid("The archive must hold exactly one image. Save it with: docker save NAME > FILE")
-            config = _member(tar, str(manifest[0]["Config"]))
-    except (tarfile.TarError, OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise _invalid("The file is not an archive made by `docker save`.") from error
-    return f"sha256:{hashlib.sha256(config).hexdigest()}"
+def _check_platform(config: "dict[str, Any]") -> None:
+    made_for = (config.get("os"), config.get("architecture"))
+    here = ARCHITECTURES.get(platform.machine(), platform.machine())
+    if made_for != ("linux", here):
+        words = f"The image is for {made_for[0]}/{made_for[1]} and this device is linux/{here}."
+        raise _invalid(f"{words} Build it with: docker build --platform linux/{here}")
 
 
 def nameless(path: Path) -> Iterator[bytes]:
@@ -110,13 +84,6 @@ def _without_names(name: str, document: Any) -> bytes:
         for entry in document.get("manifests", []):
             entry.pop("annotations", None)
     return json.dumps(document).encode()
-
-
-def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    file = tar.extractfile(name)
-    if file is None:
-        raise KeyError(name)
-    return file.read(DOCUMENT_BYTES)
 
 
 def _invalid(message: str) -> LeaseError:

@@ -48,6 +48,10 @@ class PortalRefused(AgentError):
         self.permanent = status not in (401, 408, 425, 429)
 
 
+class ArchiveUnsound(AgentError):
+    """An image archive is not one sound image; the text says what is wrong and what its publisher can do."""
+
+
 class LeaseError(AgentError):
     """One lease cannot run; the others are not touched.
 

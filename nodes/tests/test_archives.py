@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nodes.agent import archive_rules
 from nodes.errors import ArchiveInvalid, NotFound
 from nodes.services import archives, image_tar
 
@@ -99,6 +100,12 @@ def member(name, kind=tarfile.REGTYPE, target=""):
     return info
 
 
+def described(layer: bytes) -> dict[str, object]:
+    """Return a config that names this layer."""
+    return CONFIG | {"rootfs": {"diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}
+
+
+NODE = tar(member("dev/sda", tarfile.BLKTYPE))
 BAD = {
     "empty": (b"", "not a tar"),
     "text": (b"hello" * 1000, "not a tar"),
@@ -123,6 +130,14 @@ BAD = {
     "hard link out": (tar(*parts(), member("a", tarfile.LNKTYPE, "../x")), "outside itself"),
     "device": (tar(*parts(), member("a", tarfile.CHRTYPE)), "neither file nor folder"),
     "pipe": (tar(*parts(), member("a", tarfile.FIFOTYPE)), "neither file nor folder"),
+    "device in a layer": (
+        tar(*parts(config=described(NODE), layer=NODE)),
+        "a device of a computer",
+    ),
+    "manifest behind a link": (
+        tar(*parts(), member("manifest.json", tarfile.SYMTYPE, "config.json")),
+        "not a plain file",
+    ),
     "link loop": (
         tar(*parts(Layers=["a"]), member("a", tarfile.SYMTYPE, "b"), member("b", tarfile.SYMTYPE, "a")),
         "lacks 'a'",
@@ -163,12 +178,12 @@ def test_a_gzip_bomb_outside_is_refused(settings):
 
 def test_a_gzip_bomb_inside_is_refused(settings):
     settings.IMAGE_ARCHIVE_MAX_BYTES = 1_000_000
-    with pytest.raises(ArchiveInvalid, match="unpacks to far more"):
+    with pytest.raises(ArchiveInvalid, match="unpacks to more"):
         store(tar(*parts(layer=gzip.compress(b"\0" * 50_000_000))))
 
 
 def test_too_many_entries_are_refused(settings, monkeypatch):
-    monkeypatch.setattr(image_tar, "MOST_MEMBERS", 5)
+    monkeypatch.setattr(archive_rules, "MOST_MEMBERS", 5)
     with pytest.raises(ArchiveInvalid, match="more than 5 entries"):
         store(tar(*parts(), *[(f"f{n}", b"") for n in range(5)]))
 

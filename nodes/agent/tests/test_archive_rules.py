@@ -8,12 +8,13 @@ import io
 import json
 import platform
 import tarfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from nodes.agent import archive_rules, archives
+from nodes.agent import archive_rules, archives, layer_rules
 from nodes.agent.capacity import ARCHITECTURES
 from nodes.agent.errors import LeaseError
 from nodes.agent.protocol import Image, Reason
@@ -81,9 +82,9 @@ def refusal(path: Path) -> str:
 
 
 def test_a_sound_archive_is_taken_gzipped_inside_or_not(tmp_path: Path) -> None:
-    archive_rules.check(saved(tmp_path / "a.tar"))
-    archive_rules.check(saved(tmp_path / "b.tar", gzip.compress(GOOD), described=GOOD))
-    archive_rules.check(saved(tmp_path / "c.tar", more=[entry("two/layer.tar", tarfile.SYMTYPE, "../one/layer.tar")]))
+    archive_rules.read(saved(tmp_path / "a.tar"))
+    archive_rules.read(saved(tmp_path / "b.tar", gzip.compress(GOOD), described=GOOD))
+    archive_rules.read(saved(tmp_path / "c.tar", more=[entry("two/layer.tar", tarfile.SYMTYPE, "../one/layer.tar")]))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_a_file_of_holes_that_docker_would_write_out(tmp_path: Path) -> None:
 def test_too_many_entries_and_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [entry(f"empty/{number}") for number in range(archive_rules.MOST_MEMBERS)]
     assert "more than 2000 entries" in refusal(saved(tmp_path / "a.tar", more=many))
-    monkeypatch.setattr(archive_rules, "MOST_FILES", 1000)
+    monkeypatch.setattr(layer_rules, "MOST_FILES", 1000)
     assert "more than 1,000 files" in refusal(saved(tmp_path / "b.tar", layer(*many)))
 
 
@@ -171,3 +172,22 @@ def test_a_header_of_many_megabytes_is_not_read_into_memory(tmp_path: Path, kind
     huge.size = archive_rules.MOST_READ_BYTES + MB
     assert "header that is far too large" in refusal(saved(tmp_path / "a.tar", more=[huge]))
     assert "header that is far too large" in refusal(saved(tmp_path / "b.tar", layer(huge)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["d/" * 10_000 + "f", "d" * 256, "/".join(["d" * 255] * 17), "a/" * 2_000_000 + "f"],
+    ids=["deep", "long name", "long path", "four million parts"],
+)
+def test_paths_no_computer_can_have_take_no_time(tmp_path: Path, name: str) -> None:
+    began = time.process_time()
+    assert "a path that no computer can have" in refusal(
+        saved(tmp_path / "a.tar", more=[entry(name), entry("l", tarfile.SYMTYPE, "x")])
+    )
+    assert "a path that no computer can have" in refusal(saved(tmp_path / "b.tar", layer(entry(name))))
+    assert time.process_time() - began < 20, "days, where each folder above is looked up"
+
+
+def test_the_longest_names_there_are_are_taken(tmp_path: Path) -> None:
+    deep = layer(("/".join(["d" * 255] * 15), b"x"), ("d/" * 2_000 + "f", b"x"))
+    assert archive_rules.read(saved(tmp_path / "a.tar", deep)).unpacked_bytes >= len(deep)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nodes.agent import archives
-from nodes.agent.errors import LeaseError
+from nodes.agent import archive_rules, archives
+from nodes.agent.errors import ArchiveUnsound, LeaseError
 from nodes.agent.protocol import Image
 from nodes.agent.tests.test_archive_rules import config, layer
 
@@ -57,15 +57,15 @@ def test_the_released_archive_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("images", [0, 2])
 def test_one_archive_one_image(tmp_path: Path, images: int) -> None:
-    with pytest.raises(LeaseError, match="exactly one image"):
-        archives.image_id(archive(tmp_path / "a.tar", images=images))
+    with pytest.raises(ArchiveUnsound, match="exactly one image"):
+        archive_rules.read(archive(tmp_path / "a.tar", images=images))
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\0" * 20_000])
 def test_not_an_archive(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(data)
-    with pytest.raises(LeaseError, match="docker save"):
-        archives.image_id(tmp_path / "a.tar")
+    with pytest.raises(ArchiveUnsound, match="docker save"):
+        archive_rules.read(tmp_path / "a.tar")
 
 
 def test_names_stay_outside(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_names_stay_outside(tmp_path: Path) -> None:
         assert tar.getmember("y/layer.tar").linkname == "../x/layer.tar"
         assert json.load(tar.extractfile("manifest.json"))[0]["RepoTags"] is None
     (tmp_path / "b.tar").write_bytes(stream)
-    assert archives.image_id(tmp_path / "b.tar") == f"sha256:{CONFIG_ID}"
+    assert archive_rules.read(tmp_path / "b.tar").image_id == f"sha256:{CONFIG_ID}"
 
 
 def _link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
@@ -118,7 +118,7 @@ def test_a_name_cannot_be_smuggled_in(tmp_path: Path, smuggled: list[str | tarfi
 def test_a_list_of_names_too_long_to_hold_is_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.tar")
     info = tarfile.TarInfo("index.json")
-    info.size = archives.DOCUMENT_BYTES + 1
+    info.size = archive_rules.MOST_JSON_BYTES + 1
     with tarfile.open(path, "a") as tar:
         tar.addfile(info, io.BytesIO(bytes(info.size)))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
