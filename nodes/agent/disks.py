@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
 from pathlib import Path
 
 from nodes.agent import computer, files
@@ -126,21 +125,4 @@ def _empty(path: Path) -> None:
 
 
 def _run(name: str, *arguments: str, fine: "tuple[int, ...]" = (0,)) -> str:
-    program = computer.program(name)
-    if program is None:
-        raise SetupError(f"{name} is missing. Type: apt-get install e2fsprogs")
-    try:
-        done = subprocess.run(
-            [program, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_SECONDS,
-            check=False,
-            errors="replace",
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SetupError(f"{name} cannot be run: {error}") from error
-    if done.returncode not in fine:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise SetupError(f"{name} failed: {said[0]}")
-    return done.stdout
+    return computer.run(name, *arguments, package="e2fsprogs", fine=fine, seconds=LONGEST_SECONDS)

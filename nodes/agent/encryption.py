@@ -14,14 +14,13 @@ from __future__ import annotations
 import base64
 import errno
 import os
-import subprocess
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, fscrypt, loops, sandbox
+from nodes.agent import computer, disks, fscrypt, loops, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, LeaseError
 from nodes.agent.protocol import Reason, Workload
@@ -132,7 +131,7 @@ def why_not(folder: Path) -> str:
         device, keep = loops.attach(trial)
         try:
             mounted.mkdir(mode=0o700)
-            _run("mount", "-t", "ext4", device, str(mounted))
+            computer.run("mount", "-t", "ext4", device, str(mounted), package="mount")
             try:
                 data = Path(unlock(str(mounted), os.urandom(fscrypt.KEY_BYTES), (0, 0)))
                 with (data / "mark").open("wb") as file:
@@ -140,7 +139,7 @@ def why_not(folder: Path) -> str:
                     file.flush()
                     os.fsync(file.fileno())
             finally:
-                _run("umount", str(mounted))
+                computer.run("umount", str(mounted), package="mount")
         finally:
             os.close(keep)
         return "it does not keep the text from the disk" if MARK[:42] in trial.read_bytes() else ""
@@ -152,9 +151,3 @@ def why_not(folder: Path) -> str:
         trial.unlink(missing_ok=True)
         with suppress(OSError):
             mounted.rmdir()
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    if done.returncode != 0:
-        raise OSError(f"{command[0]}: {done.stderr.strip()[:200]}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import subprocess
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,18 +177,8 @@ def _last_position(lines: "list[str]", parent: str, ending: str) -> int:
 
 
 def _run(program: str, *arguments: str, text: "str | None" = None) -> str:
-    found = computer.program(program)
-    if found is None:
-        raise SetupError(
-            f"{program} is missing, so apps cannot be kept off your network. Type: apt-get install iptables"
-        )
     try:
-        done = subprocess.run([found, *arguments], input=text, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SetupError(f"{program} cannot be run ({error}), so apps cannot be kept off your network.") from error
-    if done.returncode != 0:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise SetupError(
-            f"The firewall cannot be set ({reason[0]}), so apps cannot be kept off your network. Run the agent as root."
-        )
-    return done.stdout
+        return computer.run(program, *arguments, package="iptables", text=text)
+    except SetupError as error:
+        words = f"The firewall cannot be set, so apps cannot be kept off your network: {error}"
+        raise SetupError(words if os.geteuid() == 0 else f"{words} Run the agent as root.") from error
