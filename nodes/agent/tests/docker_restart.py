@@ -31,7 +31,8 @@ def main(folder: Path) -> None:
     server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), http.server.SimpleHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with private_engine(folder, data=folder / "data", options=[], network=False) as docker, FakePortal() as portal:
-        agent = AgentProcess(folder / "home", portal, engine=docker.address)
+        wrapper = [sys.executable, "-m", "nodes.agent.tests.trusting_agent"]
+        agent = AgentProcess(folder / "home", portal, engine=docker.address, wrapper=wrapper)
         agent.enrol()
         agent.start()
         try:
@@ -58,6 +59,13 @@ def scenario(docker: PrivateEngine, portal: FakePortal, device_port: int) -> Non
     docker.docker("exec", name, "/bin/sh", "-c", "echo kept > /data/file && sync")
     held(docker, name, portal, wanted.lease_id, device_port)
 
+    come_back(docker, portal, name, wanted.lease_id)
+    held(docker, name, portal, wanted.lease_id, device_port)
+    assert docker.docker("exec", name, "cat", "/data/file") == "kept\n"
+
+
+def come_back(docker: PrivateEngine, portal: FakePortal, name: str, lease_id: str) -> None:
+    """Docker dies, somebody sets the firewall anew, Docker comes back: no process of the app before the rules."""
     docker.kill()
     for program, parent in (("iptables", "DOCKER-USER"), ("ip6tables", "FORWARD")):
         subprocess.run([program, "-F", parent], check=True)
@@ -65,16 +73,13 @@ def scenario(docker: PrivateEngine, portal: FakePortal, device_port: int) -> Non
         subprocess.run([program, "-F", firewall.FORWARD_CHAIN], check=True)
     before = len(portal.reports)
     docker.start()
-    began, naked = time.monotonic(), 0
+    began = time.monotonic()
     while not running(docker, name):
         assert time.monotonic() - began < SECONDS, "the app does not come back"
         time.sleep(0.02)
-    naked += not stands()
+    assert stands(), "the app ran before the rules stood"
     portal.wait(lambda: len(portal.reports) > before, SECONDS)
-    portal.wait_for(wanted.lease_id, Observed.RUNNING, SECONDS)
-    assert naked == 0, "the app ran before the rules stood"
-    held(docker, name, portal, wanted.lease_id, device_port)
-    assert docker.docker("exec", name, "cat", "/data/file") == "kept\n"
+    portal.wait_for(lease_id, Observed.RUNNING, SECONDS)
 
 
 def running(docker: PrivateEngine, name: str) -> bool:

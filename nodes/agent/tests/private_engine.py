@@ -66,7 +66,7 @@ class PrivateEngine:
 @contextmanager
 def private_engine(folder: Path, *, data: Path, options: "list[str]", network: bool = True) -> Iterator[PrivateEngine]:
     """Run one until the block ends; every container of it ends too."""
-    running = PrivateEngine(folder, data, options, network)
+    running, mounted = PrivateEngine(folder, data, options, network), mounts(data)
     running.start()
     try:
         yield running
@@ -78,3 +78,11 @@ def private_engine(folder: Path, *, data: Path, options: "list[str]", network: b
         running.kill(signal.SIGTERM)
         with suppress(OSError):
             os.killpg(running.process.pid, signal.SIGKILL)  # type: ignore[union-attr]
+        while mounts(data) > mounted:  # dockerd mounts its folder on itself; one that was killed leaves it so
+            subprocess.run(["umount", "-R", "-l", data], check=True)
+
+
+def mounts(folder: Path) -> int:
+    """Return how many file systems are mounted on a folder, one over the other."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return sum(line.split()[4] == str(folder) for line in lines)
