@@ -19,7 +19,7 @@ def measure(
 ) -> Capacity:
     """Return what the device offers. A limit of 0 means: our default share of what is there."""
     cores = len(os.sched_getaffinity(0)) * 1000
-    memory, disk = _memory("MemTotal"), computer.free_bytes(folder)
+    memory, disk = total_memory_bytes(), computer.free_bytes(folder)
     machine = platform.machine()
     return Capacity(
         cpu_millis=min(cpu_millis or cores, cores),
@@ -42,6 +42,11 @@ def link_bytes_per_second(proc: Path = Path("/proc/net/route"), net: Path = Path
     except (OSError, ValueError, IndexError):
         return 0
     return max((speed for speed in speeds if speed > 0), default=0) * 10**6 // 8
+
+
+def total_memory_bytes() -> int:
+    """Return how much memory the computer has."""
+    return _memory("MemTotal")
 
 
 class Load:

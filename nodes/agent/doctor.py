@@ -14,7 +14,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import computer, trials, tunnel
+from nodes.agent import computer, trials, tunnel, watches
 from nodes.agent.config import Config
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine, EngineDown
@@ -45,7 +45,13 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
         checks.append(Check("docker", False, error.what, error.mend))
     except AgentError as error:
         checks.append(Check("docker", False, str(error)))
-    checks += [*_kernel(), _ssh(), _disk(folder, info), _firewall(firewall, has_engine=bool(info))]
+    checks += [
+        *_kernel(),
+        watches.raise_limits(),
+        _ssh(),
+        _disk(folder, info),
+        _firewall(firewall, has_engine=bool(info)),
+    ]
     if portal_url:
         checks += [*_portal(portal_url), _outbound()]
     return checks
