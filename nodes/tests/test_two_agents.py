@@ -40,22 +40,21 @@ def agent(home: Path) -> Iterator[Path]:
         process.wait(30)
 
 
+def enrol(home: Path, portal: str, token: str) -> None:
+    """Make this computer a device, as its owner does."""
+    arguments = ["--home", str(home), "--portal", portal, "--token", token, "--endpoint-host", "127.0.0.1"]
+    done = subprocess.run([*COMMAND, "enrol", *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture
 def home(site: int, settings, cast, tmp_path: Path) -> Iterator[Path]:
     """A computer enrolled with the real portal."""
     settings.PORTAL_URL = f"http://127.0.0.1:{site}"
     settings.ALLOWED_HOSTS = ["127.0.0.1", "testserver"]
     device, token = enrolment.create_device(owner=cast.owner, name="Shelf", region="us")
-    arguments = ["--portal", settings.PORTAL_URL, "--token", token, "--endpoint-host", "127.0.0.1"]
     folder = tmp_path / "first"
-    done = subprocess.run(
-        [*COMMAND, "enrol", "--home", str(folder), *arguments],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    enrol(folder, settings.PORTAL_URL, token)
     yield folder
     engine.remove_labelled(f"io.interchain.device={device.pk}")
 

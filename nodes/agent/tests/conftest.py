@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import volumes
+from nodes.agent import sandbox, volumes
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import Action, DesiredLease, HealthCheck, Image, Meter, Workload
+from nodes.agent.tests import leftovers
 from nodes.agent.tests.portal import FakePortal
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -147,6 +148,8 @@ def running_agent(portal: FakePortal, folder: Path) -> Iterator[AgentProcess]:
             running.kill()
         engine.remove_labelled(f"io.interchain.device={portal.device_id}")
         volumes.erase_all(portal.device_id, Engine(running.engine))
+        left = leftovers.of_volumes(sandbox.volume_name(portal.device_id, ""))
+        assert not left, left
 
 
 @pytest.fixture

@@ -1,18 +1,24 @@
-"""What an uninstall takes away beside the apps: firewall rules, in a network of their own, images and the service's files."""
+"""What an uninstall takes away: apps' volumes with all that holds them, firewall rules, in a network of their own, images and the service's files."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nodes.agent import holders, service, uninstall
+from interchain_site.testing import docker
+from nodes.agent import holders, loops, sandbox, service, uninstall, volumes
 from nodes.agent.config import Home
 from nodes.agent.images import LOADED, TAG
+from nodes.agent.protocol import Action, Image, Observed
+from nodes.agent.tests import leftovers
+from nodes.agent.tests.conftest import AgentProcess, lease, workload
+from nodes.agent.tests.portal import FakePortal
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
@@ -36,6 +42,36 @@ def test_no_rule_is_left() -> None:
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.docker
+def test_of_volumes_no_mount_no_loop_device_and_no_file_is_left(agent: AgentProcess, portal: FakePortal) -> None:
+    """One app runs, one has stopped, one was killed with its agent; another device's data stays."""
+    leases = [
+        lease(workload(image=Image(reference=docker.image("httpd -f -p 8080 -h /www")), volume_path="/data"))
+        for _ in range(3)
+    ]
+    portal.want(*leases)
+    for one in leases:
+        portal.wait_for(one.lease_id, Observed.RUNNING, 60)
+    portal.want(leases[0], replace(leases[1], action=Action.STOP), leases[2])
+    portal.wait_for(leases[1].lease_id, Observed.STOPPED, 60)
+    folder = Path(docker.docker("info", "-f", "{{.DockerRootDir}}")) / volumes.FOLDER
+    files = sorted(folder.glob(f"{sandbox.volume_name(portal.device_id, '')}*.img"))
+    assert len(files) == 3
+    assert sum(bool(loops.attached(file)) for file in files) == 2
+    agent.kill()
+    docker.docker("kill", sandbox.container_name(leases[2].lease_id))
+    theirs = folder / f"{sandbox.volume_name('another-device', leases[0].workload.id)}.img"
+    theirs.write_bytes(bytes(4096))
+    try:
+        done = agent.cli("uninstall", "--home", str(agent.home), "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert theirs.exists()
+    finally:
+        theirs.unlink(missing_ok=True)
+    assert leftovers.of_volumes(sandbox.volume_name(portal.device_id, "")) == []
+    assert not agent.home.exists()
 
 
 class FakeEngine:
