@@ -6,9 +6,7 @@ from the lease's own bridge. So nothing is lost between the last look and a cras
 
 from __future__ import annotations
 
-import os
 import socket
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,31 +108,6 @@ class Counters:
 def cgroup_parent(lease_id: str, *, driver: str) -> str:
     """Return the cgroup to put a lease's container under, "" where the Engine leaves that to systemd."""
     return f"/{CGROUP_HOME}/{lease_id}" if driver == "cgroupfs" else ""
-
-
-def folder_bytes(path: "str | os.PathLike[str]") -> int:
-    """Return the bytes a folder holds on disk: blocks, not lengths; each file once; other file systems and links not followed."""
-    return folder_use(path)[0]
-
-
-def folder_use(path: "str | os.PathLike[str]") -> "tuple[int, int]":
-    """Return the bytes a folder holds on disk, and the number of its files and folders."""
-    total, entries_seen, seen, pending = 0, 0, set(), [os.fspath(path)]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    info = entry.stat(follow_symlinks=False)
-                    if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
-                        if (info.st_dev, info.st_ino) in seen:
-                            continue
-                        seen.add((info.st_dev, info.st_ino))
-                    total, entries_seen = total + info.st_blocks * 512, entries_seen + 1
-                    if stat.S_ISDIR(info.st_mode):
-                        pending.append(entry.path)
-        except OSError:
-            continue  # removed while we looked
-    return total, entries_seen
 
 
 def _cpu(folder: Path) -> "int | None":

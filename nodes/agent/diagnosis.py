@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodes.agent import files
+from nodes.agent import files, holdings
 from nodes.agent.protocol import HealthCheck, Reason, Runtime, Workload
 from nodes.agent.reconcile import Seen
 
@@ -60,12 +60,18 @@ def of_device(error: OSError) -> str:
 
 
 def overfull(held: int, allowed: int, *, layer: bool) -> Finding:
-    """Say that an app holds more than it may.
+    """Say that an app holds more than it may, or keeps the rest where nobody looks (holdings.py).
 
     Args:
         layer: it is what the app wrote beside its volume.
     """
     where = "outside its volume" if layer else "on disk"
+    if held <= allowed:
+        return Finding(
+            Reason.OUT_OF_DISK,
+            f"The app keeps files {where} where they cannot be counted: folders more than {holdings.DEEPEST} deep, or more than "
+            f"{holdings.MOST_NAMELESS:,} open files that it removed. It was stopped; its data is kept.",
+        )
     return Finding(
         Reason.OUT_OF_DISK,
         f"The app holds {_size(held)} {where} and may hold {_size(allowed)}. It was stopped; its data is kept. "

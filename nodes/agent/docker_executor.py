@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nodes.agent import computer, counters, layers, ports, runtimes, sandbox
+from nodes.agent import computer, counters, holdings, layers, ports, runtimes, sandbox
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config
 from nodes.agent.diagnosis import DISK_FULL
@@ -142,14 +142,14 @@ class DockerExecutor:
     def opened(self, workload_id: str) -> "AbstractContextManager[str]":
         return self._volumes.opened(workload_id)
 
-    def layer(self, seen: Seen) -> "Layer | None":
-        return layers.look(self._inspect(seen.container_id) or {})
+    def layer(self, seen: Seen, allowed: int) -> "Layer | None":
+        return layers.look(self._inspect(seen.container_id) or {}, allowed)
 
     def know_keys(self, keys: "dict[str, str]") -> None:
         self._volumes.keys.know(keys)
 
-    def free_bytes(self) -> int:
-        return computer.free_bytes(self._docker_root)
+    def room(self) -> int:
+        return holdings.room(self._docker_root)
 
     def wait_for_change(self, stopping: threading.Event) -> None:
         query = filters(label=[self._mine], event=["die", "destroy"], type=["container"])

@@ -37,6 +37,7 @@ STOP_SECONDS = 10  # between SIGTERM and SIGKILL
 class Volume:
     bytes: int
     bounded: bool  # whether the kernel holds it to `disk_bytes`
+    hidden: bool = False  # it holds more where nobody looks (holdings.py)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Layer:
 
     bytes: int
     files: int
+    hidden: bool = False  # it holds more where nobody looks (holdings.py)
 
 
 class Executor(Protocol):
@@ -102,11 +104,15 @@ class Executor(Protocol):
             AgentError: there is none, or it cannot be seen from here.
         """
 
-    def layer(self, seen: Seen) -> "Layer | None":
-        """Return what the container wrote beside its volume; None where the kernel holds it to its size, or it may write nothing."""
+    def layer(self, seen: Seen, allowed: int) -> "Layer | None":
+        """Return what the container wrote beside its volume; None where the kernel holds it to its size, or it may write nothing.
 
-    def free_bytes(self) -> int:
-        """Return what is free where containers write."""
+        Args:
+            allowed: bytes; what is beyond is not counted to the end.
+        """
+
+    def room(self) -> int:
+        """Return what is free where containers write: bytes, and what the files would cost that may still be made."""
 
     def wait_for_change(self, stopping: threading.Event) -> None:
         """Return when a container of this device died or was removed.

@@ -18,6 +18,7 @@ BALLAST = "ballast"
 BALLAST_BYTES = 2**20
 BLOCK_BYTES = 4096
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -125,6 +126,52 @@ def remove_folder(folder: Path) -> None:
     import shutil  # seldom needed; it brings three compressors into memory for good
 
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove all that is in the folder, however deep it lies and however long its paths are; links are not followed.
+
+    Nobody else may change it meanwhile.
+
+    Raises:
+        OSError: something in it cannot be removed.
+    """
+    at = os.open(folder, _FOLDER)
+    names: "list[str]" = []  # the way from the folder to where we are: one open folder at a time, no path to name
+    try:
+        while True:
+            inner = _unlink_files(at)
+            if inner:
+                at = _move(at, inner)
+                names.append(inner)
+            elif names:
+                at = _move(at, "..")
+                os.rmdir(names.pop(), dir_fd=at)
+            else:
+                return
+    finally:
+        os.close(at)
+
+
+def _unlink_files(folder: int) -> str:
+    """Remove a folder's files and links up to the first folder in it; returns that one's name, "" if nothing is left."""
+    removed = True
+    while removed:  # what is removed while it is listed may hide something from the list
+        removed = False
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    return entry.name
+                os.unlink(entry.name, dir_fd=folder)
+                removed = True
+    return ""
+
+
+def _move(folder: int, name: str) -> int:
+    """Return the folder of that name, open, in place of the one that was."""
+    there = os.open(name, _FOLDER, dir_fd=folder)
+    os.close(folder)
+    return there
 
 
 def private_folder(path: Path) -> Path:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from nodes.agent import counters, holders, sandbox
+from nodes.agent import holders, holdings, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
 from nodes.agent.executor import Layer
@@ -51,10 +51,14 @@ def limit(engine: Engine, info: "dict[str, Any]", *, name: str = TRIAL) -> Limit
     return Limit(possible=True, with_image=info.get("Driver") == "btrfs")
 
 
-def look(detail: "dict[str, Any]") -> "Layer | None":
+def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
     """Return what a container wrote; None where the kernel holds it to its size, where it may write nothing, or it is gone.
 
+    Files without a name that the app keeps open count, also those in a volume that is a plain folder, which lie on the same disk.
     Docker's files in its /etc, which lie outside of every quota, count as well once they are larger than Docker makes them.
+
+    Args:
+        allowed: bytes; what is beyond is not counted to the end. 0: count all.
     """
     host = detail.get("HostConfig") or {}
     upper = ((detail.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
@@ -64,8 +68,18 @@ def look(detail: "dict[str, Any]") -> "Layer | None":
     files = _docker_files(detail)
     if held or not upper:
         return Layer(files, 0) if files > LARGE_FILES_BYTES else None
-    written, entries = counters.folder_use(upper)
-    return Layer(written + files, entries)
+    found = holdings.by_folder(upper, enough=allowed) + _nameless(detail, upper)
+    return Layer(found.bytes + files, found.files, found.hidden)
+
+
+def _nameless(detail: "dict[str, Any]", upper: str) -> holdings.Held:
+    """Return what the container's processes keep open after they removed it."""
+    number = int((detail.get("State") or {}).get("Pid") or 0)
+    try:
+        devices = {os.stat(f"/proc/{number}/root").st_dev, os.stat(upper).st_dev}
+    except OSError:  # it has ended, and with it what it kept open
+        return holdings.Held()
+    return holdings.by_processes(holdings.processes(number, str(detail["Id"])), devices)
 
 
 def _docker_files(detail: "dict[str, Any]") -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 
-from nodes.agent import diagnosis, reconcile, sandbox
+from nodes.agent import diagnosis, holdings, reconcile, sandbox
 from nodes.agent.counters import Counters
 from nodes.agent.diagnosis import Finding
 from nodes.agent.errors import AgentError
@@ -25,9 +26,8 @@ log = logging.getLogger(__name__)
 SHORTEST_DISK_PAUSE = 10.0
 DISK_SHARE = 500  # looking at a volume takes at most 1/500 of a core, however many files it has
 TICK_SECONDS = 5.0
-WATCH_SECONDS = 1.0  # while something could fill the disk unhindered
-SUDDEN_BYTES = 8 * 2**20  # so much less free than at the last look: look at once who took it
-FILE_BYTES = 1024  # what an empty file costs the owner's disk, at least
+WATCH_SECONDS = 0.1  # while something could fill the disk unhindered
+SUDDEN_BYTES = 8 * 2**20  # so much less free than when it was last looked for: look at once who took it
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,14 @@ class View:
 
     desired: Desired
     seen: "dict[str, Seen]"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """When a lease's disk was looked at."""
+
+    took: float = 0.0  # seconds
+    ended: float = 0.0  # by time.monotonic()
 
 
 class Metering(threading.Thread):
@@ -60,13 +68,14 @@ class Metering(threading.Thread):
         self._meters, self._counters, self._outbox, self._executor = meters, counters, outbox, executor
         self._perf = perf
         self._view, self._overfull, self._arrived, self._now = view, overfull, arrived, now
-        self._stopping = threading.Event()
+        self._stopping, self._bell = threading.Event(), threading.Event()
+        self._new: "deque[str]" = deque()
         self._one_at_a_time = threading.Lock()
         self._sent: dict[tuple[str, str], int] = {}
         self._lost = 0
         self._disk_due: dict[str, float] = {}
-        self._unbounded: dict[str, float] = {}  # leases the kernel does not hold: seconds the last look at each took
-        self._free = 0
+        self._unbounded: dict[str, _Look] = {}  # the last look at each lease the kernel does not hold
+        self._room = 0
 
     def run(self) -> None:
         taken = float("-inf")
@@ -89,6 +98,12 @@ class Metering(threading.Thread):
 
     def stop(self) -> None:
         self._stopping.set()
+        self._bell.set()
+
+    def started(self, lease_id: str) -> None:
+        """Look soon whether the kernel holds what was started now: else it could fill the disk before its turn."""
+        self._new.append(lease_id)
+        self._bell.set()
 
     def take(self) -> None:
         """Take a reading.
@@ -155,28 +170,37 @@ class Metering(threading.Thread):
         self._disk_due = {lease_id: due for lease_id, due in self._disk_due.items() if lease_id in kept}
 
     def _wait(self, seconds: float) -> None:
-        """Pause; cut short when the disk fills quickly while something runs that the kernel does not hold to its size."""
+        """Pause; cut short by a start, and when the disk has filled noticeably while something runs that the kernel does not hold
+        to its size."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stopping.wait(
-            min(left, WATCH_SECONDS) if self._unbounded else left
+        while (
+            not self._stopping.is_set()
+            and (left := until - time.monotonic()) > 0
+            and not self._bell.wait(min(left, WATCH_SECONDS) if self._unbounded else left)
         ):
             if self._unbounded and self._fills():
-                for lease_id, took in self._unbounded.items():
-                    self._disk_due[lease_id] = min(self._disk_due.get(lease_id, 0.0), time.monotonic() + took)
+                for lease_id, look in self._unbounded.items():
+                    # At once, but no more than half of the time is spent on looking at it.
+                    self._disk_due[lease_id] = min(self._disk_due.get(lease_id, 0.0), look.ended + look.took)
                 return
 
     def _fills(self) -> bool:
-        free, before = self._executor.free_bytes(), self._free
-        self._free = free
-        return before - free >= SUDDEN_BYTES
+        room = self._executor.room()
+        filled = self._room - room >= SUDDEN_BYTES
+        self._room = room if filled else max(self._room, room)  # however slowly it fills, it adds up
+        return filled
 
     def _look_at_disks(self) -> None:
         """Measure what each lease holds, as often as its size allows. A workload's volume counts once, for its newest lease with one."""
+        self._bell.clear()
+        while self._new:
+            self._disk_due.pop(self._new.popleft(), None)
         view = self._view()
         with_volume = tuple(lease for lease in view.desired.leases if lease.workload.volume_path)
         newest = reconcile.newest_generations(Desired(leases=with_volume))
         self._unbounded = {lease_id: took for lease_id, took in self._unbounded.items() if lease_id in view.seen}
-        for lease in view.desired.leases:
+        # Those that are quickly looked at first: who has many files must not hide who fills the disk.
+        for lease in sorted(view.desired.leases, key=lambda lease: self._unbounded.get(lease.lease_id, _Look()).took):
             if time.monotonic() < self._disk_due.get(lease.lease_id, 0.0) or lease.action is Action.WIPE:
                 continue
             began = time.monotonic()
@@ -190,19 +214,19 @@ class Metering(threading.Thread):
             self._disk_due[lease.lease_id] = time.monotonic() + max(SHORTEST_DISK_PAUSE, took * DISK_SHARE)
             self._unbounded.pop(lease.lease_id, None)
             if not bounded:
-                self._unbounded[lease.lease_id] = took
+                self._unbounded[lease.lease_id] = _Look(took, time.monotonic())
 
     def _limit_disk(self, lease: DesiredLease, seen: "Seen | None", volume: "Volume | None") -> bool:
         """End a lease that holds more than it may. Returns whether the kernel, not this look, keeps it from holding more."""
         if seen is None or not seen.running:
             return True
         allowed, finding = lease.workload.disk_bytes, None
-        if volume is not None and volume.bytes > allowed:
+        if volume is not None and (volume.bytes > allowed or volume.hidden):
             finding = diagnosis.overfull(volume.bytes, allowed, layer=False)
-        layer = self._executor.layer(seen)
+        layer = self._executor.layer(seen, sandbox.layer_allowance(lease.workload))
         if layer is not None:
-            held, allowed = layer.bytes + layer.files * FILE_BYTES, sandbox.layer_allowance(lease.workload)
-            if held > allowed:
+            held, allowed = layer.bytes + layer.files * holdings.FILE_BYTES, sandbox.layer_allowance(lease.workload)
+            if held > allowed or layer.hidden:
                 finding = diagnosis.overfull(held, allowed, layer=bool(lease.workload.volume_path))
         if finding is not None:
             self._overfull(lease, finding)

@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodes.agent import files, restic
+from nodes.agent import files, holdings, restic
 from nodes.agent.errors import AgentError, Cancelled, LeaseError, PortalRefused
 from nodes.agent.protocol import (
     REPOSITORY_PATH,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 STOPPED_WITHIN_SECONDS = 120.0
+MOST_CLAIMED = 4  # times its size: databases make a file larger than what is in it
 
 
 class Snapshots:
@@ -86,7 +87,7 @@ class Snapshots:
             return
         log.info("lease %s: bringing its data from snapshot %s", lease.lease_id, lease.restore.restic_id[:8])
         try:
-            _empty(Path(path))
+            files.empty_folder(Path(path))
             with self._opened(lease) as environment:
                 restic.run(environment, "restore", lease.restore.restic_id, "--target", path, cancelled=cancelled)
             restic.flush(Path(path))
@@ -135,6 +136,7 @@ class Snapshots:
             time.sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS
         with self._volume(lease.workload.id) as path, self._opened(lease) as environment:
+            _check_can_be_read(path, lease.workload.disk_bytes)
             # The same path everywhere: on the next device it lies somewhere else, and is to be compared with this.
             arguments = ("backup", ".", "--json", "--host", "interchain", "--ignore-inode", "--tag", lease.snapshot_id)
             out = restic.run(environment, *arguments, folder=path, new=True)
@@ -174,6 +176,22 @@ class Snapshots:
                     path.unlink(missing_ok=True)
 
 
+def _check_can_be_read(path: str, disk_bytes: int) -> None:
+    """Refuse a volume whose files say they are far larger than it: restic would read holes for days, and write them out as zeros.
+
+    Raises:
+        AgentError: in words for the publisher.
+    """
+    found = holdings.by_folder(path)
+    if found.hidden:
+        raise AgentError(f"Its data was not copied: it has folders more than {holdings.DEEPEST} deep.")
+    if found.length > MOST_CLAIMED * disk_bytes:
+        raise AgentError(
+            f"Its data was not copied: with their holes its files come to {found.length / 1e9:.1f} GB, more than "
+            f"{MOST_CLAIMED} times the {disk_bytes / 1e9:.1f} GB it may hold."
+        )
+
+
 class _Opened:
     """The environment restic runs in; its cache goes with it. Passwords are never arguments, which every user can see."""
 
@@ -195,13 +213,3 @@ class _Opened:
 
     def __exit__(self, *_: object) -> None:
         files.remove_folder(self._cache)
-
-
-def _empty(folder: Path) -> None:
-    import shutil  # seldom needed, and large
-
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()

@@ -42,14 +42,15 @@ class Steps:
         look: "Callable[[Seen], None]",
         take_last: "Callable[[Seen], None]",
         arrived: "Callable[[], None]",
+        started: "Callable[[str], None]" = lambda lease_id: None,
         admit: "Callable[[DesiredLease], None]" = lambda lease: None,
     ) -> None:
         """Args: look, take_last: read the counters of a lease before and after it is stopped. arrived: told when a receipt waits.
-        admit: raises `LeaseError` where the owner's limits say no."""
+        started: told which lease runs from now on. admit: raises `LeaseError` where the owner's limits say no."""
         self._board, self._watch, self._executor = board, watch, executor
         self._counters, self._receipts, self._key, self._device_id = counters, receipts, key, device_id
         self._wake, self._arrived, self._admit = wake, arrived, admit
-        self._look, self._take_last = look, take_last
+        self._look, self._take_last, self._started = look, take_last, started
         self._cancels: dict[str, threading.Event] = {}
         self.unsafe = False  # set while the firewall does not stand: nothing is started
 
@@ -115,6 +116,7 @@ class Steps:
             self._board.seen[lease.lease_id] = seen
             if seen.running and not cancel.is_set():
                 self._watch.add(seen, lease)
+                self._started(lease.lease_id)
             else:
                 self._board.change(lease.lease_id, running_since=time.monotonic())
 

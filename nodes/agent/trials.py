@@ -36,7 +36,7 @@ def _volumes(info: "dict[str, Any]") -> Check:
 def _layers(engine: Engine, info: "dict[str, Any]") -> Check:
     if layers.limit(engine, info).possible:
         return Check(LAYERS, True, "What apps write outside their volumes is held to a size by the kernel.")
-    message = "What apps write outside their volumes is only looked at, each second while the disk fills."
+    message = "What apps write outside their volumes is only looked at, ten times a second while the disk fills."
     mend = "Let Docker keep its data on XFS mounted with pquota, or on btrfs with Docker's btrfs driver."
     return Check(LAYERS, False, message, mend, needed=False)
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import counters, disks, encryption, holders, loops, sandbox
+from nodes.agent import disks, encryption, holders, holdings, loops, sandbox
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, LeaseError, SetupError
@@ -144,15 +144,16 @@ class Volumes:
         if volume is None:
             return None
         if not is_bounded(volume):
-            return Volume(counters.folder_bytes(volume["Mountpoint"]), bounded=False)
+            found = holdings.by_folder(volume["Mountpoint"])
+            return Volume(found.bytes, bounded=False, hidden=found.hidden)
         image, path = self._image(name), str(volume["Mountpoint"])
         if encryption.is_encrypted(volume):
             opened = self._engine.call("GET", f"/volumes/{encryption.opened_name(name)}", ignore=(404,))
             path = str(opened["Mountpoint"]) if opened else path
         try:
             if os.path.ismount(path):
-                found = os.statvfs(path)
-                return Volume((found.f_blocks - found.f_bfree) * found.f_frsize, bounded=True)
+                inside = os.statvfs(path)
+                return Volume((inside.f_blocks - inside.f_bfree) * inside.f_frsize, bounded=True)
             return Volume(disks.used_bytes(image, mounted=bool(loops.attached(image))), bounded=True)
         except OSError as error:
             log.warning("%s cannot be looked at: %s", image, error)

@@ -106,6 +106,7 @@ class Node:
             wake=self._wake.set,
             look=self._metering.look,
             take_last=self._metering.take_last,
+            started=self._metering.started,
             arrived=lambda: self._courier.arrived(),
             admit=self._intake.admit,
         )

@@ -18,7 +18,7 @@ from nodes.agent.engine import Engine
 from nodes.agent.protocol import HealthCheck, Image
 from nodes.conftest import eventually
 from nodes.models import Device, Lease, Snapshot
-from nodes.services import enrolment, placement, snapshots
+from nodes.services import enrolment, leases, placement, snapshots
 from nodes.states import DeviceState, LeaseState, SnapshotState
 from nodes.tests import test_two_agents as agents
 from nodes.tests.test_link import site as site  # the fixture
@@ -61,6 +61,7 @@ def inside(lease: Lease, command: str) -> str:
 
 def running(lease: Lease) -> Lease:
     eventually(lambda: Lease.objects.filter(pk=lease.pk, state=LeaseState.RUNNING).exists(), PATIENCE)
+    lease.refresh_from_db()
     return lease
 
 
@@ -101,6 +102,8 @@ def test_data_comes_back_in_a_volume_that_is_held_to_its_size(portal: str, cast,
         refused = taken(lease)
         assert refused.state == SnapshotState.FAILED
         assert "holes" in refused.message
+        leases.close_lease(lease_id=lease.pk, by=None)
+        eventually(lambda: Lease.objects.filter(pk=lease.pk, state=LeaseState.STOPPED).exists(), PATIENCE)
     assert not image_of(first, what.id).exists()
     Device.objects.filter(pk=first.pk).update(state=DeviceState.REVOKED)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.agent.counters import Counters, Raw, folder_bytes
+from nodes.agent.counters import Counters, Raw
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -138,17 +138,3 @@ def test_bytes_are_of_the_leases_own_bridge(tmp_path: Path) -> None:
 def test_a_bridge_that_is_not_there_has_no_bytes() -> None:
     assert Counters().interface_bytes("icn-nothing") is None
     assert Counters().interface_bytes("lo").value > 0
-
-
-def test_folder_bytes_counts_blocks_once(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x" * 10_000)
-    (tmp_path / "sub").mkdir()
-    before = folder_bytes(tmp_path)
-    (tmp_path / "sub/hard").hardlink_to(tmp_path / "a")
-    (tmp_path / "sub/soft").symlink_to("/usr")
-    assert before >= 10_000
-    assert folder_bytes(tmp_path) - before < 10_000
-    with (tmp_path / "sparse").open("wb") as file:
-        file.truncate(10**9)
-    assert folder_bytes(tmp_path) < 10**6
-    assert folder_bytes(tmp_path / "missing") == 0

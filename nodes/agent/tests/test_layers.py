@@ -54,7 +54,7 @@ def test_the_kernel_refuses_what_is_too_much_for_the_writable_layer(btrfs: Priva
     built = btrfs.docker("build", "-q", "-", input=f'FROM {image}\nCMD ["sleep", "600"]\n'.encode()).strip()
     wanted = lease(workload(image=Image(reference=built), disk_bytes=48 * MB))
     seen = executor.start(wanted, cancelled=threading.Event())
-    assert executor.layer(seen) is None, "nothing to look at"
+    assert executor.layer(seen, 0) is None, "nothing to look at"
     command = "i=0; while dd if=/dev/zero of=/www/$i bs=1M count=1 && sync; do i=$((i+1)); done 2>&1; du -sm /www"
     said = btrfs.docker("exec", seen.container_id, "/bin/sh", "-c", command)
     assert "Disk quota exceeded" in said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import socket
 import subprocess
@@ -109,6 +111,17 @@ def one_port(scene: Scene, app: App, answer: Answer) -> None:
         )
 
 
+def watches_left(scene: Scene, app: App, answer: Answer) -> None:
+    """While it holds them, a neighbour with the same user number and the device's own root can watch files."""
+    assert scene.apps["neighbour"].ask("hold-watches", "1", "20", "1", "1").outcome == "done"
+    library = ctypes.CDLL(None, use_errno=True)
+    own = [library.inotify_init() for _ in range(20)]
+    assert all(descriptor >= 0 for descriptor in own)
+    assert all(library.inotify_add_watch(descriptor, b"/tmp", 2) >= 0 for descriptor in own)  # IN_MODIFY
+    for descriptor in own:
+        os.close(descriptor)
+
+
 def stays(scene: Scene, app: App, answer: Answer) -> None:
     """The app goes on: nobody had to be stopped for it."""
     assert app.ask("is-root").text
@@ -127,7 +140,9 @@ BOMBS: tuple[Bomb, ...] = (
     Bomb("socket buffer bomb", "memory bomb", "fill 8,000 pairs of sockets", "buffer-bomb 8000", f"EMFILE {DEATH} ENOBUFS", memory_held, "the same: the kernel's memory for it is the app's"),
     Bomb("descriptor bomb", "descriptor bomb", "open 100,000 files", "descriptor-bomb 100000", "EMFILE", files_held, "fewer than 16,384; the device opens files"),
     Bomb("message queue bomb", "descriptor bomb", "open POSIX message queues, which are counted by user number", "queue-bomb 1000", "EMFILE ENOSPC", queues_held, "it gets half of what a user number may have"),
-    Bomb("watch bomb", "descriptor bomb", "open 100,000 inotify instances", "watch-bomb 100000", "EMFILE", stays, "it ends at the kernel's 128 a user number"),
+    Bomb("watch instances", "descriptor bomb", "hold 40,000 inotify instances, which are counted by user number", "hold-watches 4 10000 0 20", "done", watches_left, "the app pays with its own memory; a neighbour and the device get theirs"),
+    Bomb("watches", "descriptor bomb", "hold 240,000 inotify watches, which are counted by user number", "hold-watches 2 120 1000 20", "done", watches_left, "the same"),
+    Bomb("watches beyond memory", "descriptor bomb", "open 320,000 inotify instances", "hold-watches 20 16000 0 20", f"{DEATH} EMFILE", watches_left, "the app is killed at its own memory limit"),
     Bomb("large file", "disk bomb", "write one file beyond the disk limit", f"file-bomb /data/large {MORE_THAN_DISK}", "EFBIG ENOSPC", stays, "the kernel refuses at the limit"),
     Bomb("log bomb", "log bomb", "write 4 MiB of log", "log-bomb 4", "done", log_held, "Docker keeps 2 MB of it"),
     Bomb("CPU hog", "CPU hog", "run eight processes for two seconds", "spin 2000 8", "done", processor_held, "they got the half core of the lease"),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from nodes.agent.tests.probes.bombs import BOMBS
+from nodes.agent.tests.probes.fillings import DISK_BYTES, FILLINGS, LAYER_BYTES, MB
 from nodes.agent.tests.probes.table import ESCAPES, Probe
 from nodes.agent.tests.probes.weakened import UNBOUNDED, WEAKENINGS
 
@@ -23,6 +24,13 @@ BOMB_HEAD = """
 | kind | tries to | app | ends with | seen from outside |
 |---|---|---|---|---|
 """
+FILLING_HEAD = f"""
+Each runs as a `baseline` app of its own with a volume of {DISK_BYTES // MB} MiB and so {LAYER_BYTES // MB} MiB beside it, on a disk where Docker itself holds nothing to a size. After each the
+app is wiped: its container, its layer, its volume's file and loop device are gone, and the agent missed no beat.
+
+| tries to | in its | ends with | seen from outside |
+|---|---|---|---|
+"""
 OTHERS = """
 While an app forks, fills memory, disk and logs, runs eight processes and sends packets nobody takes, the agent reports, polls and delivers readings
 on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how much of its pace it keeps is measured in
@@ -30,10 +38,11 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
 
 ## What is not held
 
-- **inotify.** Linux lets programs with one user number have 128 instances together, and only a user namespace would give apps a count of their own. An
-  app that takes them all leaves none to the owner's programs with the same number (root's, or that of an image's user) while it runs.
-- **Writable layer.** Where Docker cannot hold it to a size (most devices), the agent looks how much it holds, and stops the app. It does not see files
-  that have no name any more, nor files at the end of paths of more than 4,096 characters. What a root app writes into `/etc/hosts`, `/etc/hostname` and
+- **inotify** where the agent may not raise Linux's counts (it runs in a container of its own, and nobody typed what the device's page says): programs with one user
+  number then have 128 instances together, and an app that takes them all leaves none to root's programs and to its neighbours while it runs.
+- **Writable layer.** Where Docker cannot hold it to a size (most devices), the agent looks how much it holds, and stops the app; until then the app writes
+  ([ADR 0334](adr/0334-who-fills-the-disk.md); figures in [bench/sandbox](../bench/sandbox/README.md)). It does not see a removed file that is only in a
+  message between two sockets. What a root app writes into `/etc/hosts`, `/etc/hostname` and
   `/etc/resolv.conf`, which are Docker's files outside of every quota, counts as well, also where Docker holds the rest; one of them can be as large as `disk_bytes` before it is seen.
 - **gVisor** is another sandbox: these tables are what apps under runc may do. Under gVisor the same limits, bridge and firewall hold; its trial (`nodes/agent/gvisor.py`)
   shows them on each device.
@@ -60,6 +69,11 @@ def page() -> str:
         f"\n## {len(BOMBS)} abuses: each is held\n{BOMB_HEAD}".rstrip("\n"),
     ]
     parts += [f"| {one.kind} | {one.tries} | {one.app} | {', '.join(one.ends.split())} | {one.seen} |" for one in BOMBS]
+    parts += [f"\n## {len(FILLINGS)} ways to fill the disk\n{FILLING_HEAD}".rstrip("\n")]
+    parts += [
+        f"| {one.tries} | {one.where} | {', '.join(one.ends.split()) or 'the app killed'} | {one.seen} |"
+        for one in FILLINGS
+    ]
     parts += [OTHERS.rstrip("\n"), CONTROLS.rstrip("\n")]
     parts += [f"| {one.name} | {', '.join(one.probes)} |" for one in WEAKENINGS]
     parts += [f"| {name} | `{line}` |" for name, _, line in UNBOUNDED]

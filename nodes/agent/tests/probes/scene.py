@@ -45,11 +45,11 @@ LIMITS_V2 = {
     "processes_limit": f"{GROUPS}/pids.max",
     "processor_limit": f"{GROUPS}/cpu.max",
 }
-# What each app is started as; all of them have a volume.
+# What each app is started as; all of them have a volume. Half a core of two is left for a test's own.
 APPS: dict[str, dict[str, Any]] = {
-    "restricted": {"profile": Profile.RESTRICTED},
+    "restricted": {"profile": Profile.RESTRICTED, "cpu_millis": 250},
     "baseline": {"profile": Profile.BASELINE},
-    "outbound": {"profile": Profile.BASELINE, "outbound": True},
+    "outbound": {"profile": Profile.BASELINE, "outbound": True, "cpu_millis": 250},
     "neighbour": {"profile": Profile.BASELINE},
 }
 

@@ -11,24 +11,6 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define MIB (1ul << 20)
-
-/* Run in a child: whoever is killed for it, this program stays to tell. */
-static int survived(int (*bomb)(char **), char **argument)
-{
-	int status = 0;
-	fflush(stdout);
-	pid_t child = fork();
-	if (child == 0) {
-		int refused = bomb(argument);
-		fflush(stdout);
-		_exit(refused);
-	}
-	if (child < 0 || waitpid(child, &status, 0) < 0)
-		return errno;
-	return WIFSIGNALED(status) ? (WTERMSIG(status) == SIGXFSZ ? EFBIG : ENOMEM) : WEXITSTATUS(status);
-}
-
 /* MOST: processes that do nothing. */
 static int forks(char **argument)
 {
@@ -78,21 +60,6 @@ static int allocate_shared(char **argument)
 }
 static int shared_memory_bomb(char **argument) { return survived(allocate_shared, argument); }
 
-static int pour(int file, size_t size)
-{
-	static char block[MIB];
-	for (size_t done = 0; done < size; done += sizeof block) {
-		fill(block, sizeof block);
-		ssize_t got = write(file, block, sizeof block);
-		if (got < (ssize_t)sizeof block) {
-			int refused = got < 0 ? errno : ENOSPC;
-			printf("wrote %zu MiB\n", done / MIB);
-			return refused;
-		}
-	}
-	return 0;
-}
-
 /* In pieces, none of which is larger than a file may be. */
 static int nameless(char **argument)
 {
@@ -102,64 +69,6 @@ static int nameless(char **argument)
 	return refused;
 }
 static int nameless_bomb(char **argument) { return survived(nameless, argument); }
-
-/* PATH MIB: one file. */
-static int one_file(char **argument)
-{
-	signal(SIGXFSZ, SIG_IGN);
-	int file = open(argument[0], O_CREAT | O_TRUNC | O_WRONLY, 0600);
-	int refused = file < 0 ? errno : pour(file, (size_t)atoi(argument[1]) * MIB);
-	close(file);
-	return refused;
-}
-
-static int file_bomb(char **argument)
-{
-	int refused = survived(one_file, argument);
-	if (!argument[2])
-		unlink(argument[0]);
-	return refused;
-}
-
-/* FOLDER COUNT: files with nothing in them. They hold no block, but each takes an entry of the file system's. */
-static int empty_files(char **argument)
-{
-	char path[4096];
-	for (int number = 0; number < atoi(argument[1]); number++) {
-		snprintf(path, sizeof path, "%s/%d", argument[0], number);
-		int file = open(path, O_CREAT | O_WRONLY, 0600);
-		if (file < 0)
-			return printf("made %d\n", number), errno;
-		close(file);
-	}
-	return 0;
-}
-
-/* FOLDER MIB: a file at the end of a path no program can name in one go. */
-static int deep_file(char **argument)
-{
-	char name[250];
-	memset(name, 'd', sizeof name - 1), name[sizeof name - 1] = 0;
-	if (chdir(argument[0]) < 0)
-		return errno;
-	for (int level = 0; level < 20; level++)
-		if ((mkdir(name, 0700) < 0 && errno != EEXIST) || chdir(name) < 0)
-			return errno;
-	return one_file((char *[]){"file", argument[1], NULL});
-}
-
-/* FOLDER MIB SECONDS: a file nobody finds by looking, because its name is gone, held open. */
-static int deleted_file(char **argument)
-{
-	int file = open(argument[0], O_TMPFILE | O_WRONLY, 0600);
-	int refused = file < 0 ? errno : pour(file, (size_t)atoi(argument[1]) * MIB);
-	if (fork() == 0) {
-		close(0), close(1), close(2);
-		sleep((unsigned)atoi(argument[2]));
-		_exit(0);
-	}
-	return refused;
-}
 
 static int many(int (*take)(int), int most)
 {
@@ -172,7 +81,6 @@ static int many(int (*take)(int), int most)
 }
 
 static int one_descriptor(int n) { return (void)n, open("/dev/null", O_RDONLY); }
-static int one_watch(int n) { return (void)n, inotify_init(); }
 
 static int one_queue(int n)
 {
@@ -198,13 +106,47 @@ static int one_full_pair(int n)
 }
 
 static int descriptors(char **argument) { return many(one_descriptor, atoi(argument[0])); }
-static int watches(char **argument) { return many(one_watch, atoi(argument[0])); }
 static int queues(char **argument) { return many(one_queue, atoi(argument[0])); }
 static int buffers(char **argument) { return many(one_full_pair, atoi(argument[0])); }
 static int descriptor_bomb(char **argument) { return survived(descriptors, argument); }
-static int watch_bomb(char **argument) { return survived(watches, argument); }
 static int queue_bomb(char **argument) { return survived(queues, argument); }
 static int buffer_bomb(char **argument) { return survived(buffers, argument); }
+
+/* PROCESSES INSTANCES FILES SECONDS: each process takes so many inotify instances, and each of those watches so many files. */
+static int take_watches(int instances, int files)
+{
+	char name[32];
+	for (int instance = 0; instance < instances; instance++) {
+		int end = inotify_init();
+		if (end < 0)
+			return errno;
+		for (int file = 0; file < files; file++)
+			if (snprintf(name, sizeof name, "/tmp/watched/%d", file), inotify_add_watch(end, name, IN_ALL_EVENTS) < 0)
+				return errno;
+	}
+	return 0;
+}
+
+static int hold_watches(char **argument)
+{
+	int told[2], refused = 0, missing = atoi(argument[0]), one;
+	char files[] = "/tmp/watched";
+	mkdir(files, 0700);
+	if (empty_files((char *[]){files, argument[2], NULL}) || pipe(told) < 0)
+		return errno;
+	for (int child = 0; child < atoi(argument[0]); child++)
+		if (fork() == 0) {
+			close(0), close(1), close(2);
+			one = take_watches(atoi(argument[1]), atoi(argument[2]));
+			if (write(told[1], &one, sizeof one) > 0)
+				close(told[0]), close(told[1]), sleep((unsigned)atoi(argument[3]));
+			_exit(0);
+		}
+	close(told[1]);
+	for (; read(told[0], &one, sizeof one) > 0; missing--)
+		refused = refused ?: one;
+	return missing ? ENOMEM : refused; /* who did not tell was killed */
+}
 
 /* MIB: to the app's own output, which Docker keeps. */
 static int log_bomb(char **argument)
@@ -248,8 +190,7 @@ static int kill_all(char **argument) { return (void)argument, OUTCOME(kill(-1, S
 
 const struct probe abuse_probes[] = {
 	{"fork-bomb", fork_bomb}, {"memory-bomb", memory_bomb}, {"shared-memory-bomb", shared_memory_bomb},
-	{"nameless-bomb", nameless_bomb}, {"file-bomb", file_bomb}, {"empty-files", empty_files},
-	{"deep-file", deep_file}, {"deleted-file", deleted_file}, {"descriptor-bomb", descriptor_bomb},
-	{"watch-bomb", watch_bomb}, {"queue-bomb", queue_bomb}, {"buffer-bomb", buffer_bomb}, {"log-bomb", log_bomb},
+	{"nameless-bomb", nameless_bomb}, {"descriptor-bomb", descriptor_bomb},
+	{"hold-watches", hold_watches}, {"queue-bomb", queue_bomb}, {"buffer-bomb", buffer_bomb}, {"log-bomb", log_bomb},
 	{"spin", spin}, {"kill-all", kill_all}, {NULL, NULL},
 };

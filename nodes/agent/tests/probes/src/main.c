@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 
 static const struct probe *const groups[] = {kernel_probes, mount_probes, file_probes,
-					     network_probes, abuse_probes, load_probes};
+					     network_probes, abuse_probes, storage_probes, load_probes};
 
 static const struct probe *find(const char *name)
 {

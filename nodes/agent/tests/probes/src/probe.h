@@ -17,11 +17,17 @@ struct probe {
 	int (*try)(char **argument); /* ends with NULL */
 };
 
-extern const struct probe kernel_probes[], mount_probes[], file_probes[], network_probes[], abuse_probes[], load_probes[];
+extern const struct probe kernel_probes[], mount_probes[], file_probes[], network_probes[], abuse_probes[], storage_probes[],
+	load_probes[];
 
 /* Return 0 when a call that answers -1 for failure succeeded, else its errno. */
 #define OUTCOME(call) ((call) < 0 ? errno : 0)
 
+#define MIB (1ul << 20)
+
+int survived(int (*bomb)(char **), char **argument); /* run in a child: whoever is killed for it, this program stays to tell */
+int pour(int file, size_t size); /* write so many bytes; 0, or the errno that ended it */
+int empty_files(char **argument); /* FOLDER COUNT */
 int write_text(const char *path, const char *text);
 void fill(char *memory, size_t size); /* every page of it differs, so that nothing can be shared or compressed */
 
