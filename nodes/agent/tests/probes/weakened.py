@@ -116,7 +116,6 @@ UNBOUNDED = (
     ("no limit of shared memory", lambda arguments, scene: arguments["HostConfig"].update(Memory=0, MemorySwap=0, ShmSize=2**28, Ulimits=[]), "file-bomb /dev/shm/bomb 192"),
     ("a higher limit of open files", setting("Ulimits", [{"Name": "nofile", "Soft": 18_000, "Hard": 18_000}]), "descriptor-bomb 17000"),
     ("no limit of a file's size", lambda arguments, scene: arguments["HostConfig"].update(Ulimits=[]), "file-bomb /tmp/large 128"),
-    ("no limit of memory, for watches", lambda arguments, scene: arguments["HostConfig"].update(Memory=0, MemorySwap=0), "hold-watches 20 16000 0 1"),
     ("no limit of message queues", lambda arguments, scene: arguments["HostConfig"].update(Ulimits=[]), "queue-bomb 6"),
 )  # fmt: skip
 
