@@ -188,6 +188,27 @@ def test_a_device_with_another_sandbox_does_not_hide_those_that_come_after_it(ca
     assert placement.open_lease(workload=make_workload(), by=None).device_id == small.device.pk
 
 
+def test_the_region_whose_prices_are_paid_wins_over_a_warm_image_and_room(cast):
+    abroad = make_device(cast.owner, "Abroad", capacity=dataclasses.replace(CAPACITY, memory_bytes=64 * GIGABYTE))
+    image = make_workload().image
+    assert placement.open_lease(workload=make_workload("first", image=image), by=None).device_id == abroad.device.pk
+    Device.objects.filter(pk=abroad.device.pk).update(region="eu")
+    home = make_device(cast.owner, "Home")
+    second = placement.open_lease(workload=make_workload("second", image=image), region="us", by=None)
+    assert second.device_id == home.device.pk
+    anywhere = placement.open_lease(workload=make_workload("third", image=image), by=None)
+    assert anywhere.device_id == abroad.device.pk
+
+
+def test_where_devices_are_never_as_they_were_seen_they_are_locked_before_one_is_chosen(cast, monkeypatch):
+    make_device(cast.owner)
+    looks = []
+    monkeypatch.setattr(placement.fleet, "still_holds", lambda choice, candidate: looks.append(choice) or False)
+    lease = placement.open_lease(workload=make_workload(), by=None)
+    assert len(looks) == placement.ROUNDS_AS_SEEN
+    assert Device.objects.get().reserved_memory_bytes == lease.memory_bytes
+
+
 def test_one_that_cannot_be_looked_at_keeps_none_of_the_others_waiting(cast, monkeypatch):
     make_device(cast.owner)
     sets = [want(f"app{number}") for number in range(4)]

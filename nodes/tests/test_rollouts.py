@@ -12,6 +12,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from interchain_site.core.models import AuditEvent
 from interchain_site.testing.devices import CAPACITY, GIGABYTE, make_device, make_workload
 from nodes import queries
 from nodes.agent.protocol import Meter, Observed, Reason
@@ -19,6 +20,7 @@ from nodes.errors import Conflict, NoDevice
 from nodes.models import CappedClaim, Device, Lease, ReplicaSet, Rollout, Snapshot
 from nodes.services import election, leases, liveness, metering, moving, placement, rollouts, routes, succession
 from nodes.services.replica_sets import STANDBY_SLOT
+from nodes.signals import rollout_ended
 from nodes.tests.replicas import box_of, newest, running
 
 
@@ -246,6 +248,27 @@ def test_a_stop_stops_both_copies(boxes, commit):
     rollouts.begin(workload=changed(workload), by=None)
     leases.close_workload(workload_id=old.workload_id, by=None)
     assert not Lease.objects.filter(action="run").exists()
+
+
+def test_a_release_that_something_else_takes_the_place_of_is_dropped_audited_and_told(boxes, commit):
+    workload, told = make_workload(), []
+    old = running(boxes, workload)
+    with commit():
+        rollouts.begin(workload=changed(workload), by=None)
+    leases.close_workload(workload_id=old.workload_id, by=None)
+
+    def listen(workload_id, **_):
+        told.append(workload_id)
+
+    rollout_ended.connect(listen)
+    try:
+        placement.open_lease(workload=workload, by=None)
+    finally:
+        rollout_ended.disconnect(listen)
+    rollout = Rollout.objects.get()
+    assert (rollout.state, rollout.ended_at, rollout.from_environment_encrypted) == ("dropped", timezone.now(), "")
+    assert AuditEvent.objects.filter(action="rollout_dropped", subject=f"workload:{old.workload_id}").count() == 1
+    assert told == [old.workload_id]
 
 
 def test_the_standby_is_renewed_last(boxes, clock, commit, settings):
