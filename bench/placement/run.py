@@ -66,16 +66,13 @@ def _measure(running: int, asked: argparse.Namespace, environment: dict[str, str
     def step(name: str) -> None:
         subprocess.run(_command(name, running, asked), env=environment, check=True)
 
-    step("fill")
-    step("want")
+    step("prepare")
     swept = _together("sweep", running, asked, environment)
     if sum(one["placed"] for one in swept) != asked.waiting:
         raise SystemExit(f"{swept}: not all that waited were placed")
-    step("check")
-    step("clear")
+    step("tidy")
     single = _together("single", running, asked, environment)
-    step("check")
-    step("clear")
+    step("tidy")
     elapsed = max(one["ended"] for one in swept) - min(one["began"] for one in swept)
     return Figures(
         running=running,
@@ -154,8 +151,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--devices", type=int, default=1_000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--waiting", type=int, default=6_000)
-    parser.add_argument("--seconds", type=float, default=5, help="of placing one by one")
+    parser.add_argument("--waiting", type=int, default=4_000)
+    parser.add_argument("--seconds", type=float, default=3, help="of placing one by one")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--running", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--step", default="", help=argparse.SUPPRESS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -149,8 +150,9 @@ def check(asked: argparse.Namespace) -> None:
 
 def clear(asked: argparse.Namespace) -> None:
     """Take away what was placed, so that what runs is as before."""
-    Lease.objects.exclude(name__startswith="run").delete()
-    ReplicaSet.objects.exclude(name__startswith="run").delete()
+    with connection.cursor() as cursor:
+        for model in (Lease, ReplicaSet):
+            cursor.execute(f"DELETE FROM {model._meta.db_table} WHERE name NOT LIKE 'run%%'")
     _count_again(list(Device.objects.all()))
 
 
@@ -160,8 +162,20 @@ def _count_again(devices: list[Device]) -> None:
 
 
 def _ready() -> None:
+    gc.collect()
+    gc.freeze()  # as a worker's processes do (interchain_site/celery.py)
     print("ready", flush=True)
     sys.stdin.readline()
 
 
-STEPS = {step.__name__: step for step in (fill, want, sweep, single, check, clear)}
+def prepare(asked: argparse.Namespace) -> None:
+    fill(asked)
+    want(asked)
+
+
+def tidy(asked: argparse.Namespace) -> None:
+    check(asked)
+    clear(asked)
+
+
+STEPS = {step.__name__: step for step in (prepare, sweep, single, tidy)}

@@ -113,8 +113,11 @@ class _Pages:
 
     def __init__(self, vacancies: Sequence[Vacancy]) -> None:
         self._slots: Counter[Kind] = Counter()
+        self._largest: Counter[Kind] = Counter()
         for vacancy in vacancies:
-            self._slots[Kind.of(vacancy.workload, vacancy.region)] += len(vacancy.slots)
+            kind, slots = Kind.of(vacancy.workload, vacancy.region), len(vacancy.slots)
+            self._slots[kind] += slots
+            self._largest[kind] = max(self._largest[kind], slots)
 
     def __call__(self, fleet: Fleet, kind: Kind) -> Iterator[list[Candidate]]:
         order: list[str | Combinable] = [
@@ -128,7 +131,8 @@ class _Pages:
             memory_bytes__gte=F("reserved_memory_bytes") + kind.need.memory_bytes,
             disk_bytes__gte=F("reserved_disk_bytes") + kind.need.disk_bytes,
         )
-        start, size = 0, PAGE + 2 * self._slots[kind]
+        # Slots of one workload need a device each; those of several may share one.
+        start, size = 0, PAGE + 2 * self._largest[kind] + self._slots[kind] // 2
         while True:
             found = list(fitting.order_by(*order)[start : start + size])
             yield _know(fleet, found)

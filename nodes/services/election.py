@@ -62,14 +62,17 @@ def look_many(workload_ids: Collection[UUID], *, passing_over: bool = False) -> 
     with transaction.atomic():
         sets = replica_sets.lock_many(workload_ids, passing_over=passing_over)
         wanted = {pk: one for pk, one in sets.items() if one.wanted}
-        now, newest = timezone.now(), replica_sets.newest_leases_of(list(wanted))
-        rollouts_of = rollout_ends.under_way_of(list(wanted))
-        looks = [_look_at(one, newest[pk], rollouts_of.get(pk), now) for pk, one in wanted.items()]
+        leased = [pk for pk, one in wanted.items() if one.generation]  # the others never had a lease
+        now, newest = timezone.now(), replica_sets.newest_leases_of(leased) if leased else {}
+        rollouts_of = rollout_ends.under_way_of(leased) if leased else {}
+        looks = [_look_at(one, newest.get(pk, {}), rollouts_of.get(pk), now) for pk, one in wanted.items()]
         filled = placement.fill_many([found.vacancy for found in looks])
-        failovers.elected(lease for one in filled for lease in one.opened)
+        failovers.elected(lease for one in filled for lease in one.opened if lease.workload_id in newest)
         replica_sets.note_due_many([_due(found, one, now) for found, one in zip(looks, filled, strict=True)])
-        seen = sets if passing_over else workload_ids
-        Lease.objects.filter(workload_id__in=list(seen), due_at__isnull=False).update(due_at=None)
+        # Of those passed over nothing is known; those locked and those not wanted are dealt with.
+        seen = [*leased, *(pk for pk in (sets if passing_over else workload_ids) if pk not in wanted)]
+        if seen:
+            Lease.objects.filter(workload_id__in=seen, due_at__isnull=False).update(due_at=None)
         return sum(found.promoted for found in looks) + sum(len(one.opened) for one in filled)
 
 
