@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -33,6 +33,8 @@ LISTENING_KEY = "nodes:listening"
 SINCE_KEY = "nodes:listening-since"
 LISTENING_SECONDS = 15
 SAVE_SECONDS = 60
+ROUNDING_SECONDS = 0.001
+"""Redis keeps more digits of a moment than a row does."""
 AGENT_ONLY = (Goodbye.STOP, Goodbye.UPDATE)
 HERE_OR_NOT = (DeviceState.ONLINE, DeviceState.OFFLINE, DeviceState.PAUSED, DeviceState.DRAINING)
 
@@ -133,16 +135,21 @@ def goodbye(device_id: UUID, reason: Goodbye) -> None:
 
 
 def sweep() -> None:
-    """0. Settle what removed devices left. 1. Save when devices were heard. 2. Online: offline devices heard again. 3. If the portal was listening all the
-    while, offline: those silent for LINK_TIMEOUT_SECONDS. 4. Their leases are lost, until they come back."""
+    """0. Settle what removed devices left. 1. Save when devices were heard. 2. Online: devices heard since they went offline. 3. If the portal was
+    listening all the while, offline: those silent for LINK_TIMEOUT_SECONDS. 4. Their leases are lost, until they come back."""
     _settle_removed()
     now = time.time()
     client = redis.connection()
     silent_before = now - settings.LINK_TIMEOUT_SECONDS
-    fresh = [UUID(str(member)) for member in client.zrangebyscore(SEEN_KEY, silent_before, "+inf")]
+    fresh = {
+        UUID(str(member)): float(at)
+        for member, at in client.zrangebyscore(SEEN_KEY, silent_before, "+inf", withscores=True)
+    }
     _save_seen(fresh)
     for device in Device.objects.filter(state=DeviceState.OFFLINE, pk__in=fresh):
-        mark_online(device)
+        # One that was asked and did not answer was heard a moment before, which brings nobody back.
+        if device.last_seen_at is None or fresh[device.pk] > device.last_seen_at.timestamp() + ROUNDING_SECONDS:
+            mark_online(device)
     if not _listened_since(silent_before, now):
         return
     present = set(fresh)
@@ -186,19 +193,21 @@ def _listened_since(before: float, now: float) -> bool:
 
 def lose(device: Device) -> None:
     """Take a silent device for gone: offline, and what runs on it lost until it comes back. Idempotent."""
+    heard_at = last_heard(device)
     if device.state == DeviceState.ONLINE:
         try:
             with transaction.atomic():
-                transition_device(device, DeviceState.OFFLINE)
+                transition_device(device, DeviceState.OFFLINE, last_seen_at=heard_at)
                 audit.record("device_offline", subject=f"device:{device.pk}")
         except MovedMeanwhile:
             return
     held = list(Lease.objects.filter(device=device, state__in=ALIVE).values_list("pk", flat=True))
     if held:
-        leases.mark_all_lost(held, heard_at=last_heard(device))
+        leases.mark_all_lost(held, heard_at=heard_at)
 
 
-def _save_seen(device_ids: list[UUID]) -> None:
+def _save_seen(device_ids: Collection[UUID]) -> None:
+    """What an offline device has saved is when it was heard last before it went (`lose`)."""
     now = timezone.now()
-    stale = Device.objects.filter(pk__in=device_ids).exclude(last_seen_at__gt=now - timedelta(seconds=SAVE_SECONDS))
-    stale.update(last_seen_at=now)
+    here = Device.objects.filter(pk__in=device_ids).exclude(state=DeviceState.OFFLINE)
+    here.exclude(last_seen_at__gt=now - timedelta(seconds=SAVE_SECONDS)).update(last_seen_at=now)

@@ -58,6 +58,17 @@ def test_a_device_heard_in_time_stays(old_box):
     assert states(old_box) == ("online", "running")
 
 
+def test_who_was_asked_and_gave_no_answer_is_back_only_once_it_is_heard(old_box):
+    portal_listens(60)
+    heard(old_box, 5)
+    liveness.lose(old_box.device)  # as suspicion does, long before LINK_TIMEOUT_SECONDS
+    liveness.sweep()
+    assert states(old_box) == ("offline", "lost")
+    heard(old_box, 0)
+    liveness.sweep()
+    assert states(old_box) == ("online", "lost")
+
+
 def test_a_portal_that_just_started_declares_nobody_offline(old_box):
     liveness.listening()
     heard(old_box, 500)
