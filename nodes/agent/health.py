@@ -1,83 +1,50 @@
-"""Asks one container whether it is well: every 15 ms while it starts, then as often as its release says."""
+"""Asks containers whether they are well: each every 15 ms while it starts, then as often as its release says.
+
+One thread asks all of them and waits for none (probe.py): an app that hangs delays no other's uptime, and ten apps cost little more
+than one, because those that are due in the same second are asked together (ADR 0314).
+"""
 
 from __future__ import annotations
 
+import logging
+import selectors
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
+from nodes.agent.probe import Probe
 from nodes.agent.protocol import HealthCheck
 from nodes.agent.reconcile import Seen
 
+log = logging.getLogger(__name__)
 STARTING_SECONDS = 0.015  # an app that is up is seen up at once
 EAGER_FOR_SECONDS = 5.0  # then an app that needs longer is asked less often
 WAITING_SECONDS = 0.2
-STATUS_LINE_BYTES = 64  # "HTTP/1.1 200" and the beginning of a reason
+GATHER_SECONDS = 0.02  # those that were well answer meanwhile, and are heard without waiting for each
 RECHECK_SECONDS = 1.0  # one failed check may be chance; the second says it
 
 
-def lives(address: str, port: int, check: HealthCheck) -> bool:
-    """Whether the container answers as its release says it will.
+class Monitor:
+    """One start of one container: what is asked of it, and when next.
 
-    It is asked on its own address: Docker's proxy accepts on the published port even when nothing listens behind it.
-    """
-    return _answers(address, port, check.path if check.kind == "http" else "", check.timeout_seconds)
+    `tell` hears what was found: whether it is well (lives and is ready), and whether it lives at all.
 
-
-def ready(address: str, port: int, check: HealthCheck) -> bool:
-    """Whether a container that lives may be sent requests."""
-    return not check.ready_path or _answers(address, port, check.ready_path, check.timeout_seconds)
-
-
-def _answers(address: str, port: int, path: str, timeout_seconds: float) -> bool:
-    """Whether GET path answers 200–399 in time; without a path, whether the port accepts."""
-    deadline = time.monotonic() + timeout_seconds
-    try:
-        with socket.create_connection((address, port), timeout=timeout_seconds) as connection:
-            return not path or 200 <= _status(connection, path, deadline) < 400
-    except (OSError, ValueError):
-        return False
-
-
-def _status(connection: socket.socket, path: str, deadline: float) -> int:
-    """Return the status an HTTP server answers with. Only the first line is read, and not beyond the deadline:
-    http.client would wait for as long as a hostile app goes on with `100 Continue`.
-
-    Raises:
-        OSError, ValueError: no answer in time, or none that is HTTP.
-    """
-    if not path.isascii() or not path.isprintable() or " " in path:
-        raise ValueError("not a path")
-    headers = "Host: localhost\r\nUser-Agent: interchain-health\r\nConnection: close"
-    connection.sendall(f"GET {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode())
-    line = b""
-    while b"\n" not in line and len(line) < STATUS_LINE_BYTES:
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
-        chunk = connection.recv(STATUS_LINE_BYTES)
-        if not chunk:
-            break
-        line += chunk
-    version, status, *_ = line.split(maxsplit=2)
-    if not version.startswith(b"HTTP/1."):
-        raise ValueError("not HTTP")
-    return int(status)
-
-
-class Monitor(threading.Thread):
-    """Watches one start of one container. A thread each, so that an app that hangs delays no other's uptime.
-
-    `tell` hears what it found: whether it is well (lives and is ready), and whether it lives at all.
+    Attributes:
+        due: when it is asked next, on the monotonic clock.
+        stopped: nobody wants to hear of it any more.
+        well: what the last check found.
     """
 
     def __init__(
         self, seen: Seen, port: int, check: HealthCheck, tell: "Callable[[Monitor, bool, bool], None]"
     ) -> None:
-        super().__init__(name=f"health-{seen.lease_id[:8]}", daemon=True)
-        self.seen, self._port, self._check, self._tell = seen, port, check, tell
-        self._stopping = threading.Event()
+        self.seen, self.port, self.check, self._tell = seen, port, check, tell
+        self.due, self.stopped = 0.0, False
         self._began = time.monotonic()
-        self._ever, self._well = False, False
+        self._ever, self.well = False, False
 
     @property
     def run_id(self) -> str:
@@ -86,33 +53,151 @@ class Monitor(threading.Thread):
     @property
     def pause_ms(self) -> int:
         """How long the release lets pass between two checks."""
-        return self._check.interval_seconds * 1000
-
-    def run(self) -> None:
-        pause = 0.0
-        while not self._stopping.wait(pause):
-            alive = lives(self.seen.address, self._port, self._check)
-            well = alive and ready(self.seen.address, self._port, self._check)
-            if self._stopping.is_set():
-                return
-            if well or not self._well:
-                self._tell(self, well, alive)
-                self._well = well
-                self._ever = self._ever or well
-                pause = self._pause()
-            else:
-                # The second failure in a row is told as such.
-                self._well, pause = False, RECHECK_SECONDS
-
-    def _pause(self) -> float:
-        if self._well:
-            return float(self._check.interval_seconds)
-        if self._ever:
-            return min(RECHECK_SECONDS, self._check.interval_seconds)
-        return STARTING_SECONDS if time.monotonic() - self._began < EAGER_FOR_SECONDS else WAITING_SECONDS
+        return self.check.interval_seconds * 1000
 
     def stop(self) -> None:
-        self._stopping.set()
+        self.stopped = True
+
+    def heard(self, *, well: bool, alive: bool) -> None:
+        """Take what one check found, and say when the next is due."""
+        if well or not self.well:
+            try:
+                self._tell(self, well, alive)
+            finally:
+                self.well = well
+                self._ever = self._ever or well
+                self.due = self._next()
+        else:  # the second failure in a row is told as such
+            self.well, self.due = False, time.monotonic() + RECHECK_SECONDS
+
+    def _next(self) -> float:
+        now = time.monotonic()
+        if self.well:  # together with the others that are asked as often
+            return (now // self.check.interval_seconds + 1) * self.check.interval_seconds
+        if self._ever:
+            return now + min(RECHECK_SECONDS, self.check.interval_seconds)
+        return now + (STARTING_SECONDS if now - self._began < EAGER_FOR_SECONDS else WAITING_SECONDS)
+
+
+class _Check:
+    """One check under way: whether the container lives, and where there is a `ready_path` then whether it is ready."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor, self.alive = monitor, False
+        check = monitor.check
+        self._paths = deque([check.path if check.kind == "http" else "", *filter(None, [check.ready_path])])
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask what is to be asked next."""
+        self.deadline = time.monotonic() + self.monitor.check.timeout_seconds
+        self.probe = Probe(self.monitor.seen.address, self.monitor.port, self._paths.popleft())
+
+    def answered(self, answer: bool) -> "bool | None":
+        """Take the answer to what was asked last; returns whether the container is well, None if there is more to ask."""
+        self.alive = self.alive or answer
+        return None if answer and self._paths else answer
+
+
+class HealthChecks(threading.Thread):
+    """The thread that asks. A check that takes its whole time, or is not heard to the end, is that container's alone."""
+
+    def __init__(self) -> None:
+        super().__init__(name="health", daemon=True)
+        self._new: "deque[Monitor]" = deque()
+        self._waiting: "list[Monitor]" = []
+        self._checks: "set[_Check]" = set()
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._hears = socket.socketpair()
+        self._selector.register(self._hears, selectors.EVENT_READ)
+        self._stopping = False
+
+    def watch(self, monitor: Monitor) -> None:
+        """Ask this container too, from now on, until its monitor is stopped."""
+        self._new.append(monitor)
+        self._bell.send(b"!")
+
+    def stop(self) -> None:
+        self._stopping = True
+        with suppress(OSError):  # it saw that before it was called
+            self._bell.send(b"!")
+
+    def run(self) -> None:
+        while not self._stopping:
+            self._begin()
+            for key, _ in self._selector.select(self._pause()):
+                if key.data is None:
+                    self._hears.recv(1024)
+                else:
+                    key.data.probe.go_on()
+                    self._look(key.data)
+            now = time.monotonic()
+            for late in [check for check in self._checks if check.deadline <= now]:
+                self._conclude(late, well=False)
+        for check in list(self._checks):
+            self._let_go(check)
+        self._selector.close()
+        for end in (self._bell, self._hears):
+            end.close()
+
+    def _begin(self) -> None:
+        """Ask those that are due."""
+        while self._new:
+            self._waiting.append(self._new.popleft())
+        now = time.monotonic()
+        due = [monitor for monitor in self._waiting if monitor.due <= now and not monitor.stopped]
+        self._waiting = [monitor for monitor in self._waiting if monitor.due > now and not monitor.stopped]
+        begun = [_Check(monitor) for monitor in due]
+        self._checks.update(begun)
+        if begun and all(check.monitor.well for check in self._checks):
+            time.sleep(GATHER_SECONDS)
+        for check in begun:
+            check.probe.go_on()
+            self._look(check)
+
+    def _pause(self) -> "float | None":
+        """Return how long nothing has to be done, unless a container answers."""
+        moments = [check.deadline for check in self._checks] + [monitor.due for monitor in self._waiting]
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _look(self, check: _Check) -> None:
+        """See how far a check is after its probe went on; the selector gets those that have to be waited for."""
+        while check.probe.answer is not None:
+            well = check.answered(check.probe.answer)
+            if well is not None:
+                self._conclude(check, well=well)
+                return
+            self._close(check.probe)
+            check.ask()
+        probe, known = check.probe, self._selector.get_map()
+        if probe.socket not in known:
+            self._selector.register(probe.socket, probe.waits_for, check)
+        elif known[probe.socket].events != probe.waits_for:
+            self._selector.modify(probe.socket, probe.waits_for, check)
+
+    def _conclude(self, check: _Check, *, well: bool) -> None:
+        self._let_go(check)
+        if check.monitor.stopped:
+            return
+        began = time.monotonic()
+        try:
+            check.monitor.heard(well=well, alive=check.alive)
+        except Exception:  # what goes wrong with one must not end the watch of all
+            log.exception("What a health check found could not be noted; going on.")
+        self._waiting.append(check.monitor)
+        # While a slow disk kept us, nobody was listening to the others.
+        kept = time.monotonic() - began
+        for other in self._checks:
+            other.deadline += kept
+
+    def _let_go(self, check: _Check) -> None:
+        self._checks.discard(check)
+        self._close(check.probe)
+
+    def _close(self, probe: Probe) -> None:
+        if probe.socket in self._selector.get_map():
+            self._selector.unregister(probe.socket)
+        probe.close()
 
 
 def run_id(seen: Seen) -> str:

@@ -9,12 +9,13 @@ Threads, each of which may hang or fail without the others noticing:
     metering    counters and disks
     directory   gossips the directory with peers, and sees whether this device is cut off
     directory-http  answers clients and peers
-    health-*    one per running lease
+    health      asks every running lease whether it is well
     step-*      one per step under way
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -66,6 +67,7 @@ class Agent:
         self.stopping = threading.Event()
         self._unsafe_rounds, self._firewall_due = 0, 0.0
         self._load = capacity.Load(home.root)
+        self._removed = home.removed.exists()
         self._told, self._held = stored_desired(home) or Desired(), stored_hold(home)
 
     def run(self) -> None:
@@ -160,6 +162,9 @@ class Agent:
 
     def release(self) -> None:
         """The portal answers: what it wants counts again."""
+        if self._removed:
+            self._removed = False
+            self._home.removed.unlink(missing_ok=True)
         if self._held:
             log.info("The portal answers: starting what it wants here.")
             self._held = frozenset()
@@ -187,6 +192,10 @@ class Agent:
 
     def revoked(self) -> None:
         """The owner removed this device from the portal: stop every app; volumes are kept."""
+        if not self._removed:
+            self._removed = True
+            with contextlib.suppress(OSError):  # only what its owner types reads it
+                self._home.removed.touch()
         if self._board.desired.leases:
             log.error("This device was removed from the portal. Stopping all apps; their volumes are kept.")
             self.want(Desired())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from nodes.agent import diagnosis
 from nodes.agent.board import Board
-from nodes.agent.health import Monitor, run_id
+from nodes.agent.health import HealthChecks, Monitor, run_id
 from nodes.agent.meter import Meters, now_ms
 from nodes.agent.protocol import Action, DesiredLease, Reason
 from nodes.agent.reconcile import Note, Seen
@@ -21,6 +21,7 @@ class Watch:
     def __init__(self, board: Board, meters: Meters, *, wake: "Callable[[], None]") -> None:
         self._board, self._meters, self._wake = board, meters, wake
         self._monitors: dict[str, Monitor] = {}
+        self._checks: "HealthChecks | None" = None  # from the first lease on
 
     def keep(self) -> None:
         """Start the monitors that are missing, end those whose container is gone or no longer wanted."""
@@ -43,7 +44,10 @@ class Watch:
             self._board.change(seen.lease_id, running_since=time.monotonic(), was_healthy=False, healthy=False)
             monitor = Monitor(seen, lease.workload.port, lease.workload.health, self._hear)
             self._monitors[seen.lease_id] = monitor
-            monitor.start()
+            if self._checks is None:
+                self._checks = HealthChecks()
+                self._checks.start()
+            self._checks.watch(monitor)
 
     def drop(self, lease_id: str) -> None:
         """Stop watching; from now on the lease is not healthy and its uptime does not grow."""
@@ -60,9 +64,12 @@ class Watch:
             for monitor in self._monitors.values():
                 monitor.stop()
             self._monitors.clear()
+            if self._checks is not None:
+                self._checks.stop()
+                self._checks = None
 
     def _hear(self, monitor: Monitor, well: bool, alive: bool) -> None:
-        """Take one result, in the monitor's thread."""
+        """Take one result, in the thread that asks."""
         lease_id, at_ms = monitor.seen.lease_id, now_ms()
         with self._board.lock:
             if self._monitors.get(lease_id) is not monitor:
