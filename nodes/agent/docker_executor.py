@@ -48,6 +48,7 @@ class DockerExecutor:
         self._gvisor = proven
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._docker_root, self._layers = "/", layers.Limit()
+        self._read_only: set[str] = set()  # containers that write nowhere but to their volume, as long as they are there
         self._cgroup_driver, self._has_init = "", False
         self._mine = f"{LABEL}device={config.device_id}"
 
@@ -62,6 +63,7 @@ class DockerExecutor:
                 seen = _seen(detail)
                 found[seen.lease_id] = seen
                 self._held(detail)
+        self._read_only &= {seen.container_id for seen in found.values()}
         return found
 
     def prepare(self) -> None:
@@ -143,7 +145,12 @@ class DockerExecutor:
         return self._volumes.opened(workload_id)
 
     def layer(self, seen: Seen, allowed: int) -> "Layer | None":
-        return layers.look(self._inspect(seen.container_id) or {}, allowed)
+        if seen.container_id in self._read_only:
+            return None
+        detail = self._inspect(seen.container_id) or {}
+        if (detail.get("HostConfig") or {}).get("ReadonlyRootfs"):
+            self._read_only.add(seen.container_id)
+        return layers.look(detail, allowed)
 
     def know_keys(self, keys: "dict[str, str]") -> None:
         self._volumes.keys.know(keys)

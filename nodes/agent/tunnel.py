@@ -53,23 +53,32 @@ class Tunnels(threading.Thread):
     ) -> None:
         super().__init__(name="tunnels", daemon=True)
         self._root, self._device_id, self._key, self._wanted = root, device_id, key, wanted
-        self._stopping = threading.Event()
+        self._stopping, self._news = threading.Event(), threading.Event()
         self._ways: "dict[tuple[Tunnel, int], _Way]" = {}
 
     def run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
+        needed = True
+        while not self._stopping.is_set():
             try:
-                self.look()
+                needed = self.look()
             except OSError as error:
                 log.warning("Tunnels cannot be kept: %s", error)
+            # Most devices need no tunnel, and none of them is to wake up every second for that.
+            self._news.wait(LOOK_SECONDS if needed else None)
+            self._news.clear()
         for way in self._ways.values():
             _end(way)
 
+    def changed(self) -> None:
+        """The portal may want tunnels now."""
+        self._news.set()
+
     def stop(self) -> None:
         self._stopping.set()
+        self._news.set()
 
-    def look(self) -> None:
-        """Start what is missing and end what is not wanted any more."""
+    def look(self) -> bool:
+        """Start what is missing and end what is not wanted any more; returns whether there is anything to look after."""
         tunnel, local_ports = self._wanted()
         wanted = {(tunnel, port): local_ports[lease] for lease, port in tunnel.ports.items() if lease in local_ports}
         for which in [which for which, way in self._ways.items() if wanted.get(which) != way.local_port]:
@@ -84,6 +93,7 @@ class Tunnels(threading.Thread):
                 log.warning("The tunnel at port %d broke; again in %.0f s.", which[1], way.pause)
             if way.process is None and now >= way.due_at:
                 way.process, way.started_at = self._open(tunnel, which[1], local_port), now
+        return bool(tunnel.ports or self._ways)
 
     def _open(self, tunnel: Tunnel, port: int, local_port: int) -> "subprocess.Popen[bytes]":
         key, known = self._root / "tunnel.key", self._root / "tunnel_known_hosts"
