@@ -51,17 +51,22 @@ def suites() -> dict[str, Suite]:
     """Return every suite in the order `all` runs them."""
     containers = (*system.DOCKER, *system.SNAPSHOTS, *system.TEST_IMAGES)
     rows = [
-        Suite("unit", "services, views, money and states on SQLite", (*system.SNAPSHOTS, *system.SSH), unit),
+        Suite(
+            "unit",
+            "services, views, money and states on SQLite",
+            (*system.SNAPSHOTS, *system.SSH, *system.CERTIFICATES),
+            unit,
+        ),
         Suite(
             "fast",
             "unit without its slow tests: under two minutes; `all` leaves it out",
-            (*system.SNAPSHOTS, *system.SSH),
+            (*system.SNAPSHOTS, *system.SSH, *system.CERTIFICATES),
             fast,
         ),
         Suite(
             "postgres",
             "the same on PostgreSQL, with the tests of concurrency",
-            (*system.POSTGRES, *system.SNAPSHOTS, *system.SSH),
+            (*system.POSTGRES, *system.SNAPSHOTS, *system.SSH, *system.CERTIFICATES),
             on_postgres,
         ),
         Suite("anvil", "a real local Ethereum node", (), anvil, packages=True),

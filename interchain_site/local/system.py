@@ -43,6 +43,7 @@ COMPILER = (  # the sandbox's probes: nodes/agent/tests/probes/src
     Package("gcc", ("gcc",)),
     Package("libc6-dev", files=("/usr/lib/*/libc.a", "/usr/lib64/libc.a")),
 )
+CERTIFICATES = (Package("openssl", ("openssl",)),)  # authorities of the tests' own: nodes/agent/tests/test_tls.py
 SSH = (Package("openssh-client", ("ssh",)),)  # devices behind NAT open tunnels with it
 DISKS = (  # file systems of the tests' own: volumes, and a Docker with quotas
     Package("e2fsprogs", ("mkfs.ext4",)),

@@ -73,6 +73,8 @@ class Home:
     mode: Path = field(init=False)
     traffic: Path = field(init=False)
     self_stop: Path = field(init=False)
+    authorities: Path = field(init=False)  # the system's, one file each (tls.py)
+    removed: Path = field(init=False)  # an empty file once the portal has said that this device was removed
     directory: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,8 @@ class Home:
         for name in ("outbox", "receipts", "archives"):
             object.__setattr__(self, name, self.root / name)
         object.__setattr__(self, "key", self.root / "device.key")
+        for name in ("removed", "authorities"):
+            object.__setattr__(self, name, self.root / name)
         object.__setattr__(self, "directory", self.root / "directory.sqlite3")
 
     def create(self) -> Home:

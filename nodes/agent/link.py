@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from nodes.agent import tls
 from nodes.agent.link_pauses import LinkPauses
 from nodes.agent.link_trust import LinkTrust, NotThePortal
 from nodes.agent.protocol import Goodbye
-from nodes.agent.server_api import tls_context
 from nodes.agent.websocket import ClientConnection, connect
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Link(threading.Thread):
         self._socket = None
         with connect(
             self._url,
-            ssl=tls_context() if self._url.startswith("wss:") else None,
+            ssl=tls.context() if self._url.startswith("wss:") else None,
             open_timeout=OPEN_SECONDS,
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS,

@@ -7,12 +7,10 @@ and all of them share one connection.
 from __future__ import annotations
 
 import email.utils
-import functools
 import http.client
 import json
 import logging
 import random
-import ssl
 import threading
 import time
 import urllib.parse
@@ -20,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nodes.agent import backoff, files, protocol
+from nodes.agent import backoff, files, protocol, tls, wording
 from nodes.agent.diagnosis import of_device
 from nodes.agent.errors import (
     AgentError,
@@ -73,6 +71,11 @@ class Portal:
     def now(self) -> float:
         """Return seconds since 1970 by the portal's clock, as far as we know it."""
         return time.time() + self._clock_offset
+
+    @property
+    def clock_ahead_seconds(self) -> float:
+        """How much later it is by this device's clock than by the portal's, where that was learnt; else 0."""
+        return -self._clock_offset
 
     def token(self, **claims: str) -> str:
         """Return a JWT good for one request or one link."""
@@ -235,7 +238,7 @@ class Portal:
     def _connect(self, *, timeout: float) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=timeout, context=tls_context())
+            return http.client.HTTPSConnection(host, port, timeout=timeout, context=tls.context())
         return http.client.HTTPConnection(host, port, timeout=timeout)
 
     def _drop(self) -> None:
@@ -257,15 +260,9 @@ class Portal:
             return False
         if abs(offset - self._clock_offset) < protocol.CLOCK_SKEW_SECONDS / 2:
             return False
-        log.warning("This device's clock is %.0f seconds off the portal's; going by the portal's.", -offset)
+        log.warning("%s Going by the portal's. %s", wording.clock(-offset), wording.SET_CLOCK)
         self._clock_offset = offset
         return True
-
-
-@functools.lru_cache(maxsize=1)
-def tls_context() -> ssl.SSLContext:
-    """Return the one context of this process: where a system keeps its authorities in one file, each context holds all of them."""
-    return ssl.create_default_context()
 
 
 class _Answer:

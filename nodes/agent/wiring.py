@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from nodes.agent import config as configuration
-from nodes.agent import doctor, files, keys, runtimes, self_stop, tunnel
+from nodes.agent import doctor, files, keys, runtimes, self_stop, tls, tunnel
 from nodes.agent.board import Board
 from nodes.agent.checkup import Checkup
 from nodes.agent.config import Config, Home
@@ -62,6 +62,8 @@ class Node:
         # What runs here already is looked after on a full disk, too; it may well be what fills it.
         doctor.require(doctor.examine(engine, firewall, folder=home.root), but="disk")
         counters = Counters()
+        if settings.portal_url.startswith("https:"):
+            tls.spread_authorities(home.authorities)
         self._portal = _portal(settings, key)
         images = Images(
             engine, fetch=self._fetch, folder=home.archives, downloaded=lambda size: self._intake.downloaded(size)
@@ -227,6 +229,7 @@ class Node:
         """Take what the portal wants, in the courier's thread."""
         self._meters.calibrate(desired.instructions_per_second or self._settings.instructions_per_second)
         self.agent.want(desired)
+        self._tunnels.changed()
         self._spot_checks.want(desired.spot_check)
         self._snapshots.want(desired.leases)
 

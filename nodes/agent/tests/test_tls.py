@@ -1,0 +1,87 @@
+"""Authorities kept in one file are trusted one by one, none more and none less, and are read anew when the system's file changes."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodes.agent import protocol, tls
+from nodes.agent.errors import PortalUnreachable
+from nodes.agent.server_api import Portal
+from nodes.agent.tests.portal import FakePortal
+
+
+def authority(folder: Path, name: str) -> Path:
+    """Make a certificate that is its own authority; its key lies beside it."""
+    path = folder / f"{name}.pem"
+    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", path.with_suffix(".key")]
+    command = ["openssl", "req", "-x509", *key, *names, "-out", path, "-days", "2"]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The system's one file; two authorities are in it."""
+    everything = tmp_path / "everything.pem"
+    everything.write_text("".join(f"# {name}\n{authority(tmp_path, name).read_text()}" for name in ("one", "two")))
+    paths = ssl.get_default_verify_paths()._replace(cafile=str(everything), capath=None)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+    monkeypatch.setattr(tls, "_spread", [])
+    tls.context.cache_clear()
+    yield everything
+    tls.context.cache_clear()
+
+
+def told(certificate: Path) -> Any:
+    """Return what a portal with this certificate answers."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    with FakePortal(tls=server) as portal:
+        enrolment = protocol.Enrolment("good", "x", "1", protocol.Capacity(1, 1, 1), protocol.Benchmark(1, 1))
+        return Portal(portal.url).enrol(enrolment)
+
+
+def test_each_authority_of_the_file_is_trusted_and_no_other(known: Path, tmp_path: Path) -> None:
+    assert tls.spread_authorities(tmp_path / "authorities")
+    assert tls.context().cert_store_stats()["x509"] == 0, "none is held before it is needed"
+    for name in ("one", "two"):
+        assert told(tmp_path / f"{name}.pem").device_id
+    with pytest.raises(PortalUnreachable, match="certificate"):
+        told(authority(tmp_path, "stranger"))
+
+
+def test_the_folder_follows_the_systems_file(known: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "authorities"
+    assert tls.spread_authorities(folder)
+    made = (folder / "0000.pem").stat().st_ino
+    assert tls.spread_authorities(folder)
+    assert (folder / "0000.pem").stat().st_ino == made, "made once"
+    known.write_text((tmp_path / "two.pem").read_text())
+    os.utime(known, ns=(1, 1))
+    assert tls.spread_authorities(folder)
+    assert told(tmp_path / "two.pem").device_id
+    with pytest.raises(PortalUnreachable, match="certificate"):
+        told(tmp_path / "one.pem")
+
+
+def test_half_a_folder_is_made_anew(known: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "authorities"
+    assert tls.spread_authorities(folder)
+    (folder / tls.STAMP).unlink()
+    (folder / "0000.pem").unlink()
+    assert tls.spread_authorities(folder)
+    assert (folder / "0000.pem").exists()
+
+
+def test_where_it_cannot_be_the_systems_file_is_used(known: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert not tls.spread_authorities(tmp_path / "file" / "authorities")
+    assert not tls._spread
