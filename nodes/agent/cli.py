@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nodes.agent import __version__, installation, owner, protocol, status, work
+from nodes.agent import __version__, diagnosis, installation, owner, protocol, status, wording, work
 from nodes.agent import config as configuration
 from nodes.agent.checkup import NOT_TOLD
 from nodes.agent.config import Config, Home
@@ -43,6 +43,9 @@ def main(arguments: "list[str] | None" = None) -> int:
         return 1
     except PermissionError as error:
         print(f"{error.filename or 'That'} may be read by root only. Put sudo before the command.", file=sys.stderr)  # noqa: T201
+        return 1
+    except OSError as error:
+        print(f"{diagnosis.of_device(error)} {error.filename or ''}".strip(), file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
         return 130
@@ -140,14 +143,20 @@ def examine(parsed: argparse.Namespace) -> int:
         folder=home.root if home.root.exists() else None,
         portal_url=settings.portal_url if settings else parsed.portal,
     )
+    told = True
     if settings is not None:
-        checks.append(doctor.directory(settings))
+        checks += [doctor.directory(settings), *status.version_checks(home)]
+        told, removed = _tell(owner.portal_of(settings, home), protocol.CheckReport(tuple(checks)))
+        if removed:
+            what, _, mend = wording.REMOVED.partition(" Take")
+            checks.append(protocol.Check("registration", False, what, f"Take{mend}"))
+            told = True
     if parsed.json:
         _say(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
     else:
         for check in checks:
             _say(doctor.line(check))
-    if settings is not None and not _tell(owner.portal_of(settings, home), protocol.CheckReport(tuple(checks))):
+    if not told:
         return NOT_TOLD
     return 0 if all(check.ok or not check.needed for check in checks) else 1
 
@@ -161,14 +170,24 @@ def spot_check(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(portal: "Portal", report: protocol.CheckReport) -> bool:
-    """Let the device's page show what was found; a portal out of reach is among the checks already."""
+def _tell(portal: "Portal", report: protocol.CheckReport) -> "tuple[bool, bool]":
+    """Let the device's page show what was found; a portal out of reach is among the checks already.
+
+    Returns:
+        whether the portal was told, and whether it has removed this device.
+    """
+    log = logging.getLogger("nodes.agent.server_api")
+    log.setLevel(logging.ERROR)  # a clock that is off is among the checks too
     try:
         portal.checks(report)
     except AgentError as error:
-        logging.getLogger(__name__).info("The portal was not told: %s", error)
-        return False
-    return True
+        removed = getattr(error, "code", "") == owner.DEVICE_REVOKED
+        if not removed:
+            logging.getLogger(__name__).info("The portal was not told: %s", error)
+        return False, removed
+    finally:
+        log.setLevel(logging.NOTSET)
+    return True, False
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -243,6 +262,7 @@ def _limits_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--profiles", type=_list, help="sandboxes accepted: restricted,baseline")
     sub.add_argument("--blocked-images", type=_list, help="names or patterns, separated by commas; '' for none")
     sub.add_argument("--outbound", type=_yes, metavar="yes|no", help="apps that ask for it may call out")
+    _json_argument(sub)
 
 
 def _list(text: str) -> "tuple[str, ...]":

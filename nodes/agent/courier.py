@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from nodes.agent import backoff
+from nodes.agent import backoff, wording
 from nodes.agent.contact import Contact
 from nodes.agent.errors import AgentError, PortalRefused, PortalUnreachable
 from nodes.agent.outbox import Outbox, Receipts
@@ -196,7 +196,9 @@ class Courier(threading.Thread):
         if error.code == DEVICE_REVOKED:
             self._revoked()
         self._refusal(error)
-        self._slow_down(f"The portal refused this device ({error.code}: {error}).", error.retry_after)
+        revoked = error.code == DEVICE_REVOKED
+        words = wording.REMOVED if revoked else f"The portal refused this device ({error.code}: {error})."
+        self._slow_down(words, error.retry_after)
 
     def _slow_down(self, message: str, asked: float = 0.0) -> None:
         if message and not self._pause:

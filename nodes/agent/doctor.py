@@ -14,7 +14,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import computer, trials, tunnel, watches
+from nodes.agent import computer, trials, tunnel, watches, wording
 from nodes.agent.config import Config
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine, EngineDown
@@ -49,7 +49,7 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
         *_kernel(),
         watches.raise_limits(),
         _ssh(),
-        _disk(folder, info),
+        disk(folder, info),
         _firewall(firewall, has_engine=bool(info)),
     ]
     if portal_url:
@@ -154,7 +154,8 @@ def _ssh() -> Check:
                    "Type: apt-get install openssh-client", needed=False)  # fmt: skip
 
 
-def _disk(folder: "Path | None", info: "dict[str, Any]") -> Check:
+def disk(folder: "Path | None", info: "dict[str, Any]") -> Check:
+    """Whether there is room where the agent, and where Docker, keeps its files."""
     places = [place for place in (folder, Path(str(info.get("DockerRootDir") or "/"))) if place and place.exists()]
     place = min(places or [Path("/")], key=computer.free_bytes)
     free = computer.free_bytes(place)
@@ -193,8 +194,7 @@ def _portal(url: str) -> "list[Check]":
     off = round(time.time() - theirs)
     if abs(off) <= CLOCK_SKEW_SECONDS:
         return [*found, Check("clock", True, "The clock agrees with the portal's.")]
-    message = f"The clock is {abs(off)} seconds {'ahead of' if off > 0 else 'behind'} the portal's."
-    return [*found, Check("clock", False, message, "Type: timedatectl set-ntp true", needed=False)]
+    return [*found, Check("clock", False, wording.clock(off), wording.SET_CLOCK, needed=False)]
 
 
 def _portal_time(url: str) -> float:

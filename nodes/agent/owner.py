@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodes.agent import capacity, files, gvisor, keys, limits, rotation, switch, trials
+from nodes.agent import capacity, files, gvisor, keys, limits, rotation, switch, trials, wording
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
 from nodes.agent.errors import AgentError, SetupError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nodes.agent.docker_executor import DockerExecutor
 
 SERVICE = "interchain-node"
+DEVICE_REVOKED = "device_revoked"
 LOG_NAME = "agent.log"  # beside the home folder, where there is no systemd
 DRAINED_POLL_SECONDS = 2.0
 UNITS = {
@@ -31,6 +33,18 @@ UNITS = {
     "memory_bytes": (2**30, "GiB"),
     "disk_bytes": (2**30, "GiB"),
     "transfer_bytes_per_month": (10**9, "GB"),
+}
+LABELS = {
+    "cpu_millis": "Processor",
+    "memory_bytes": "Memory",
+    "disk_bytes": "Disk",
+    "transfer_bytes_per_month": "Traffic a month",
+    "hours": "Hours",
+    "time_zone": "Time zone",
+    "drain_minutes": "Apps move away",
+    "profiles": "Sandboxes accepted",
+    "outbound": "Apps may call out",
+    "blocked_images": "Images not accepted",
 }
 SWITCHED = {
     Mode.OPEN: "This device takes apps.",
@@ -66,6 +80,8 @@ def resume(parsed: argparse.Namespace) -> int:
     try:
         portal_of(settings, home).mode(ModeWish(Mode.OPEN))
     except AgentError as error:
+        if getattr(error, "code", "") == DEVICE_REVOKED:
+            raise SetupError(wording.REMOVED) from error
         say(f"The portal could not be told ({error}). If the device's page says paused, resume it there.")
     return code
 
@@ -77,6 +93,8 @@ def _switch(parsed: argparse.Namespace, mode: Mode) -> int:
     say(SWITCHED[mode])
     if not is_running(home):
         say("The agent does not run now; it keeps to this when it starts.")
+    if home.removed.exists():
+        raise SetupError(wording.REMOVED)
     return 0
 
 
@@ -90,10 +108,14 @@ def show_limits(parsed: argparse.Namespace) -> int:
         if faults:
             raise SetupError("\n".join(f"{name}: {text}" for name, text in faults.items()))
         configuration.save(home, changed)
-        say("Saved. " + _restart(home))
-    own = changed.own_limits
-    for name, value in dataclasses.asdict(own).items():
-        say(f"  {name:26} {_shown(name, value)}")
+        if not parsed.json:
+            say("Saved. " + _restart(home))
+    own = dataclasses.asdict(changed.own_limits)
+    if parsed.json:
+        say(json.dumps(own, indent=1))
+        return 0
+    for name, value in own.items():
+        say(f"  {LABELS[name]:22} {_shown(name, value)}")
     return 0
 
 
@@ -134,6 +156,8 @@ def _shown(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if value == 0 and name != "drain_minutes":
         return "no limit of its own"
+    if name == "drain_minutes":
+        return f"{value} minutes before the hours end"
     return f"{value / UNITS[name][0]:,.3g} {UNITS[name][1]}" if name in UNITS else str(value)
 
 
@@ -175,11 +199,14 @@ def rotate_key(parsed: argparse.Namespace) -> int:
 
 def logs(parsed: argparse.Namespace) -> int:
     """Show the agent's log."""
-    beside = Path(parsed.home).parent / LOG_NAME
-    if has_systemd() and shutil.which("journalctl"):
-        command = ["journalctl", "-u", SERVICE, "-n", str(parsed.lines), *(["-f"] if parsed.follow else [])]
-    elif beside.exists():
-        command = ["tail", "-n", str(parsed.lines), *(["-f"] if parsed.follow else []), str(beside)]
+    beside, more = Path(parsed.home).parent / LOG_NAME, ["-f"] if parsed.follow else []
+    if beside.exists() and not beside.stat().st_size and not parsed.follow:
+        say(f"{beside} is empty: nothing worth telling has happened. How this device is: {SERVICE} status")
+        return 0
+    if beside.exists():
+        command = ["tail", "-n", str(parsed.lines), *more, str(beside)]
+    elif has_systemd() and shutil.which("journalctl"):
+        command = ["journalctl", "-u", SERVICE, "-n", str(parsed.lines), *more]
     else:
         raise SetupError(
             f"There is no log here: neither a journal of {SERVICE} nor {beside}. "

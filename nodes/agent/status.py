@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nodes.agent import __version__, keys, limits, owner, switch
+from nodes.agent import __version__, doctor, keys, limits, owner, switch, wording
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
+from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
 from nodes.agent.loop import stored_desired
-from nodes.agent.protocol import Desired, Mode
+from nodes.agent.protocol import Check, Desired, Mode
 from nodes.agent.traffic import Traffic
 
 if TYPE_CHECKING:
     import argparse
 
     from nodes.agent.reconcile import Seen
+    from nodes.agent.update import Updater
 
 PORTAL_SECONDS = 5.0
+UPDATES_ITSELF = "An installed agent changes to it by itself; one installed with Docker is updated by a newer image."
 FINE, WRONG, NOT_RUNNING = 0, 1, 3  # exit codes; 3 as systemctl's
 WORDS = {
     Mode.OPEN: "This device takes apps.",
@@ -67,6 +71,8 @@ class Status:
     wanted_version: str  # "" where it is the one that runs
     apps: "tuple[App, ...]"
     problems: "tuple[str, ...]"  # each with what mends it
+    clock_ahead_seconds: int = 0  # of the portal's, where it is off by more than both can live with
+    update_failure: str = ""  # which version did not come up here, and which runs instead
 
 
 def show(parsed: "argparse.Namespace") -> int:
@@ -83,13 +89,16 @@ def look(home: Home, settings: Config) -> Status:
     """Return how the device is now."""
     desired, runs = stored_desired(home) or Desired(), owner.is_running(home)
     problems = [] if runs else [f"The agent does not run. Start it: {_start(home)}"]
-    answers, removed, said = _portal(settings, home)
-    problems += [said] if said else []
+    portal = _portal(settings, home)
+    problems += portal.problems
     seen: "dict[str, Seen] | None" = None
+    info: "dict[str, Any]" = {}
     try:
-        seen = owner.executor_of(settings, home).observe()
+        seen, info = owner.executor_of(settings, home).observe(), Engine(settings.engine).call("GET", "/info")
     except AgentError as error:
         problems.append(str(error))
+    checks = [doctor.disk(home.root, info), *version_checks(home)]
+    problems += [f"{check.message} {check.mend}" for check in checks if not check.ok and check.needed]
     standing, used, most = _standing(home, settings, desired)
     names = {lease.lease_id: lease.workload.name for lease in desired.leases}
     return Status(
@@ -97,8 +106,8 @@ def look(home: Home, settings: Config) -> Status:
         portal_url=settings.portal_url,
         version=__version__,
         agent_runs=runs,
-        portal_answers=answers,
-        removed=removed,
+        portal_answers=portal.answers,
+        removed=portal.removed,
         docker_answers=seen is not None,
         mode=standing.mode,
         mode_reason=standing.reason,
@@ -107,6 +116,8 @@ def look(home: Home, settings: Config) -> Status:
         wanted_version=desired.release if desired.release != __version__ else "",
         apps=tuple(_app(lease, names.get(lease.lease_id, "")) for lease in (seen or {}).values()),
         problems=tuple(problems),
+        clock_ahead_seconds=portal.clock_ahead_seconds,
+        update_failure=_updater(home).failure,
     )
 
 
@@ -115,10 +126,8 @@ def lines(found: Status) -> "list[str]":
     told = [f"Device {found.device_id} of {found.portal_url}, agent {found.version}"]
     told += ["The agent runs."] if found.agent_runs else []
     told += ["The portal answers."] if found.portal_answers and not found.removed else []
-    if found.wanted_version:
-        told.append(
-            f"Version {found.wanted_version} is meant for this device; an installed agent changes to it by itself."
-        )
+    if found.wanted_version and not found.update_failure:
+        told.append(f"Version {found.wanted_version} is meant for this device. {UPDATES_ITSELF}")
     if not found.removed:
         told.append(f"{WORDS[found.mode]} {found.mode_reason}".strip())
     if found.traffic_month_limit_bytes:
@@ -126,7 +135,7 @@ def lines(found: Status) -> "list[str]":
         told.append(f"Traffic this month: {used:.1f} of {most:.1f} GB")
     told += [f"  {_words(app)}" for app in found.apps]
     if found.docker_answers and not found.apps:
-        told.append("  nothing runs here")
+        told.append("Nothing runs here.")
     return [*told, *(f"! {problem}" for problem in found.problems)]
 
 
@@ -139,22 +148,54 @@ def _app(seen: "Seen", name: str) -> App:
     return App(name, seen.lease_id, seen.generation, seen.running, seen.host_port, seen.exit_code)
 
 
-def _portal(settings: Config, home: Home) -> "tuple[bool, bool, str]":
-    """Return whether it answers, whether it removed this device, and what is wrong in words."""
-    from nodes.agent.server_api import Portal
+def version_checks(home: Home) -> "list[Check]":
+    """Return whether this agent is the version the portal means for the device; nothing where it means none."""
+    desired = stored_desired(home) or Desired()
+    updater = _updater(home)
+    if updater.failure:
+        mend = "It is not tried again; the next version is. Its log says why: interchain-node logs"
+        return [Check("version", False, f"Version {updater.failure}", mend)]
+    if not desired.release or desired.release == __version__:
+        return []
+    message = f"Version {desired.release} is meant for this device, {__version__} runs."
+    return [Check("version", False, message, UPDATES_ITSELF, needed=False)]
 
+
+def _updater(home: Home) -> "Updater":
+    from nodes.agent.update import Updater
+
+    return Updater(home, portal=lambda: owner.portal_of(configuration.load(home), home), restart=lambda: None)
+
+
+@dataclass(frozen=True)
+class _Portal:
+    """What asking the portal came to."""
+
+    answers: bool
+    removed: bool = False
+    problems: "tuple[str, ...]" = ()
+    clock_ahead_seconds: int = 0
+
+
+def _portal(settings: Config, home: Home) -> _Portal:
+    from nodes.agent import server_api
+
+    server_api.log.setLevel(logging.ERROR)  # what it says of the clock is said here
     try:
         key = keys.load(home.key)
-        portal = Portal(settings.portal_url, device_id=settings.device_id, key=key, seconds=PORTAL_SECONDS)
+        portal = server_api.Portal(settings.portal_url, device_id=settings.device_id, key=key, seconds=PORTAL_SECONDS)
         portal.release()
     except AgentError as error:
         code = getattr(error, "code", "")
-        if code == "device_revoked":
-            words = "This device was removed from the portal; its apps were stopped. Take the agent off: interchain-node uninstall"
-            return True, True, words
+        if code == owner.DEVICE_REVOKED:
+            return _Portal(answers=True, removed=True, problems=(wording.REMOVED,))
         mend = "" if code else " Apps go on; the agent keeps trying. If it lasts: interchain-node doctor"
-        return bool(code), False, f"{error}.{mend}".replace("..", ".")
-    return True, False, ""
+        return _Portal(bool(code), home.removed.exists(), (f"{error}.{mend}".replace("..", "."),))
+    finally:
+        server_api.log.setLevel(logging.NOTSET)
+    off = round(portal.clock_ahead_seconds)
+    problems = (f"{wording.clock(off)} The agent goes by the portal's. {wording.SET_CLOCK}",) if off else ()
+    return _Portal(answers=True, problems=problems, clock_ahead_seconds=off)
 
 
 def _standing(home: Home, settings: Config, desired: Desired) -> "tuple[limits.Standing, int, int]":

@@ -67,6 +67,7 @@ class FakePortal:
         self.snapshots: list[protocol.SnapshotReport] = []
         self.repositories = Repositories()
         self.rejected: list[str] = []
+        self.revoked = False  # its owner removed the device
         self.fail_with: int | None = None
         self.retry_after = ""
         self.asked: list[tuple[float, str]] = []  # every request, when and for what
@@ -185,6 +186,8 @@ class FakePortal:
         if refusal:
             self.rejected.append(refusal)
             return 401, _error("unauthenticated", refusal), {}
+        if self.revoked:
+            return 403, _error("device_revoked", "This device was removed."), {}
         if path.startswith(protocol.RELEASE_FILE_PATH):
             return 200, self.release_files[path.removeprefix(protocol.RELEASE_FILE_PATH)], {}
         if path.startswith(protocol.ARCHIVE_PATH):

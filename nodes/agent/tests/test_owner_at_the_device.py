@@ -63,7 +63,7 @@ def test_drain_tells_the_portal_and_then_stops_what_is_left(agent: AgentProcess,
     file = agent.home / "mode.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "since": 0}))
     assert "drained it" in declined(portal, wanted.lease_id).message
-    assert "nothing runs here" in said(agent, "status")
+    assert "Nothing runs here." in said(agent, "status")
     assert portal.reports[-1][1].mode is Mode.CLOSED
     assert engine.docker("volume", "ls", "-q", "--filter", f"label=io.interchain.device={portal.device_id}")
 
@@ -89,7 +89,10 @@ def test_own_limits_are_typed_and_shown(agent: AgentProcess, portal: FakePortal)
     said(agent, "limits", "--memory-mib", "512", "--hours", "Fri-Mon 18:00-08:00", "--outbound", "yes")
     shown = said(agent, "limits")
     assert "Fri 18:00-08:00, Sat 18:00-08:00, Sun 18:00-08:00, Mon 18:00-08:00" in shown
-    assert "0.5 GiB" in shown
+    assert "Memory                 0.5 GiB\n" in shown
+    assert "Apps move away         10 minutes before the hours end\n" in shown
+    assert "_" not in shown, "words, not the names of fields"
+    assert json.loads(said(agent, "limits", "--json"))["memory_bytes"] == 2**29
     wrong = agent.cli("limits", "--home", str(agent.home), "--time-zone", "Mars/Base")
     assert (wrong.returncode, "IANA" in wrong.stderr) == (1, True)
     agent.kill(15)

@@ -43,7 +43,7 @@ def test_the_agent_does_not_run_and_docker_is_missing(home: Home, capsys: pytest
     assert "! The agent does not run. Start it: " in text
     assert "! No Docker Engine" in text
     assert "The portal answers." in text
-    assert "nothing runs here" not in text, "without Docker nobody knows"
+    assert "Nothing runs here" not in text, "without Docker nobody knows"
 
 
 def test_a_problem_is_an_exit_code(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
