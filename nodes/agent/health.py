@@ -84,6 +84,7 @@ class _Check:
 
     def __init__(self, monitor: Monitor) -> None:
         self.monitor, self.alive = monitor, False
+        self.waited_for = 0  # what the selector looks for on its socket; 0: nothing
         check = monitor.check
         self._paths = deque([check.path if check.kind == "http" else "", *filter(None, [check.ready_path])])
         self.ask()
@@ -167,13 +168,14 @@ class HealthChecks(threading.Thread):
             if well is not None:
                 self._conclude(check, well=well)
                 return
-            self._close(check.probe)
+            self._close(check)
             check.ask()
-        probe, known = check.probe, self._selector.get_map()
-        if probe.socket not in known:
+        probe = check.probe
+        if not check.waited_for:
             self._selector.register(probe.socket, probe.waits_for, check)
-        elif known[probe.socket].events != probe.waits_for:
+        elif check.waited_for != probe.waits_for:
             self._selector.modify(probe.socket, probe.waits_for, check)
+        check.waited_for = probe.waits_for
 
     def _conclude(self, check: _Check, *, well: bool) -> None:
         self._let_go(check)
@@ -192,12 +194,13 @@ class HealthChecks(threading.Thread):
 
     def _let_go(self, check: _Check) -> None:
         self._checks.discard(check)
-        self._close(check.probe)
+        self._close(check)
 
-    def _close(self, probe: Probe) -> None:
-        if probe.socket in self._selector.get_map():
-            self._selector.unregister(probe.socket)
-        probe.close()
+    def _close(self, check: _Check) -> None:
+        if check.waited_for:
+            self._selector.unregister(check.probe.socket)
+            check.waited_for = 0
+        check.probe.close()
 
 
 def run_id(seen: Seen) -> str:

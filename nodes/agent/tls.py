@@ -68,15 +68,14 @@ def _is_made_of(folder: Path, stamp: str) -> bool:
 
 def _make(folder: Path, everything: Path, openssl: str) -> None:
     files.private_folder(folder)
-    number, lines = 0, None
+    lines: "list[str]" = []
+    number = 0
     with everything.open(errors="replace") as text:
         for line in text:
-            if line.startswith(BEGINS):
-                lines = []
-            if lines is not None:
+            if lines or line.startswith(BEGINS):
                 lines.append(line)
-            if lines and line.startswith(ENDS):
+            if line.startswith(ENDS):
                 (folder / f"{number:04}.pem").write_text("".join(lines))
-                number, lines = number + 1, None
+                number, lines = number + 1, []
     command = [openssl, "rehash", str(folder)]
     subprocess.run(command, check=True, capture_output=True, timeout=REHASH_SECONDS)

@@ -74,10 +74,12 @@ class Watch:
         with self._board.lock:
             if self._monitors.get(lease_id) is not monitor:
                 return
-            note, lease = self._board.note(lease_id), self._board.lease(lease_id)
+            note = self._board.note(lease_id)
             if well:
                 self._well(lease_id, monitor, note, at_ms)
-            elif lease is not None and (note.healthy or note.alive != alive or _deserves_hint(note)):
+            elif (lease := self._board.lease(lease_id)) is not None and (
+                note.healthy or note.alive != alive or _deserves_hint(note)
+            ):
                 self._unwell(lease, monitor, note, alive=alive)
         if well and not note.healthy:  # from here on uptime counts, also if the agent is killed before the next reading
             self._meters.save_if_possible()
