@@ -71,6 +71,9 @@ def report(arguments: argparse.Namespace, ours: list[float], theirs: list[float]
     result = {
         "what": f"{arguments.way}: click to first 200 against docker run of the same image, in turns",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip(),
         "machine": f"{platform.system()} {platform.release()}, {os.cpu_count()} cores",
         "load_average": [round(began_load, 1), round(os.getloadavg()[0], 1)],
         "rounds": len(ours),
