@@ -1,10 +1,12 @@
-"""The agent as a container, built by its Dockerfile and run with the very options of the device's page, serves an app, meters it and keeps its limits.
+"""The agent as a container, run with the very options of the device's page, serves an app, meters it and keeps its limits.
 
-With INTERCHAIN_NODE_IMAGE it is the image of that name that is tried.
+A door of its own, not part of `bin/test`: build the image first (nodes/agent/Dockerfile), then
+`INTERCHAIN_NODE_IMAGE=… bin/test nodes/agent/tests/test_container.py`. Building it inside a test would fetch packages each time.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import uuid
@@ -13,22 +15,17 @@ from collections.abc import Iterator
 import pytest
 
 from interchain_site.testing import docker as engine
-from interchain_site.testing import node_image
 from nodes.agent.protocol import Image, Meter, Observed
 from nodes.agent.tests.conftest import lease, workload
 from nodes.agent.tests.portal import FakePortal
 from nodes.agent.tests.test_life_of_a_lease import SERVE, get
 
+IMAGE = os.environ.get("INTERCHAIN_NODE_IMAGE", "")
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
-def image(docker_engine: None) -> str:
-    return node_image.image()
-
-
-@pytest.fixture
-def container(portal: FakePortal, image: str) -> "Iterator[str]":
+def container(portal: FakePortal, docker_engine: None) -> "Iterator[str]":
     from nodes.screens import DOCKER_OPTIONS
 
     name = f"interchain-node-{uuid.uuid4().hex[:8]}"
@@ -40,7 +37,7 @@ def container(portal: FakePortal, image: str) -> "Iterator[str]":
     )
     options = options.replace("/var/lib/docker:/var/lib/docker", f"{root}:{root}")
     start = ["start", "--portal", portal.url, "--token", "good", "--endpoint-host", "127.0.0.1"]
-    engine.docker("run", *shlex.split(options), image, *start)
+    engine.docker("run", *shlex.split(options), IMAGE, *start)
     try:
         yield name
     finally:
@@ -50,7 +47,7 @@ def container(portal: FakePortal, image: str) -> "Iterator[str]":
         engine.remove_labelled(f"io.interchain.device={portal.device_id}")
 
 
-def test_a_container_is_as_good_a_device(container: str, portal: FakePortal, image: str) -> None:
+def test_a_container_is_as_good_a_device(container: str, portal: FakePortal) -> None:
     portal.wait(lambda: portal.linked, 60, "the agent in its container")
     wanted = lease(workload(image=Image(reference=engine.image(SERVE)), volume_path="/data"))
     portal.want(wanted)
@@ -73,7 +70,7 @@ def test_a_container_is_as_good_a_device(container: str, portal: FakePortal, ima
     engine.docker("stop", container)
     engine.docker(
         "run", "--rm", "--volumes-from", container, "--network", "host", "--cap-add", "NET_ADMIN",
-        "--cap-add", "NET_RAW", image, "uninstall", "--yes",
+        "--cap-add", "NET_RAW", IMAGE, "uninstall", "--yes",
     )  # fmt: skip
     assert portal.left
     chosen = f"label=io.interchain.device={portal.device_id}"
