@@ -48,7 +48,7 @@ class DockerExecutor:
         self._gvisor = proven
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._docker_root, self._layers = "/", layers.Limit()
-        self._read_only: set[str] = set()  # containers that write nowhere but to their volume, as long as they are there
+        self._read_only: set[str] = set()  # containers that write nowhere but to their volume
         self._cgroup_driver, self._has_init = "", False
         self._mine = f"{LABEL}device={config.device_id}"
 
