@@ -44,6 +44,7 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
   ([ADR 0334](adr/0334-who-fills-the-disk.md); figures in [bench/sandbox](../bench/sandbox/README.md)). It does not see a removed file that is only in a
   message between two sockets. What a root app writes into `/etc/hosts`, `/etc/hostname` and
   `/etc/resolv.conf`, which are Docker's files outside of every quota, counts as well, also where Docker holds the rest; one of them can be as large as `disk_bytes` before it is seen.
+- **The disk's pace.** Nothing holds an app's flushes back: a neighbour that flushes as well kept a third of its own pace beside it ([results](../bench/results/sandbox.md)).
 - **gVisor** is another sandbox: these tables are what apps under runc may do. Under gVisor the same limits, bridge and firewall hold; its trial (`nodes/agent/gvisor.py`)
   shows them on each device.
 - **Docker's own work** for an app's network is not within the app's quota of the processor, nor is that for its log, which the agent holds to
