@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -141,10 +142,8 @@ def sweep() -> None:
     now = time.time()
     client = redis.connection()
     silent_before = now - settings.LINK_TIMEOUT_SECONDS
-    fresh = {
-        UUID(str(member)): float(at)
-        for member, at in client.zrangebyscore(SEEN_KEY, silent_before, "+inf", withscores=True)
-    }
+    found: Any = client.zrangebyscore(SEEN_KEY, silent_before, "+inf", withscores=True)
+    fresh = {UUID(member): float(at) for member, at in found}
     _save_seen(fresh)
     for device in Device.objects.filter(state=DeviceState.OFFLINE, pk__in=fresh):
         # One that was asked and did not answer was heard a moment before, which brings nobody back.
