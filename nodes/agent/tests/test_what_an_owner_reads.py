@@ -105,7 +105,7 @@ def test_the_clock_is_wrong(
         code, text = typed(agent, "status")
         assert code == 1
         assert f"! The clock is {words} the portal's. The agent goes by the portal's. {wording.SET_CLOCK}" in text
-        assert text.count("clock") == 3, "said once, with what is done about it and what mends it"
+        assert text.count("clock") == 1, "said once"
         code, found = status(agent)
         assert (code, found["portal_answers"]) == (1, True)
         assert abs(found["clock_ahead_seconds"] + portal_is_ahead) < 30
