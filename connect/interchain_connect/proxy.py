@@ -16,6 +16,9 @@ from interchain_connect.resolve import Resolver
 log = logging.getLogger("interchain")
 CONNECT_SECONDS = 2.0
 NEXT_SECONDS = 0.3  # an endpoint that has not answered by then is not waited for before the next is tried
+HESITATES_SECONDS = (
+    0.7  # and by then it is reported, while it is still waited for; a device by satellite answers in 0.6
+)
 REFRESH_SECONDS = 15.0
 RETRY_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0  # how long a caller waits for an app that is nowhere now
@@ -72,28 +75,43 @@ class Proxy:
         return None
 
     async def _first_of(self, endpoints: tuple[str, ...]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """Return the first endpoint's connection that opens; the next is tried as soon as one fails or hesitates."""
+        """Return the first endpoint's connection that opens; the next is tried as soon as one fails or hesitates, and those of a
+        newer record as soon as it is known."""
         trying: dict[asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]], str] = {}
-        waiting = list(endpoints)
+        waiting, listed = list(endpoints), set(endpoints)
         try:
             while waiting or trying:
                 if waiting:
                     endpoint = waiting.pop(0)
                     trying[asyncio.ensure_future(_open(endpoint))] = endpoint
-                done, _ = await asyncio.wait(
-                    trying, timeout=NEXT_SECONDS if waiting else None, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not done:  # it hesitates: look for a newer record while the next is tried
-                    self._start(self._refresh())
-                for task in done:
+                pause = NEXT_SECONDS if waiting else HESITATES_SECONDS
+                watched: set[asyncio.Future[Any]] = {*trying, *self._under_way()}
+                done, _ = await asyncio.wait(watched, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                if not done:  # look for a newer record while they, or the next, are tried
+                    for hesitating in () if waiting else trying.values():
+                        self._missed(hesitating)
+                    self._ask()
+                for task in [one for one in trying if one in done]:
                     endpoint = trying.pop(task)
                     if task.exception() is None:
                         return task.result()
                     self._missed(endpoint)
+                newer = [one for one in self._endpoints() if one not in listed]
+                waiting += newer
+                listed.update(newer)
         finally:
             for task, endpoint in trying.items():
                 self._start(self._judge(task, endpoint))
         return None
+
+    def _under_way(self) -> set[asyncio.Future[Record | None]]:
+        """The question to the nodes that is not answered yet, if there is one."""
+        asked = self._refreshing
+        return {asked} if asked is not None and not asked.done() else set()
+
+    def _endpoints(self) -> tuple[str, ...]:
+        record = self._resolver.record
+        return record.endpoints if record is not None else ()
 
     async def _judge(
         self, task: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]], endpoint: str
@@ -117,10 +135,14 @@ class Proxy:
         self._start(self._refresh())
 
     async def _refresh(self) -> None:
+        await asyncio.shield(self._ask())
+
+    def _ask(self) -> "asyncio.Task[Record | None]":
         """Ask the nodes; callers who want it meanwhile share the answer."""
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.ensure_future(self._resolver.refresh())
-        await asyncio.shield(self._refreshing)
+            self._refreshing.add_done_callback(self._done)
+        return self._refreshing
 
     def _start(self, work: "Coroutine[Any, Any, object]") -> None:
         task = asyncio.ensure_future(work)

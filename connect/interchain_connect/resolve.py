@@ -58,9 +58,10 @@ class Resolver:
             return
         nodes = self.known.nodes()
         said = {"workload_id": record.workload_id, "endpoint": endpoint}
-        for node in random.sample(nodes, min(SUSPECT_NODES, len(nodes))):
-            with suppress(NoAnswer):
-                await ask(node, "/gossip/suspect", said)
+        asked = random.sample(
+            nodes, min(SUSPECT_NODES, len(nodes))
+        )  # at once: one of them may be the very device that is gone
+        await asyncio.gather(*(ask(node, "/gossip/suspect", said) for node in asked), return_exceptions=True)
 
     async def _wave(self, nodes: list[str]) -> bool:
         """Ask some nodes at once; returns whether any answered well."""

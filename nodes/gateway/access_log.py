@@ -145,6 +145,7 @@ class Tail:
             if not busy:
                 self._stop.wait(POLL_SECONDS)
         self._close()
+        self._suspicions.close()
 
     def step(self) -> bool:
         """Count what is there now, at most `LINES_AT_ONCE` lines; returns whether there may be more at once."""
@@ -163,9 +164,9 @@ class Tail:
             lines += 1
         self._suspicions.take(visits)
         counts.take(visits)
-        if self._pace is not None:
-            self._pace.count(counts.asked)
         counts.save()
+        if self._pace is not None:  # only now: without Redis the same lines are read again and again
+            self._pace.count(counts.asked)
         if self._file.tell() != start:
             self._save_position()
         return lines > 0 or self._next_file()

@@ -18,6 +18,7 @@ from django.conf import settings
 
 REFUSED_SECONDS = 10.0
 BURST_SECONDS = 2.0
+LATE_SECONDS = 5.0  # what is read later, after an outage, says nothing of what is too much now
 MOST_BUCKETS = 100_000
 MOST_REFUSED = 1_000
 EVERYBODY = "everybody"
@@ -75,9 +76,12 @@ class Pace:
             self._limits = limits
 
     def count(self, asked: Mapping[Key, Asked]) -> None:
-        """Note requests that reached apps: those of each client, and of EVERYBODY."""
+        """Note requests that reached apps: those of each client, and of EVERYBODY; once each."""
+        late = time.time() - LATE_SECONDS
         with self._lock:
             for key, one in asked.items():
+                if one.last < late:
+                    continue
                 rate = self._limits.get(key[0], float(settings.GATEWAY_APP_REQUESTS_PER_SECOND))
                 if key[1] != EVERYBODY:
                     limits = (rate, float(settings.GATEWAY_CLIENT_REQUESTS_PER_SECOND))

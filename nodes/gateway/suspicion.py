@@ -4,13 +4,14 @@ alone moves nothing."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import structlog
 from celery import current_app
 from kombu.exceptions import OperationalError
 
 from nodes.gateway.log_lines import OUR_PAGE, Visit
+from nodes.gateway.silence import Silence
 
 TASK = "nodes.tasks.suspect_endpoint"
 AGAIN_AFTER_SECONDS = 3.0
@@ -26,11 +27,17 @@ class Suspicions:
 
     def __init__(self) -> None:
         self._told_at: dict[tuple[str, str], float] = {}
+        self._silence = Silence(self._tell)
 
-    def take(self, visits: Iterable[Visit]) -> None:
-        """Look at some visits and tell what they show."""
+    def take(self, visits: Sequence[Visit]) -> None:
+        """Look at some visits, or none, and tell what they show; call it a few times a second."""
+        self._silence.take(visits)
+        self._silence.look()
         for suspect in {found for visit in visits if (found := suspect_of(visit))}:
             self._tell(*suspect)
+
+    def close(self) -> None:
+        self._silence.close()
 
     def _tell(self, workload_id: str, endpoint: str) -> None:
         now = time.monotonic()
