@@ -40,6 +40,16 @@ PARTS = ("portal", "postgres", "redis")
 PATIENCE_SECONDS = 120
 SLUG = "steady"
 SECOND = "second agent"
+# Table 3, in USD for one base unit of each meter: written out here, so that what was charged is not held against itself.
+TABLE_3 = {
+    "transfer": Decimal("0.01") / 10**9,
+    "storage": Decimal(1) / (10**9 * 86_400),
+    "compute": Decimal("0.1") / 10**6,
+    "uptime": Decimal("0.1") / 3_600_000,
+    "active_user": Decimal("0.1"),
+}
+COMMISSION = Decimal("0.1")
+ROUNDING = Decimal("0.000001")  # NTC: each lease may be a few base units off for each price period
 
 
 @dataclass
@@ -275,6 +285,10 @@ def close_the_bill(outage: Outage) -> dict[str, Decimal]:
     used = smoke.settled_use(outage.publisher, SLUG)
     paid, to_owner, commission = (Decimal(used[name]) for name in ("total_ntc", "owner_ntc", "commission_ntc"))
     assert paid == to_owner + commission
+    price = sum((TABLE_3[meter] * quantity for meter, quantity in journey.quantities(used).items()), Decimal(0))
+    ((rate,),) = outage.ask_database("select rate from billing_deskrate order by starts_at desc, id desc limit 1")
+    assert abs(to_owner - price / rate) < ROUNDING, f"{to_owner} NTC for what costs {price} USD at {rate}"
+    assert abs(commission - to_owner * COMMISSION) < ROUNDING
     assert journey.earned(outage.owner) == to_owner
     outage.check_books()
     return {"paid": paid, "owner": to_owner, "commission": commission}

@@ -14,7 +14,10 @@ from nodes.states import LeaseState
 
 
 class Lease(models.Model):
-    """One replica of a workload on a device. What was leased is frozen; only the state moves (nodes/states.py)."""
+    """One replica of a workload on a device. What was leased is frozen; only the state moves (nodes/states.py).
+
+    `uptime_from` is also when a standby was promoted: before that it did not run, whatever its device says.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     workload_id = models.UUIDField()

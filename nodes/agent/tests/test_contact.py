@@ -20,8 +20,10 @@ from nodes.agent.directory_store import Store
 from nodes.agent.gossip import Answers
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.protocol import Desired, Report
+from nodes.agent.self_stop import Peer
 from nodes.agent.server_api import Portal
 from nodes.agent.small_http import SmallServer
+from nodes.agent.tests.conftest import lease, workload
 
 
 @pytest.fixture
@@ -76,6 +78,39 @@ def test_a_portal_that_is_gone_for_all_is_asked_no_sooner(device: Directory, tmp
     device._contact.failed()
     assert rounds(device, 4) == 0
     server.stop()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_portal_that_peers_reach_is_asked_once_more_before_anything_stops(tmp_path: Path, answers: bool) -> None:
+    """A portal that comes back is noticed by some devices a minute before others."""
+    held: list[frozenset[str]] = []
+    asked, returned = [], []
+    app = lease(workload(), lease_id="app")
+
+    def answer() -> bool:
+        asked.append(1)
+        return answers
+
+    made = Directory(
+        Home(tmp_path / "device").create(),
+        Config("d", "http://x", "ws://x", 1, directory_port=0),
+        Contact(),
+        desired=lambda: Desired((app,), self_stop_seconds=20),
+        hold=lambda decision: held.append(decision.lease_ids),
+        news=lambda: None,
+        returned=lambda: returned.append(1),
+        portal_answers=answer,
+    )
+    now = time.monotonic()
+    made._contact.answered_at, made._contact._asked_at, made._contact._failed = now - 60, now - 50, True
+    made.store.set_fact("peers", "192.0.2.1:1")
+    made.gossip._known = {"192.0.2.1:1": Peer(now - 1, now - 2)}
+    made.watch()
+    assert asked == [1]
+    assert (held, returned) == (([], [1]) if answers else ([frozenset({"app"})], []))
+    made.watch()
+    assert len(asked) == (1 if answers else 2), "its answer holds for a while"
+    made.store.close()
 
 
 def test_who_knows_no_peer_asks_every_few_seconds(device: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
