@@ -80,7 +80,7 @@ class Pace:
         late = time.time() - LATE_SECONDS
         with self._lock:
             for key, one in asked.items():
-                if one.last < late:
+                if one.last_at < late:
                     continue
                 rate = self._limits.get(key[0], float(settings.GATEWAY_APP_REQUESTS_PER_SECOND))
                 if key[1] != EVERYBODY:
