@@ -35,7 +35,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[2]
 JOBS, APPS = 10_000, 40
-SECONDS = 180  # on a noisy machine; on a quiet one a minute is plenty (`seconds_until_all_was_done` in the report)
+SECONDS = 180  # on a noisy machine; a minute was enough where it was measured
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def what_is_left() -> list[str]:
     return found
 
 
-def test_what_was_queued_is_found_again_in_the_rows_and_done_once(site, cast, tmp_path, record_property):
+def test_what_was_queued_is_found_again_in_the_rows_and_done_once(site, cast, tmp_path):
     want_apps(cast)
     owe_and_queue(cast)
     with ExitStack() as ending:
@@ -117,7 +117,6 @@ def test_what_was_queued_is_found_again_in_the_rows_and_done_once(site, cast, tm
         while left and time.monotonic() - began < SECONDS:
             time.sleep(0.5)
             left = what_is_left()
-        record_property("seconds_until_all_was_done", round(time.monotonic() - began))
     assert left == [], f"{left}\n{(tmp_path / 'worker.log').read_text()[-2000:]}"
     assert not Device.objects.filter(state="offline").exists(), "silence while Redis forgot is nobody's fault"
     assert not ReplicaSet.objects.exclude(due_at=None).exists()
