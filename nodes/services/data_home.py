@@ -23,7 +23,12 @@ from nodes.states import DeviceState, LeaseState, SnapshotState
 def last_holder(workload_id: UUID) -> Lease | None:
     """Return the newest lease of a workload that left data on a device that is still somebody's."""
     kept = Lease.objects.filter(workload_id=workload_id, has_volume=True).exclude(state=LeaseState.WIPED)
-    return kept.exclude(device__state=DeviceState.REVOKED).select_related("device").order_by("-generation").first()
+    return (
+        kept.exclude(device__state=DeviceState.REVOKED)
+        .select_related("device", "restore_from")
+        .order_by("-generation")
+        .first()
+    )
 
 
 def home_of(workload: protocol.Workload) -> Device | None:
@@ -78,6 +83,9 @@ def begins_with(workload: protocol.Workload, device: Device) -> Snapshot | None:
         SnapshotRepository.objects.filter(pk=workload_id).update(restore_wanted=None)
         return repository.restore_wanted
     last = last_holder(workload_id)
-    if last is not None and last.device_id == device.pk and not (last.restore_from_id and last.running_at is None):
-        return None
+    if last is not None and last.device_id == device.pk:
+        if last.restore_from is None or last.running_at is not None:
+            return None
+        if last.restore_from.state == SnapshotState.TAKEN:
+            return last.restore_from  # half of it may be there; and the publisher may have chosen an older one
     return newest_snapshot(workload_id)

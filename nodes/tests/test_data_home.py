@@ -100,6 +100,18 @@ def test_a_start_at_home_after_a_restore_that_never_ran_restores_again(box, leas
     assert (again.device_id, again.restore_from) == (other.device.pk, snapshot)
 
 
+def test_a_chosen_state_that_was_not_put_back_to_the_end_is_put_back_by_the_next_start(box, lease, cast):
+    chosen = copied(lease)
+    copied(lease)
+    snapshots.want_restored(workload_id=lease.workload_id, snapshot_id=chosen.pk, by=cast.publisher)
+    begun = placement.replace_workload(lease_id=lease.pk, workload=lease.workload, by=None)
+    assert begun.restore_from == chosen
+    leases.close_lease(lease_id=begun.pk, by=None)
+    box.says(begun, Observed.STOPPED)
+    again = placement.open_lease(workload=lease.workload, by=None)
+    assert (again.device_id, again.restore_from) == (box.device.pk, chosen)
+
+
 def test_an_orderly_move_copies_after_the_stop_and_begins_elsewhere_with_that(box, lease, other, cast):
     copied(lease)
     devices.drain_device(device=box.device, by=cast.owner)

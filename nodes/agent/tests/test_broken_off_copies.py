@@ -27,7 +27,7 @@ WRITE = f"for i in $(seq {FILES}); do dd if=/dev/urandom of=/data/$i bs=1M count
 SUMS = "cd /data && md5sum * | sort"
 
 
-@pytest.fixture(params=["plain"])
+@pytest.fixture(params=["plain", "encrypted"])
 def app(request: pytest.FixtureRequest, portal: FakePortal) -> DesiredLease:
     wanted = with_volume(disk_bytes=96 * MB)
     if request.param == "plain":

@@ -120,7 +120,15 @@ def test_a_killed_app_is_back_with_its_data_and_a_restarted_agent_leaves_it_alon
     portal.wait(lambda: _started(container) not in ("", starts), 60, "the agent starts it again")
     portal.wait_for(wanted.lease_id, Observed.RUNNING)
     assert inside(container, "cat /data/file") == (0, "kept\n")
-    assert portal.reports[-1][1].statuses[-1].reason == Reason.NONE
+    running_since, known = _started(container), len(portal.reports)
+    agent.kill()
+    agent.start()  # without the key, until the portal has answered
+    portal.wait(lambda: len(portal.reports) >= known + 3, 60, "it looks at what runs, more than once")
+    assert _started(container) == running_since, "the app was not started again"
+    status = portal.status(wanted.lease_id)
+    assert status is not None
+    assert (status.observed, status.reason, status.encrypted) == (Observed.RUNNING, Reason.NONE, True)
+    assert inside(container, "cat /data/file; echo more >> /data/file; cat /data/file") == (0, "kept\nkept\nmore\n")
 
 
 def test_keys_that_are_none_are_not_taken() -> None:
