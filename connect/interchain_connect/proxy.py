@@ -33,7 +33,7 @@ class Proxy:
         self._resolver = resolver
         self._refreshing: asyncio.Task[Record | None] | None = None
         self._suspected: dict[str, float] = {}
-        self._tasks: set[asyncio.Future[object]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
 
     async def serve(self, host: str, port: int) -> asyncio.Server:
         """Open the local port; the caller closes what is returned."""
@@ -149,7 +149,7 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Future[object]) -> None:
+    def _done(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.warning("Unexpected: %r", task.exception())
