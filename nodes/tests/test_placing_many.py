@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections import defaultdict
 from uuid import UUID
 
-import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,10 +17,6 @@ from nodes.scoring import Offer, network_of, rank
 from nodes.services import election, leases, placement, replica_sets, reservations
 from nodes.services.candidates import image_key
 from nodes.states import LeaseState
-
-on_postgres = pytest.mark.skipif(
-    connection.vendor != "postgresql", reason="Row locks between processes need PostgreSQL."
-)
 
 
 def want(name: str, *, replicas: int = 1, region: str = "", **changes: object) -> ReplicaSet:
@@ -245,76 +238,3 @@ def test_what_was_lost_at_once_is_placed_at_once(cast):
         assert (lease.action, lease.is_newest, lease.fenced_at is not None) == ("stop", False, True)
         failover = Failover.objects.get(lost_lease=lease)
         assert failover.new_lease == Lease.objects.get(workload_id=lease.workload_id, is_newest=True)
-
-
-# --- two workers at once --------------------------------------------------------------------------------------------------
-@pytest.mark.postgres
-@pytest.mark.django_db(transaction=True)
-@on_postgres
-def test_workers_that_place_at_once_give_each_slot_once_and_never_over_commit(cast):
-    """Room for exactly forty, wanted forty-five times, by four workers and six people, on devices all of them like best."""
-    for number in range(5):
-        make_device(cast.owner, f"Box {number}", capacity=dataclasses.replace(CAPACITY, memory_bytes=GIGABYTE))
-    for number in range(39):
-        want(f"app{number}", memory_bytes=GIGABYTE // 8, cpu_millis=100)
-    start, trouble, placed = threading.Barrier(10), [], []
-
-    def work(number: int) -> None:
-        try:
-            start.wait()
-            if number < 4:
-                election.sweep()
-            else:
-                placement.open_lease(
-                    workload=make_workload(f"own{number}", memory_bytes=GIGABYTE // 8, cpu_millis=100), by=None
-                )
-            placed.append(number)
-        except Exception as error:
-            trouble.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    ReplicaSet.objects.exclude(due_at=None).update(due_at=timezone.now())
-    election.sweep()
-    assert [error for error in trouble if not isinstance(error, placement.NoDevice)] == []
-    by_slot = defaultdict(int)
-    for lease in Lease.objects.all():
-        by_slot[lease.workload_id, lease.slot] += 1
-    assert set(by_slot.values()) == {1}
-    assert Lease.objects.count() == 40
-    for device in Device.objects.all():
-        assert device.reserved_memory_bytes == reservations.held_by(device).memory_bytes == device.memory_bytes
-
-
-@pytest.mark.postgres
-@pytest.mark.django_db(transaction=True)
-@on_postgres
-def test_room_taken_between_the_look_and_the_lock_is_not_given_twice(cast, monkeypatch):
-    """Somebody else fills the best device after it was chosen and before it is locked."""
-    make_device(cast.owner, "One", capacity=dataclasses.replace(CAPACITY, memory_bytes=2 * GIGABYTE))
-    make_device(cast.owner, "Two", capacity=dataclasses.replace(CAPACITY, memory_bytes=GIGABYTE))
-    lock, other = placement._lock, []
-
-    def somebody_was_faster(*rest):
-        if not other:
-            other.append(None)
-            thread = threading.Thread(target=fill_the_best)
-            thread.start()
-            thread.join()
-        return lock(*rest)
-
-    def fill_the_best() -> None:
-        try:
-            other[0] = placement.open_lease(workload=make_workload("other", memory_bytes=2 * GIGABYTE), by=None)
-        finally:
-            connection.close()
-
-    monkeypatch.setattr(placement, "_lock", somebody_was_faster)
-    mine = placement.open_lease(workload=make_workload("mine", memory_bytes=GIGABYTE), by=None)
-    assert mine.device.name == "Two"
-    assert other[0].device.name == "One"
