@@ -32,7 +32,7 @@ def started_agent(portal: FakePortal, folder: Path, *, home: str = "home", **var
     """Enrol and run an agent as its launcher runs it; yields its process id, and removes what it ran."""
     node = environment(folder) / "interchain-node"
     settings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    settings |= {"MALLOC_ARENA_MAX": "1", **variables}
+    settings |= {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072", **variables}
     arguments = ["--portal", portal.url, "--token", "good", "--endpoint-host", "127.0.0.1"]
     subprocess.run(
         [node, "enrol", "--home", folder / home, *arguments], check=True, env=settings, cwd=folder, capture_output=True

@@ -34,7 +34,7 @@ trap '[ -n "$child" ] && kill -USR2 "$child" 2>/dev/null' USR2
 alive() {{ kill -0 "$child" 2>/dev/null; }}
 
 while [ -z "$stopped" ]; do
-    MALLOC_ARENA_MAX=1 current/bin/{name} run --home home &
+    MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072 current/bin/{name} run --home home &
     child=$!
     left=${{INTERCHAIN_UP_SECONDS:-{up_seconds}}}
     while [ -e update/trying ] && [ "$left" -gt 0 ] && alive && [ -z "$stopped" ]; do
