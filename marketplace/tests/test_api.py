@@ -173,7 +173,7 @@ def test_who_did_it_is_kept(api, cast):
 
 def test_an_order_takes_few_statements(api, ready, device, commit, django_assert_max_num_queries):
     """From the click to the answer, and everything that follows the commit. The device is woken before the last nine."""
-    with django_assert_max_num_queries(43), commit():
+    with django_assert_max_num_queries(44), commit():
         assert api.post(f"{API}/apps/blog/deployment", {}, format="json").status_code == 201
     lease = lease_of(Deployment.objects.get())
     with commit():
@@ -181,5 +181,5 @@ def test_an_order_takes_few_statements(api, ready, device, commit, django_assert
         api.post(f"{API}/apps/blog/deployment/stop", {}, format="json")
         lease.refresh_from_db()
         device.says(lease, Observed.STOPPED)
-    with django_assert_max_num_queries(43), commit():
+    with django_assert_max_num_queries(45), commit():
         assert api.post(f"{API}/apps/blog/deployment/start", {}, format="json").status_code == 202
