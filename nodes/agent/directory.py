@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 GOSSIP_SECONDS, LEARNING_SECONDS, WORRIED_SECONDS = 10.0, 1.0, 2.0
 SOON_SECONDS = 4.0  # before this device would stop its leases, it asks its peers more often
 ALONE_SECONDS = 5.0  # who knows no peers asks the portal so often, at least
+FROZEN_SECONDS = 1.0  # a pause that took so much longer than was asked for: this process, or its computer, stood still
 EXPIRE_SECONDS = 60.0
 PAGES = 10  # of a delta, between two reports
 PORTS_TRIED = 20
@@ -77,10 +78,12 @@ class Directory(threading.Thread):
     def run(self) -> None:
         if self._server is not None:
             self._server.start()
+        overslept = False
         while not self._stopping.is_set():
             learnt = 0
             try:
-                self.watch()  # a round takes seconds when nobody answers
+                if not overslept:  # frozen, nobody could answer it: first those who can are heard
+                    self.watch()  # a round takes seconds when nobody answers
                 began = time.monotonic()
                 learnt = self.gossip.round()
                 self.watch()
@@ -88,7 +91,9 @@ class Directory(threading.Thread):
                 self._expire()
             except Exception:
                 log.exception("Unexpected; the directory goes on.")
-            self._stopping.wait(self._pause(learnt))
+            pause, lay_down = self._pause(learnt), time.monotonic()
+            self._stopping.wait(pause)
+            overslept = time.monotonic() - lay_down - pause > FROZEN_SECONDS
         if self._server is not None:
             self._server.stop()
         self.store.close()

@@ -5,7 +5,8 @@ Rules, in the order they are applied:
 1. `self_stop_seconds` is 0: go on.
 2. The portal answered within `self_stop_seconds`: go on.
 3. No peer is known: go on; there is nobody to take over.
-4. No peer answered within `self_stop_seconds` either: this device is cut off. Stop all.
+4. No peer answered within `self_stop_seconds` either: this device is cut off. Stop all. Who stood still that long hears them first
+   (directory.py).
 5. More than half of the peers that answered had the portal's answer after this device began to miss it, and the portal does not
    answer this device when it is asked once more: the cut is this device's own, and the portal is placing its leases elsewhere. Stop
    all. A minority may lie. It is asked once more because a portal that comes back is noticed by some a minute before others.

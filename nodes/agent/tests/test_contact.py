@@ -113,6 +113,45 @@ def test_a_portal_that_peers_reach_is_asked_once_more_before_anything_stops(tmp_
     made.store.close()
 
 
+def test_frozen_for_longer_than_its_time_it_hears_others_before_it_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[frozenset[str]] = []
+    heard: list[bool] = []
+    port, app = free_port(), lease(workload(), lease_id="app")
+    server = peer(tmp_path, port)
+    made = Directory(
+        Home(tmp_path / "device").create(),
+        Config("d", "http://x", "ws://x", 1, directory_port=0),
+        Contact(),
+        desired=lambda: Desired((app,), self_stop_seconds=20),
+        hold=lambda decision: held.append(decision.lease_ids),
+        news=lambda: None,
+    )
+    made.store.set_fact("peers", f"127.0.0.1:{port}")
+    monkeypatch.setattr(directory, "FROZEN_SECONDS", 0.1)
+
+    class Freezes(threading.Event):
+        pauses = 0
+
+        def wait(self, timeout: "float | None" = None) -> bool:
+            self.pauses += 1
+            if self.pauses == 2:
+                heard.extend(one.answered_at is not None for one in made.gossip.peers())
+                self.set()
+                return True
+            time.sleep((timeout or 0) + 0.3)
+            made._contact.answered_at -= 60
+            made.gossip._known = {one: Peer(time.monotonic() - 60) for one in made.gossip._known}
+            return False
+
+    monkeypatch.setattr(made, "_pause", lambda learnt: 0.05)
+    made._stopping = Freezes()
+    made.run()
+    assert (held, heard) == ([], [True])
+    server.stop()
+
+
 def test_who_knows_no_peer_asks_every_few_seconds(device: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "ALONE_SECONDS", 0.05)
     assert rounds(device, 2) == 0, "the portal answers"

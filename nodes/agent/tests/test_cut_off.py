@@ -112,6 +112,23 @@ def _directory(portal: FakePortal) -> int:
     return int(port)
 
 
+@pytest.mark.parametrize("seconds", [4, 20])
+def test_frozen_and_back_before_another_was_chosen_it_starts_nothing_anew(cloud: Cloud, seconds: int) -> None:
+    """While it was frozen nobody could answer it, which is no reason to think that nobody does."""
+    assert cloud.agent.process is not None
+    began = time.time()
+    cloud.agent.process.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    assert runs(cloud.wanted)
+    cloud.agent.process.send_signal(signal.SIGCONT)
+    known = len(cloud.portal.reports)
+    cloud.portal.wait(lambda: len(cloud.portal.reports) > known, PATIENCE, "a report after the freeze")
+    time.sleep(2 * POLL)
+    assert runs(cloud.wanted)
+    assert starts_since(began, cloud.wanted) == ""
+    assert "can be reached" not in cloud.agent.log
+
+
 def test_cut_off_from_the_portal_alone_it_learns_so_from_its_peer(
     cloud: Cloud,
 ) -> None:
