@@ -43,6 +43,7 @@ WEBSITE = DemoApp("website", (BUSYBOX,), memory_bytes=32_000_000)
 MESSAGING = DemoApp("messaging", (DEBIAN[1],), health="http", health_path="/healthz")
 SIMULATION = DemoApp("simulation", (DEBIAN[0],), cpu_millis=500, health="http")
 APPS = (WEBSITE, MESSAGING, SIMULATION)
+TWO_REPLICAS = ("harbour", "Harbour Café, on two devices")
 
 
 def cache() -> Path:

@@ -107,7 +107,7 @@ def welcome(site: Site, seconds: float) -> str:
         f"  Test card  4242 4242 4242 4242, any date to come, any CVC; e-mails are files in {_short(site.mail)}",
         f"  Logs       {_short(site.data / 'log')}",
         "",
-        "To see a failover, open the app on two devices, and in another terminal: bin/run --cut second",
+        f"To see a failover, open {site.url}/apps/{images.TWO_REPLICAS[0]}/ as the publisher; in another terminal: bin/run --cut second",
         "",
         "Ctrl-C stops all of it and keeps the data.",
     ]

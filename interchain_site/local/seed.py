@@ -18,7 +18,7 @@ from billing.models import Wallet
 from billing.services import desk, topups, wallets
 from interchain_site.core.errors import NotAllowed
 from interchain_site.core.models import User
-from interchain_site.local.images import APPS, WEBSITE, DemoApp
+from interchain_site.local.images import APPS, TWO_REPLICAS, WEBSITE, DemoApp
 from interchain_site.local.seed_people import PASSWORDS, DemoPerson, email_of
 from interchain_site.local.web import Person, pay
 from marketplace.estimates import ExpectedUse
@@ -34,7 +34,6 @@ TOPUP_SECONDS = 60
 # The last of Anvil's well-known development accounts; the earlier ones are the operator's.
 OWNER_WALLET = "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720"
 DEVICE_NAMES = {"first": "This computer", "second": "Second device", "third": "Third device"}
-TWO_REPLICAS = ("harbour", "Harbour Café, on two devices")
 REGION = "us"
 NAMES = {"website": "Harbour Café", "messaging": "Chat", "simulation": "Simulation"}
 
