@@ -75,6 +75,8 @@ class Watch:
             if self._monitors.get(lease_id) is not monitor:
                 return
             note = self._board.note(lease_id)
+            if note.failed:  # given up, and about to be ended: that it still answers changes neither that nor why
+                return
             if well:
                 self._well(lease_id, monitor, note, at_ms)
             elif (lease := self._board.lease(lease_id)) is not None and (
