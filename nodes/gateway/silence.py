@@ -7,6 +7,7 @@ time and had no answer for half a second is therefore asked for a connection, on
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,7 @@ class Silence:
         self._tell = tell
         self._runs: dict[Key, _Run] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="silence")
-        self._waiting = 0
+        self._places = threading.BoundedSemaphore(MOST_WAITING)
 
     def take(self, visits: Iterable[Visit]) -> None:
         """Note who answered."""
@@ -57,8 +58,8 @@ class Silence:
         now = time.time()
         for key in [key for key, run in self._runs.items() if now - run.last > SILENT_SECONDS]:
             run = self._runs.pop(key)
-            if run.answers >= BUSY_ANSWERS and now - run.last < OLD_SECONDS and self._waiting < MOST_WAITING:
-                self._waiting += 1
+            asked = run.answers >= BUSY_ANSWERS and now - run.last < OLD_SECONDS
+            if asked and self._places.acquire(blocking=False):
                 self._threads.submit(self._ask, *key)
         if len(self._runs) > MOST_REMEMBERED:
             self._runs.clear()
@@ -73,4 +74,4 @@ class Silence:
         except (OSError, ValueError):
             self._tell(workload_id, endpoint)
         finally:
-            self._waiting -= 1
+            self._places.release()

@@ -192,8 +192,9 @@ def _listened_since(before: float, now: float) -> bool:
 
 def lose(device: Device) -> None:
     """Take a silent device for gone: offline, and what runs on it lost until it comes back. Idempotent."""
-    heard_at = last_heard(device)
+    heard_at = None
     if device.state == DeviceState.ONLINE:
+        heard_at = last_heard(device)
         try:
             with transaction.atomic():
                 transition_device(device, DeviceState.OFFLINE, last_seen_at=heard_at)
@@ -202,7 +203,7 @@ def lose(device: Device) -> None:
             return
     held = list(Lease.objects.filter(device=device, state__in=ALIVE).values_list("pk", flat=True))
     if held:
-        leases.mark_all_lost(held, heard_at=heard_at)
+        leases.mark_all_lost(held, heard_at=heard_at or last_heard(device))
 
 
 def _save_seen(device_ids: Collection[UUID]) -> None:
