@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from nodes.agent.directory import Directory
 from nodes.agent.directory_store import Store
 from nodes.agent.gossip import Answers
 from nodes.agent.outbox import Outbox, Receipts
-from nodes.agent.protocol import Desired, Report
+from nodes.agent.protocol import Desired, DesiredLease, Report
 from nodes.agent.self_stop import Peer
 from nodes.agent.server_api import Portal
 from nodes.agent.small_http import SmallServer
@@ -80,6 +81,19 @@ def test_a_portal_that_is_gone_for_all_is_asked_no_sooner(device: Directory, tmp
     server.stop()
 
 
+def directory_of(tmp_path: Path, app: DesiredLease, held: "list[frozenset[str]]", **more: Any) -> Directory:
+    """Make the directory of a device that runs this app and may have to stop it after 20 s; `held` gets what it stops."""
+    return Directory(
+        Home(tmp_path / "device").create(),
+        Config("d", "http://x", "ws://x", 1, directory_port=0),
+        Contact(),
+        desired=lambda: Desired((app,), self_stop_seconds=20),
+        hold=lambda decision: held.append(decision.lease_ids),
+        news=lambda: None,
+        **more,
+    )
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_portal_that_peers_reach_is_asked_once_more_before_anything_stops(tmp_path: Path, answers: bool) -> None:
     """A portal that comes back is noticed by some devices a minute before others."""
@@ -91,16 +105,7 @@ def test_a_portal_that_peers_reach_is_asked_once_more_before_anything_stops(tmp_
         asked.append(1)
         return answers
 
-    made = Directory(
-        Home(tmp_path / "device").create(),
-        Config("d", "http://x", "ws://x", 1, directory_port=0),
-        Contact(),
-        desired=lambda: Desired((app,), self_stop_seconds=20),
-        hold=lambda decision: held.append(decision.lease_ids),
-        news=lambda: None,
-        returned=lambda: returned.append(1),
-        portal_answers=answer,
-    )
+    made = directory_of(tmp_path, app, held, returned=lambda: returned.append(1), portal_answers=answer)
     now = time.monotonic()
     made._contact.answered_at, made._contact._asked_at, made._contact._failed = now - 60, now - 50, True
     made.store.set_fact("peers", "192.0.2.1:1")
@@ -120,14 +125,7 @@ def test_frozen_for_longer_than_its_time_it_hears_others_before_it_judges(
     heard: list[bool] = []
     port, app = free_port(), lease(workload(), lease_id="app")
     server = peer(tmp_path, port)
-    made = Directory(
-        Home(tmp_path / "device").create(),
-        Config("d", "http://x", "ws://x", 1, directory_port=0),
-        Contact(),
-        desired=lambda: Desired((app,), self_stop_seconds=20),
-        hold=lambda decision: held.append(decision.lease_ids),
-        news=lambda: None,
-    )
+    made = directory_of(tmp_path, app, held)
     made.store.set_fact("peers", f"127.0.0.1:{port}")
     monkeypatch.setattr(directory, "FROZEN_SECONDS", 0.1)
 
