@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from interchain_site.testing import docker as engine
-from nodes.agent import packaging
+from nodes.agent import packaging, service
 from nodes.agent.tests.portal import FakePortal
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -32,7 +32,7 @@ def started_agent(portal: FakePortal, folder: Path, *, home: str = "home", **var
     """Enrol and run an agent as its launcher runs it; yields its process id, and removes what it ran."""
     node = environment(folder) / "interchain-node"
     settings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    settings |= {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072", **variables}
+    settings |= {**service.MALLOC, **variables}
     arguments = ["--portal", portal.url, "--token", "good", "--endpoint-host", "127.0.0.1"]
     subprocess.run(
         [node, "enrol", "--home", folder / home, *arguments], check=True, env=settings, cwd=folder, capture_output=True
