@@ -62,6 +62,7 @@ class LeaseSummary:
     running_since: datetime | None  # None while it does not run
     stopped_at: datetime | None
     runtime: str = ""  # protocol.Runtime; "" while it is unknown
+    has_volume: bool = False  # whether it keeps data on its device
 
 
 def lease_summary(workload_id: str | UUID) -> LeaseSummary | None:
@@ -231,4 +232,5 @@ def _summary(lease: Lease) -> LeaseSummary:
         running_since=lease.running_at if runs else None,
         stopped_at=lease.stopped_at,
         runtime=lease.runtime,
+        has_volume=lease.has_volume,
     )

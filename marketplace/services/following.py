@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
@@ -23,6 +24,7 @@ from nodes import queries as nodes_queries
 from nodes.agent.protocol import Reason
 from nodes.models import Lease
 from nodes.queries import LeaseSummary
+from nodes.services import data_home
 from nodes.states import LeaseState
 
 log = structlog.get_logger(__name__)
@@ -80,7 +82,7 @@ def _apply(deployment: Deployment, lease: LeaseSummary, *, now: datetime) -> Non
         case _L.UNHEALTHY:
             _to(deployment, _S.UNHEALTHY, lease, failures.explain(lease.reason, lease.message), now)
         case _L.LOST:
-            _to(deployment, _S.WAITING, lease, failures.SILENT, now)
+            _to(deployment, _S.WAITING, lease, _silent(lease), now)
         case _L.DRAINING | _L.STOPPED if deployment.rolling:
             pass  # the election goes on: with the new release, or back to the one before
         case _L.DRAINING if not lease.reason:
@@ -89,6 +91,15 @@ def _apply(deployment: Deployment, lease: LeaseSummary, *, now: datetime) -> Non
             _ended(deployment, lease, now)
         case _:
             pass
+
+
+def _silent(lease: LeaseSummary) -> str:
+    newest = data_home.newest_snapshot(lease.workload_id) if lease.has_volume else None
+    return failures.silent(
+        keeps_data=lease.has_volume,
+        snapshot_at=newest.taken_at if newest else None,
+        patience=duration(settings.DATA_FAILOVER_SECONDS),
+    )
 
 
 def _age_of_data(lease: LeaseSummary, now: datetime) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime
 
+import pytest
+from django.utils import timezone
+
+from marketplace import failures
 from marketplace.conftest import DIGEST, NTC, fund, lease_of
 from marketplace.errors import AlreadyDeployed, NoRelease, NotDeployed, NotEnoughNTC, NotYours, WrongState
 from marketplace.models import ChargePeriod, Deployment
@@ -11,7 +15,9 @@ from marketplace.services import deployments, following, publishing, releasing
 from marketplace.services.publishing import ReleaseSpec
 from nodes.agent.protocol import Observed, Reason
 from nodes.errors import NoDevice
-from nodes.models import Lease
+from nodes.models import Lease, Snapshot
+from nodes.services import snapshots
+from nodes.services.leases import mark_lost
 from nodes.states import LeaseState
 
 
@@ -155,16 +161,45 @@ def test_redeploy_replaces_the_running_release(running, device, cast, commit):
 
 
 def test_a_silent_device_is_said_and_comes_back(running, device, commit):
-    from nodes.services.leases import mark_lost
-
     with commit():
         mark_lost(running.lease_id)
     running.refresh_from_db()
-    assert (running.state, running.reason) == ("waiting", "device_silent")
+    assert (running.state, running.reason, running.message) == ("waiting", "device_silent", failures.SILENT)
     with commit():
         device.says(lease_of(running), Observed.RUNNING, host_port=40_000)
     running.refresh_from_db()
     assert running.state == "running"
+
+
+def with_data(running) -> None:
+    """Let the app keep data on its device."""
+    Lease.objects.filter(pk=running.lease_id).update(has_volume=True)
+
+
+def test_whose_data_is_on_a_silent_device_reads_that_nobody_else_can_go_on(running, commit):
+    with_data(running)
+    with commit():
+        mark_lost(running.lease_id)
+    running.refresh_from_db()
+    assert (running.state, running.message) == ("waiting", failures.SILENT_WITHOUT_SNAPSHOT)
+
+
+def test_whose_data_was_copied_reads_what_it_will_go_on_with(running, commit, settings):
+    settings.DATA_FAILOVER_SECONDS = 120
+    with_data(running)
+    now, lease = timezone.now(), lease_of(running)
+    Snapshot.objects.create(
+        repository=snapshots.repository_of(lease), lease=lease, cause=Snapshot.Cause.SCHEDULE, state="taken",
+        wanted_at=now, ended_at=now, taken_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC), restic_id="ab" * 32,
+    )  # fmt: skip
+    with commit():
+        mark_lost(running.lease_id)
+    running.refresh_from_db()
+    assert "back within 2 min, another one takes over" in running.message
+    assert "the snapshot of 2026-01-02 03:04 UTC" in running.message
+    events = running.events.count()
+    following.follow(deployment_id=running.pk)
+    assert running.events.count() == events, "said once"
 
 
 def test_a_device_that_gives_it_up_hands_it_on(running, device, commit):

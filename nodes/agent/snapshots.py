@@ -2,7 +2,8 @@
 
 **Copy**, asked for by `DesiredLease.snapshot_id`. 1. The portal opens the repository. 2. A lease that is to stop has
 stopped: after this copy nothing is written. 3. The volume is there: a mount that is missing is never taken for an empty volume. 4. restic copies what is new. 5. The portal hears, signed.
-A copy that breaks off leaves nothing that counts: restic writes its snapshot last.
+A copy that breaks off leaves nothing that counts: restic writes its snapshot last. restic refuses to copy nothing, so the snapshot of a volume that
+is there and empty holds one file that says so, which a restore takes away again.
 
 **Restore**, asked for by `DesiredLease.restore`, before the first start of a lease. 1. `restored/<lease>` says whether it was done.
 2. What is in the volume is removed. 3. restic brings the snapshot, and it is on the disk. 4. `restored/<lease>` is written. A restore that breaks off,
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 STOPPED_WITHIN_SECONDS = 120.0
 MOST_CLAIMED = 4  # times its size: databases make a file larger than what is in it
+EMPTY_NAME, EMPTY_WORDS = "volume-was-empty.txt", b"Nothing was in this volume when it was copied.\n"
 
 
 class Snapshots:
@@ -88,8 +90,11 @@ class Snapshots:
         log.info("lease %s: bringing its data from snapshot %s", lease.lease_id, lease.restore.restic_id[:8])
         try:
             files.empty_folder(Path(path))
-            with self._opened(lease) as environment:
-                restic.run(environment, "restore", lease.restore.restic_id, "--target", path, cancelled=cancelled)
+            with self._opened(lease) as opened:
+                restic.run(
+                    opened.environment, "restore", lease.restore.restic_id, "--target", path, cancelled=cancelled
+                )
+            _take_away_note(Path(path))
             restic.flush(Path(path))
         except AgentError as error:
             if isinstance(error, Cancelled):
@@ -135,18 +140,21 @@ class Snapshots:
                 raise AgentError("The app did not stop, so its data was not copied.")
             time.sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS
-        with self._volume(lease.workload.id) as path, self._opened(lease) as environment:
+        with self._volume(lease.workload.id) as path, self._opened(lease) as opened:
+            empty = _is_empty(path)
             _check_can_be_read(path, lease.workload.disk_bytes)
             # The same path everywhere: on the next device it lies somewhere else, and is to be compared with this.
-            arguments = ("backup", ".", "--json", "--host", "interchain", "--ignore-inode", "--tag", lease.snapshot_id)
-            out = restic.run(environment, *arguments, folder=path, new=True)
+            folder, what = (opened.note_that_it_is_empty(), EMPTY_NAME) if empty else (path, ".")
+            arguments = ("backup", what, "--json", "--host", "interchain", "--ignore-inode", "--tag", lease.snapshot_id)
+            out = restic.run(opened.environment, *arguments, folder=folder, new=True)
             # The summary of older versions has a short id only.
-            listed = json.loads(restic.run(environment, "snapshots", "--json", "--tag", lease.snapshot_id))
+            listed = json.loads(restic.run(opened.environment, "snapshots", "--json", "--tag", lease.snapshot_id))
         lines = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
         summary = next((line for line in reversed(lines) if line.get("message_type") == "summary"), None)
         if summary is None or not listed:
             raise AgentError("restic did not say what it copied.")
-        return {**summary, "snapshot_id": listed[-1]["id"]}
+        held = 0 if empty else summary["total_bytes_processed"]
+        return {**summary, "total_bytes_processed": held, "snapshot_id": listed[-1]["id"]}
 
     def _tell(self, report: SnapshotReport) -> None:
         from nodes.agent.server_api import patiently
@@ -176,6 +184,29 @@ class Snapshots:
                     path.unlink(missing_ok=True)
 
 
+def _is_empty(path: str) -> bool:
+    """Return whether nothing is in the volume.
+
+    Raises:
+        AgentError: it cannot be looked into, which is something else.
+    """
+    try:
+        with os.scandir(path) as found:
+            return next(found, None) is None
+    except OSError as error:
+        raise AgentError(f"The volume cannot be read, so it was not copied: {error.strerror}.") from error
+
+
+def _take_away_note(volume: Path) -> None:
+    """Leave a volume empty whose snapshot is that of an empty one."""
+    with os.scandir(volume) as found:
+        first, second = next(found, None), next(found, None)
+    if first is None or second is not None or first.name != EMPTY_NAME or not first.is_file(follow_symlinks=False):
+        return
+    if first.stat().st_size == len(EMPTY_WORDS) and Path(first.path).read_bytes() == EMPTY_WORDS:
+        os.unlink(first.path)
+
+
 def _check_can_be_read(path: str, disk_bytes: int) -> None:
     """Refuse a volume whose files say they are far larger than it: restic would read holes for days, and write them out as zeros.
 
@@ -198,7 +229,7 @@ class _Opened:
     def __init__(self, portal: str, workload_id: str, access: SnapshotAccess, cache: Path) -> None:
         scheme, _, rest = portal.partition("://")
         self._cache = cache
-        self._environment = {
+        self.environment = {
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "HOME": str(cache),
             "RESTIC_REPOSITORY": f"rest:{scheme}://{access.user}:{access.password}@{rest}{REPOSITORY_PATH}{workload_id}/",
@@ -207,9 +238,14 @@ class _Opened:
             "GOGC": "20",  # half the memory for a little more time
         }
 
-    def __enter__(self) -> "dict[str, str]":
+    def __enter__(self) -> "_Opened":
         files.private_folder(self._cache)
-        return self._environment
+        return self
+
+    def note_that_it_is_empty(self) -> str:
+        """Return a folder that has the one file of an empty volume's snapshot."""
+        files.write_atomic(self._cache / EMPTY_NAME, EMPTY_WORDS, mode=0o644)
+        return str(self._cache)
 
     def __exit__(self, *_: object) -> None:
         files.remove_folder(self._cache)

@@ -87,6 +87,8 @@ def test_data_comes_back_in_a_volume_that_is_held_to_its_size(portal: str, cast,
     )
     with computer("first", portal, cast, tmp_path) as first:
         lease = running(placement.open_lease(workload=what, by=None))
+        empty = taken(lease)
+        assert (empty.state, empty.volume_bytes, empty.message) == (SnapshotState.TAKEN, 0, ""), "nothing written yet"
         inside(
             lease, "mkdir -p /data/a/b && head -c 3000000 /dev/urandom > /data/a/b/file && ln -s a/b/file /data/link"
         )

@@ -12,7 +12,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ from nodes.agent import keys
 from nodes.agent.errors import AgentError, LeaseError
 from nodes.agent.protocol import REPOSITORY_PATH, DesiredLease
 from nodes.agent.server_api import Portal
-from nodes.agent.snapshots import Snapshots
+from nodes.agent.snapshots import EMPTY_NAME, Snapshots
 from nodes.errors import Conflict, NotFound
 from nodes.models import Lease, Snapshot, SnapshotRepository
 from nodes.services import data_home, leases, placement, snapshot_reports, snapshots
@@ -128,6 +128,18 @@ def taken(agent: Agent, lease: Lease) -> Snapshot:
     return snapshot
 
 
+def restored(lease: Lease, snapshot: Snapshot, other: Agent) -> Path:
+    """Let the lease begin on another device with this snapshot; returns its volume there."""
+    leases.close_lease(lease_id=lease.pk, by=None)
+    Lease.objects.filter(pk=lease.pk).update(
+        device=other.box.device, action="run", state="preparing", restore_from=snapshot
+    )
+    target = other.volume(lease)
+    (target / "stale").write_text("from long ago")
+    other.work.restore(other.desired(lease), str(target), threading.Event())
+    return target
+
+
 def test_a_copy_comes_back_whole_on_another_device(agent, box, cast, at):
     lease = running(box)
     folder = agent.volume(lease)
@@ -139,20 +151,13 @@ def test_a_copy_comes_back_whole_on_another_device(agent, box, cast, at):
     assert snapshot.volume_bytes == 300_000
     assert SnapshotRepository.objects.get().bytes > 300_000
     other = Agent(make_device(cast.owner, "Other"), at.url, at.folder / "two")
-    leases.close_lease(lease_id=lease.pk, by=None)
-    Lease.objects.filter(pk=lease.pk).update(
-        device=other.box.device, action="run", state="preparing", restore_from=snapshot
-    )
-    wanted = other.desired(lease)
-    target = other.volume(lease)
-    (target / "stale").write_text("from long ago")
-    other.work.restore(wanted, str(target), threading.Event())
+    target = restored(lease, snapshot, other)
     assert (target / "deep" / "file").read_bytes() == (folder / "deep" / "file").read_bytes()
     assert (target / "link").readlink() == Path("deep/file")
     assert (target / "deep").stat().st_uid == 1234
     assert not (target / "stale").exists()
     (target / "new").write_text("written since")
-    other.made().restore(wanted, str(target), threading.Event())
+    other.made().restore(other.desired(lease), str(target), threading.Event())
     assert (target / "new").exists()  # after a restart of the agent too, it is done once
 
 
@@ -186,6 +191,39 @@ def test_a_missing_volume_is_no_empty_one(agent, box):
         SnapshotState.FAILED,
         "The volume is not there, so it was not copied.",
     )
+    assert data_home.newest_snapshot(lease.workload_id) is None
+
+
+def test_a_volume_nothing_was_written_into_is_copied_and_comes_back_empty(agent, box, cast, at):
+    lease = running(box)
+    folder = agent.volume(lease)
+    snapshot = taken(agent, lease)
+    assert snapshot.volume_bytes == 0
+    assert not list(folder.iterdir())
+    assert data_home.newest_snapshot(lease.workload_id) == snapshot
+    target = restored(lease, snapshot, Agent(make_device(cast.owner, "Other"), at.url, at.folder / "two"))
+    assert not list(target.iterdir())
+
+
+def test_a_file_of_the_apps_own_with_that_name_comes_back(agent, box, cast, at):
+    lease = running(box)
+    (agent.volume(lease) / EMPTY_NAME).write_text("mine")
+    snapshot = taken(agent, lease)
+    assert snapshot.volume_bytes == 4
+    target = restored(lease, snapshot, Agent(make_device(cast.owner, "Other"), at.url, at.folder / "two"))
+    assert (target / EMPTY_NAME).read_text() == "mine"
+
+
+def test_a_volume_that_cannot_be_looked_into_is_no_empty_one(agent, box):
+    lease = running(box)
+    agent.volume(lease).rmdir()
+    agent.opened = lambda workload_id: nullcontext(str(agent.root / "volumes" / workload_id))
+    agent.work = agent.made()
+    snapshot = snapshots.want(lease=lease, cause=DEMAND)
+    agent.looks()
+    snapshot.refresh_from_db()
+    assert snapshot.state == SnapshotState.FAILED
+    assert "cannot be read" in snapshot.message
     assert data_home.newest_snapshot(lease.workload_id) is None
 
 
