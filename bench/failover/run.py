@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class Seen:
     next_answer: float | None
     slowest: float
     failed: int
+    stale: float | None = None  # from its device's return until the copy there had ended; None: it did not
 
 
 def main() -> None:
@@ -83,20 +84,19 @@ def main() -> None:
     parser.add_argument(
         "--site", type=Path, help="go on with this site's folder; its old devices must be offline by then"
     )
+    parser.add_argument("--keep", type=Path, help="a new folder for the logs of nodes and site, which stays")
     parsed = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was set up is taken down
-    with tempfile.TemporaryDirectory(prefix="failover-") as folder:
-        nodes = [Node(number, Path(folder) / f"node{number}", parsed.data / str(number)) for number in (1, 2, 3)]
+    with ExitStack() as ending:
+        folder = parsed.keep or Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="failover-")))
+        nodes = [Node(number, folder / f"node{number}", parsed.data / str(number)) for number in (1, 2, 3)]
         make_bridge(WEB_PORT)
-        try:
-            for node in nodes:
-                node.start()
-            ours = interchain(Path(folder), nodes, parsed) if parsed.only != ["swarm"] else {}
-            theirs = swarms(nodes, parsed.swarm_rounds) if not parsed.only or "swarm" in parsed.only else {}
-        finally:
-            for node in nodes:
-                node.stop()
-            remove_bridge(WEB_PORT)
+        ending.callback(remove_bridge, WEB_PORT)
+        for node in nodes:
+            ending.callback(node.stop)
+            node.start()
+        ours = interchain(folder, nodes, parsed) if parsed.only != ["swarm"] else {}
+        theirs = swarms(nodes, parsed.swarm_rounds) if not parsed.only or "swarm" in parsed.only else {}
     print("\n".join(report(ours, theirs)))
 
 
@@ -168,6 +168,18 @@ class Cloud:
         container = node.docker("ps", "-q", "--filter", f"label=io.interchain.workload={workload}").split()[0]
         written = f"{images.WEBSITE.volume_path}/kept"
         node.docker("exec", container, "/bin/busybox", "dd", "if=/dev/urandom", f"of={written}", "bs=1M", "count=4")
+
+    def stale_copy_ends(self, slug: str, node: Node) -> float | None:
+        """Put a lost node's cable back in; returns the seconds until what it still ran of an app has ended."""
+        workload = self.publisher.api("GET", f"apps/{slug}/deployment")["id"]
+        runs = ["ps", "-q", "--filter", f"label=io.interchain.workload={workload}"]
+        node.mend()
+        began = time.monotonic()
+        while node.docker(*runs):
+            if time.monotonic() - began > GIVE_UP_SECONDS:
+                return None
+            time.sleep(0.1)
+        return time.monotonic() - began
 
     def _route(self, slug: str) -> list[str]:
         client = redis.Redis.from_url(self.site.values["REDIS_URL"], decode_responses=True)
@@ -245,7 +257,8 @@ def lose_a_device(cloud: Cloud, case: Case, slug: str) -> dict[str, Seen]:
             }
             time.sleep(AFTER_SECONDS)
         probes = {"gateway": gateway, "connect": connect}
-        return {way: Seen(waited[way], probes[way].slowest(cut_at), probes[way].failed(cut_at)) for way in probes}
+        stale = cloud.stale_copy_ends(slug, node)
+        return {way: Seen(waited[way], one.slowest(cut_at), one.failed(cut_at), stale) for way, one in probes.items()}
     finally:
         process.terminate()
         process.wait(10)
@@ -315,6 +328,10 @@ def report(ours: dict[str, list[Seen]], theirs: dict[str, list[float]]) -> list[
         slowest, failed = max(row.slowest for row in rows), sum(row.failed for row in rows)
         lines.append(f"| {name} | {_each(waits)} | {middle:.2f} | {slowest:.2f} | {failed} | {' | '.join(ratios)} |")
     lines += [f"| {name} | {_each(rows)} | {middles[name]:.2f} | | | | |" for name, rows in theirs.items() if rows]
+    stale = [row.stale for way, rows in ours.items() if way.endswith("gateway") for row in rows]
+    if stale:
+        ended = [one if one is not None else float("inf") for one in stale]
+        lines += ["", f"A device that came back had ended its stale copy after {_each(ended)} s."]
     return lines
 
 
