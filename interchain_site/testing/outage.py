@@ -2,6 +2,8 @@
 
 What is billed is held against what the kernel counted for the app's container and against the container's age, read from Docker,
 never against what the agent says of itself.
+
+Longer than 300 lines because the site, its clients and what it is held against are read together.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ TABLE_3 = {
     "active_user": Decimal("0.1"),
 }
 COMMISSION = Decimal("0.1")
+VOLUME_OLDER_MS = 10_000  # it is made before its container
 ROUNDING = Decimal("0.000001")  # NTC: each lease may be a few base units off for each price period
 
 
@@ -79,6 +82,7 @@ class Truth:
     container: str
     age_ms: int
     network_bytes: int
+    held_bytes: int  # on its volume; nothing is written meanwhile
 
 
 class Outage:
@@ -88,6 +92,7 @@ class Outage:
         self.site, self.cluster, self.publisher, self.owner = site, cluster, publisher, owner
         self.clients: list[Client] = []
         self.ended = threading.Event()
+        self.began = datetime.now(UTC)
 
     @contextmanager
     def without(self, *parts: str) -> Iterator[None]:
@@ -117,17 +122,22 @@ class Outage:
         """Return what the kernel and Docker counted for the app's one container."""
         found = docker("ps", "-q", "--no-trunc", "--filter", f"label=io.interchain.device={self.site.device_id()}")
         (container,) = [line for line in found.split() if _is_app(line)]
-        about = json.loads(docker("inspect", container))[0]["State"]
+        inspected = json.loads(docker("inspect", container))[0]
+        about, held = inspected["State"], _held_bytes(inspected["Mounts"][0]["Source"])
         started = datetime.fromisoformat(about["StartedAt"][:26].rstrip("Z") + "+00:00")
         lines = Path(f"/proc/{about['Pid']}/net/dev").read_text().splitlines()
         counts = [line.split(":")[1].split() for line in lines if line.strip().startswith("eth")]
         network = sum(int(row[0]) + int(row[8]) for row in counts)
-        return Truth(container, int((datetime.now(UTC) - started).total_seconds() * 1000), network)
+        return Truth(container, int((datetime.now(UTC) - started).total_seconds() * 1000), network, held)
 
     def agents_words(self) -> str:
         """Return what both agents wrote last, for whoever reads why a test failed."""
         logs = [self.site.supervisor.log(name).read_text().splitlines()[-25:] for name in ("agent", SECOND)]
         return "\n".join(line for lines in logs for line in ["--", *lines])
+
+    def users(self) -> int:
+        """Return how many active users there can be: one client uses the gateway, once in each UTC month."""
+        return len({f"{moment:%Y-%m}" for moment in (self.began, datetime.now(UTC))})
 
     def failures(self) -> list[str]:
         return [line for client in self.clients for line in client.failed]
@@ -147,6 +157,13 @@ class Outage:
         differing = "select a.id from billing_account a left join billing_entry e on e.account_id = a.id group by a.id"
         assert self.ask_database(f"{differing} having a.balance <> coalesce(sum(e.amount), 0)") == []
         assert self.ask_database("select key from billing_transaction group by key having count(*) > 1") == []
+
+
+def _held_bytes(volume: str) -> int:
+    if os.path.ismount(volume):  # a file system of its own
+        found = os.statvfs(volume)
+        return (found.f_blocks - found.f_bfree) * found.f_frsize
+    return sum(path.lstat().st_blocks * 512 for path in [Path(volume), *Path(volume).rglob("*")])
 
 
 def _is_app(container: str) -> bool:
@@ -261,6 +278,8 @@ def go_through(outage: Outage, parts: tuple[str, ...], seconds: float, *, slack_
     caught_up_seconds, now, after = time.monotonic() - began, outage.usage(), outage.truth()
     assert now["uptime"] <= after.age_ms, "more uptime than the container is old"
     assert now["transfer"] <= after.network_bytes, "more bytes than the kernel counted"
+    assert now["storage"] * 1000 <= after.held_bytes * (after.age_ms + VOLUME_OLDER_MS), "more than the volume holds"
+    assert now["active_user"] <= outage.users(), "more users than there are"
     assert after.container == before.container, f"the app was started anew:\n{outage.agents_words()}"
     assert outage.leases() == leases, f"the app was moved or stopped:\n{outage.agents_words()}"
     outage.check_books()
@@ -283,6 +302,7 @@ def close_the_bill(outage: Outage) -> dict[str, Decimal]:
     outage.ended.set()
     smoke.delete(outage.publisher, SLUG, seconds=PATIENCE_SECONDS)
     used = smoke.settled_use(outage.publisher, SLUG)
+    assert 0 < journey.quantities(used)["active_user"] <= outage.users()
     paid, to_owner, commission = (Decimal(used[name]) for name in ("total_ntc", "owner_ntc", "commission_ntc"))
     assert paid == to_owner + commission
     price = sum((TABLE_3[meter] * quantity for meter, quantity in journey.quantities(used).items()), Decimal(0))

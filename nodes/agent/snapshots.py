@@ -234,7 +234,7 @@ class _Opened:
             "HOME": str(cache),
             "RESTIC_REPOSITORY": f"rest:{scheme}://{access.user}:{access.password}@{rest}{REPOSITORY_PATH}{workload_id}/",
             "RESTIC_PASSWORD": access.key,
-            "RESTIC_CACHE_DIR": str(cache),
+            "RESTIC_CACHE_DIR": str(cache / "cache"),  # nothing in it is ever copied
             "GOGC": "20",  # half the memory for a little more time
         }
 

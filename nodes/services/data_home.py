@@ -7,7 +7,8 @@ snapshot), or when it left the device in order, with a copy made after it had st
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -56,12 +57,21 @@ def restores(last: Lease) -> bool:
         return True  # the device makes it once the lease has stopped, and nothing is written after that
     device = last.device
     if device.state == DeviceState.OFFLINE:
-        away_since = device.last_seen_at or device.created_at
-        return newest is not None and timezone.now() - away_since > timedelta(seconds=settings.DATA_FAILOVER_SECONDS)
+        return newest is not None and timezone.now() > _waited_at(device)
     copying = Snapshot.objects.filter(lease=last, state=SnapshotState.WANTED, cause=Snapshot.Cause.MOVE)
     if not willingness.takes(device) and copying.exists():
         raise NoDevice("Its data is being copied, so that it can start on another device. That takes a moment.")
     return False
+
+
+def waits_until(newest: Iterable[Lease], *, now: datetime) -> datetime | None:
+    """Return when the first of these lost leases' data will have waited long enough for its device; None where none waits."""
+    ends = (_waited_at(last.device) for last in newest if last.has_volume and last.state == LeaseState.LOST)
+    return min((end for end in ends if end > now), default=None)
+
+
+def _waited_at(device: Device) -> datetime:
+    return (device.last_seen_at or device.created_at) + timedelta(seconds=settings.DATA_FAILOVER_SECONDS)
 
 
 def newest_snapshot(workload_id: UUID) -> Snapshot | None:

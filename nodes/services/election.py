@@ -21,6 +21,7 @@ from interchain_site.core.errors import DomainError
 from nodes.agent.protocol import Action
 from nodes.models import Lease, ReplicaSet, Rollout
 from nodes.services import (
+    data_home,
     failovers,
     failures,
     handovers,
@@ -152,6 +153,7 @@ def _due(found: _Look, filled: Filled, now: datetime) -> tuple[ReplicaSet, datet
     moments = [
         now + pause if later else None,
         now + FIRST_PAUSE if found.copies_data else None,
+        data_home.waits_until(found.newest.values(), now=now),
         found.hands_over_at,
         next_step,
     ]

@@ -11,7 +11,7 @@ from django.utils import timezone
 from interchain_site.testing.devices import FakeDevice, make_device, make_workload
 from nodes.agent.protocol import Observed
 from nodes.errors import NoDevice
-from nodes.models import Device, Lease, Snapshot
+from nodes.models import Device, Lease, ReplicaSet, Snapshot
 from nodes.services import data_home, devices, election, leases, placement, snapshots
 from nodes.states import DeviceState, SnapshotState, transition_device
 
@@ -70,6 +70,18 @@ def test_after_a_while_it_goes_on_elsewhere_with_the_newest_snapshot(box, lease,
     assert (moved.device_id, moved.restore_from) == (other.device.pk, last)
     lease.refresh_from_db()
     assert lease.fenced_at is not None
+
+
+def test_it_is_looked_at_as_soon_as_it_need_wait_no_longer(box, lease, other, settings):
+    """However long the pauses between the looks have become."""
+    copied(lease)
+    goes_silent(box, lease)
+    box.device.refresh_from_db()
+    over = box.device.last_seen_at + timedelta(seconds=settings.DATA_FAILOVER_SECONDS)
+    ReplicaSet.objects.update(tries=50)
+    with time_machine.travel(over - timedelta(seconds=10), tick=False):
+        election.look(lease.workload_id)
+    assert ReplicaSet.objects.get().due_at == over
 
 
 def test_without_a_snapshot_it_waits_however_long(box, lease, other):
