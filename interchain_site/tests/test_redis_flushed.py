@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from django.utils import timezone
 from interchain_site.core import redis
 from interchain_site.testing.devices import GIGABYTE, make_device, make_workload
 from marketplace.models import Notice
-from marketplace.tasks import send_notice
+from marketplace.tasks import NOTICES_A_TASK, send_notice
 from nodes.models import Device, Lease, ReplicaSet
 from nodes.services import liveness, replica_sets, routes
 from nodes.tests.test_link import site
@@ -35,7 +36,8 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[2]
 JOBS, APPS = 10_000, 40
-SECONDS = 180  # on a noisy machine; a minute was enough where it was measured
+REBUILT_SECONDS = 60  # what the product promises: by then all that was lost is found again
+DONE_SECONDS = 180  # to work through it, on a noisy machine; a minute was enough where it was measured
 
 
 @pytest.fixture
@@ -87,20 +89,35 @@ def want_apps(cast) -> None:
         replica_sets.note_due(wanted, timezone.now(), tries=0)
 
 
-def what_is_left() -> list[str]:
-    """Return what is not yet as the rows want it."""
+def what_is_lost() -> list[str]:
+    """Return what Redis does not have again yet: jobs, whose rows may be done meanwhile, and what else is made from rows."""
     client = redis.connection()
+    queued = client.llen("celery") + client.hlen("unacked")  # before the rows: what is done in between is in neither
     owed, placed = Notice.objects.filter(sent_at=None).count(), Lease.objects.filter(is_newest=True).count()
     known = client.hlen(routes.ROUTES_KEY)
     found = []
-    if owed:
-        found.append(f"{owed} messages are owed")
+    if owed > queued * NOTICES_A_TASK:
+        found.append(f"{owed} messages are owed, and {queued} jobs queued")
     if placed < APPS:
         found.append(f"{APPS - placed} slots have nobody")
     if known < APPS or not client.exists(routes.COMPLETE_KEY):
         found.append(f"{known} routes")
     if not client.exists(liveness.SINCE_KEY):
         found.append("nobody looks who is there")
+    return found
+
+
+def what_is_owed() -> list[str]:
+    """Return which messages are still owed, by number."""
+    return [str(pk) for pk in Notice.objects.filter(sent_at=None).values_list("pk", flat=True)]
+
+
+def waited_for(left: Callable[[], list[str]], give_up_at: float) -> list[str]:
+    """Wait until nothing is left; returns what is."""
+    found = left()
+    while found and time.monotonic() < give_up_at:
+        time.sleep(0.5)
+        found = left()
     return found
 
 
@@ -112,12 +129,12 @@ def test_what_was_queued_is_found_again_in_the_rows_and_done_once(site, cast, tm
         celery("beat", "-l", "WARNING", "-s", str(tmp_path / "beat"), folder=tmp_path, ending=ending)
         eventually_some_are_sent()
         redis.connection().flushall()  # while both processes of the worker are busy with it
-        began, left = time.monotonic(), ["anything"]
+        began = time.monotonic()
         assert Notice.objects.filter(sent_at=None).count() > JOBS / 2, "the test came too late"
-        while left and time.monotonic() - began < SECONDS:
-            time.sleep(0.5)
-            left = what_is_left()
-    assert left == [], f"{left}\n{(tmp_path / 'worker.log').read_text()[-2000:]}"
+        lost = waited_for(what_is_lost, began + REBUILT_SECONDS)
+        assert lost == [], f"{lost}\n{(tmp_path / 'worker.log').read_text()[-2000:]}"
+        owed = waited_for(what_is_owed, began + DONE_SECONDS)
+    assert owed == [], f"{owed}\n{(tmp_path / 'worker.log').read_text()[-2000:]}"
     assert not Device.objects.filter(state="offline").exists(), "silence while Redis forgot is nobody's fault"
     assert not ReplicaSet.objects.exclude(due_at=None).exists()
     mails = "".join(path.read_text() for path in (tmp_path / "mail").iterdir())

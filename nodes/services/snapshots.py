@@ -37,6 +37,8 @@ TIDY_EVERY = timedelta(days=1)
 LEAST_LIMIT_BYTES = 10**9
 FAILURES_TILL_ALERT = 3
 LEAST_SECONDS, MOST_SECONDS = 300, 30 * 86_400
+FIRST_SECONDS = 600
+"""Without a snapshot no other device can go on with an app's data, so the first is taken sooner than the next ones."""
 LIMIT_TIMES = 3
 """A repository holds at most three times the volume's own limit: a month of changes, for what is not a backup of noise."""
 MANY_AT_ONCE = 100
@@ -214,7 +216,7 @@ def fail(snapshot: Snapshot, words: str, now: datetime) -> None:
 
 
 def _due(now: datetime) -> list[Lease]:
-    """Return running leases whose last snapshot, or try, is older than their workload's interval."""
+    """Return running leases whose last snapshot, or try, is older than their workload's interval; until one was taken, than FIRST_SECONDS."""
     running = Lease.objects.filter(has_volume=True, is_newest=True, state=LeaseState.RUNNING, action="run")
     known = dict(
         SnapshotRepository.objects.filter(pk__in=running.values("workload_id"))
@@ -222,9 +224,12 @@ def _due(now: datetime) -> list[Lease]:
         .values_list("pk", "last")
     )
     every = dict(SnapshotRepository.objects.filter(pk__in=list(known)).values_list("pk", "every_seconds"))
+    taken = Snapshot.objects.filter(repository__in=list(known), state=_S.TAKEN)
+    copied = set(taken.values_list("repository_id", flat=True).distinct())
     due = []
     for lease in running.select_related("device").order_by("running_at"):
         seconds = every.get(lease.workload_id, settings.SNAPSHOT_SECONDS)
+        seconds = seconds if lease.workload_id in copied else min(seconds, FIRST_SECONDS)
         last = known.get(lease.workload_id) or lease.running_at or now
         if seconds and now - last >= timedelta(seconds=seconds):
             due.append(lease)

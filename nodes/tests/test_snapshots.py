@@ -347,13 +347,18 @@ def test_a_full_repository_refuses_more(agent, box):
 
 
 def test_they_are_taken_on_schedule_and_not_while_one_is_under_way(agent, box, settings):
-    lease = running(box)
+    lease, now = running(box), timezone.now()
     snapshots.sweep()
     assert not Snapshot.objects.exists()
-    with time_machine.travel(timezone.now() + timedelta(seconds=settings.SNAPSHOT_SECONDS + 1), tick=False):
+    with time_machine.travel(now + timedelta(seconds=snapshots.FIRST_SECONDS + 1), tick=False):
         snapshots.sweep()
         snapshots.sweep()
-    assert Snapshot.objects.get().lease == lease
+    assert Snapshot.objects.get().lease == lease, "the first one soon"
+    again = now + timedelta(seconds=2 * snapshots.FIRST_SECONDS + 2)
+    assert snapshots._due(again) == [lease], "it may have failed"
+    Snapshot.objects.update(state=SnapshotState.TAKEN, restic_id="ab" * 32, taken_at=now, ended_at=now)
+    assert snapshots._due(again) == []
+    assert snapshots._due(again + timedelta(seconds=settings.SNAPSHOT_SECONDS)) == [lease]
     SnapshotRepository.objects.update(every_seconds=0)
     Snapshot.objects.all().delete()
     with time_machine.travel(timezone.now() + timedelta(days=2), tick=False):
