@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from nodes.agent.tests.probes.scene import App, Gone
+from nodes.agent.tests.probes.scene import App, Gone, own_address
 
 STORMS = ("forks", "memory", "disk", "logs", "processor", "packets")
 SETTLE_SECONDS = 0.2
@@ -54,12 +57,27 @@ def _window(neighbour: App, seconds: float, into: dict[str, list[float]]) -> Non
 
 
 def requests_a_second(app: App, seconds: float) -> float:
-    """Return how many pages it served, one after the other, through its published port."""
-    began, served = time.monotonic(), 0
-    while time.monotonic() - began < seconds:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{app.host_port}/", timeout=5) as response:
-                served += response.status == 200
-        except OSError as error:
-            raise Gone(str(error)) from error
-    return served / (time.monotonic() - began)
+    """Return how many pages it served, one after the other, through its published port.
+
+    The caller stands for others' computers. So it comes by the device's own address, where no proxy of Docker's is in between as there is
+    on the loopback, and goes before everybody on this computer: what it cannot get of the processors is no loss of the app's.
+    """
+    with _first_in_line():
+        began, served = time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            try:
+                with urllib.request.urlopen(f"http://{own_address()}:{app.host_port}/", timeout=5) as response:
+                    served += response.status == 200
+            except OSError as error:
+                raise Gone(str(error)) from error
+        return served / (time.monotonic() - began)
+
+
+@contextmanager
+def _first_in_line() -> Iterator[None]:
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, -10)
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, usual)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from interchain_site.testing.docker import docker
 from nodes.agent import holdings
 from nodes.agent.freezer import Freezer
 from nodes.agent.protocol import DesiredLease, Observed, Reason
@@ -20,8 +22,8 @@ from nodes.agent.tests.probes.scene import START_SECONDS, App, Gone, own_lease
 
 pytestmark = pytest.mark.docker
 MB = 2**20
-FILES = 200_000  # so that looking at them takes longer than `frozen_look.SLOW_SECONDS`, also where nothing else runs
-LITTLE, PLENTY = 256 * MB, 2048 * MB  # of which the files alone count as 200 MB
+FILES = 100_000  # so that a slow computer looks at them for longer than `frozen_look.SLOW_SECONDS`
+LITTLE, PLENTY = 144 * MB, 2048 * MB  # of which the files alone count as 102 MB
 
 
 def state(app: App) -> str:
@@ -46,13 +48,14 @@ class Watched:
 
 
 @contextmanager
-def watched(app: App, upper: Path) -> Iterator[Watched]:
+def watched(app: App) -> Iterator[Watched]:
     found, over = Watched(), threading.Event()
+    disk = docker("info", "-f", "{{.DockerRootDir}}")
 
     def look() -> None:
         before = "", 0
         while not over.wait(0.005):
-            now = state(app), holdings.room(upper)
+            now = state(app), holdings.room(disk)
             if (before[0], now[0]) == ("FROZEN", "FROZEN"):
                 found.grown_while_frozen += max(0, before[1] - now[1])
             found.states.append(now[0])
@@ -72,8 +75,25 @@ def started(portal: FakePortal, *leases: DesiredLease) -> "list[App]":
     return [App(one, portal.wait_for(one.lease_id, Observed.RUNNING, START_SECONDS).host_port) for one in leases]
 
 
-def upper_of(app: App) -> Path:
-    return Path(app.inspect("{{.GraphDriver.Data.UpperDir}}"))
+@contextmanager
+def slow_computer(agent: AgentProcess) -> Iterator[None]:
+    """The agent runs a quarter of the time, as cpulimit does it: what it counts takes four times as long."""
+    over = threading.Event()
+
+    def hold_back() -> None:
+        assert agent.process is not None
+        while not over.wait(0.01):
+            agent.process.send_signal(signal.SIGSTOP)
+            over.wait(0.03)
+            agent.process.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=hold_back)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(20)
 
 
 def test_who_fills_the_disk_stands_still_while_its_many_files_are_counted(
@@ -85,7 +105,7 @@ def test_who_fills_the_disk_stands_still_while_its_many_files_are_counted(
     )
     for one in (quiet, app):
         one.ask("empty-files", "/tmp", str(FILES), seconds=120)
-    with watched(quiet, upper_of(quiet)) as beside, watched(app, upper_of(app)) as seen:
+    with slow_computer(agent), watched(quiet) as beside, watched(app) as seen:
         app.ask("flood", "/www", "100000")
         status = portal.wait_for(app.lease.lease_id, Observed.FAILED, 120)
     assert status.reason is Reason.OUT_OF_DISK, status.message
