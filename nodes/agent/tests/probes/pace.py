@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from nodes.agent.tests.probes.scene import App, Gone, own_address
+from nodes.agent.tests.probes.scene import App, Gone
 
 STORMS = ("forks", "memory", "disk", "logs", "processor", "packets")
 SETTLE_SECONDS = 0.2
@@ -57,16 +57,17 @@ def _window(neighbour: App, seconds: float, into: dict[str, list[float]]) -> Non
 
 
 def requests_a_second(app: App, seconds: float) -> float:
-    """Return how many pages it served, one after the other, through its published port.
+    """Return how many pages it served, one after the other.
 
-    The caller stands for others' computers. So it comes by the device's own address, where no proxy of Docker's is in between as there is
-    on the loopback, and goes before everybody on this computer: what it cannot get of the processors is no loss of the app's.
+    The caller stands for others' computers. So it comes by the app's own address, without the proxy Docker has on the loopback only, and
+    goes before everybody on this computer: what it cannot get of the processors is no loss of the app's.
     """
+    page = f"http://{app.label('address')}:{app.lease.workload.port}/"
     with _first_in_line():
         began, served = time.monotonic(), 0
         while time.monotonic() - began < seconds:
             try:
-                with urllib.request.urlopen(f"http://{own_address()}:{app.host_port}/", timeout=5) as response:
+                with urllib.request.urlopen(page, timeout=5) as response:
                     served += response.status == 200
             except OSError as error:
                 raise Gone(str(error)) from error
