@@ -23,12 +23,17 @@ def folder(data: Path) -> Path:
     return data / "cut"
 
 
-def follow(site: Site, ended: threading.Event) -> None:
-    """Cut devices off and let them come back as files appear and go, until ended. A start forgets what was cut before."""
-    asked = folder(site.data)
-    asked.mkdir(exist_ok=True)
-    for file in asked.iterdir():
+def forget(data: Path) -> None:
+    """Forget what was cut before. To be called before the site can be found by `ask`, which would be forgotten, too."""
+    folder(data).mkdir(parents=True, exist_ok=True)
+    for file in folder(data).iterdir():
         file.unlink()
+    (data / "away.json").unlink(missing_ok=True)
+
+
+def follow(site: Site, ended: threading.Event) -> None:
+    """Cut devices off and let them come back as files appear and go, until ended. Needs `forget` before."""
+    asked = folder(site.data)
     away: set[str] = set()
     while not ended.wait(LOOK_SECONDS):
         wanted = {file.name for file in asked.iterdir()} & set(site.devices())

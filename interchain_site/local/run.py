@@ -85,6 +85,7 @@ def set_up_machine(steps: Steps) -> None:
 def start(site: Site, steps: Steps, *, empty: bool) -> None:
     """Start a site, with its demo data unless it is to be empty."""
     site.open()
+    cuts.forget(site.data)
     if not empty and not (site.data / "demo.done").exists():
         for app in images.APPS:
             steps.do(f"Image of the {app.slug} app", functools.partial(images.archive, app, site.data / "images"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -33,14 +35,24 @@ def site(tmp_path):
         for name in site.devices()
     ]
     site.supervisor.start(programs)
+    cuts.forget(site.data)
+    (tmp_path / "run.json").write_text(json.dumps({"portal_url": "http://portal.example"}))
+    with followed(site):
+        yield site
+    site.supervisor.stop()
+
+
+@contextmanager
+def followed(site):
+    """Let the site act on what is asked, as `bin/run` does."""
     ended = threading.Event()
     follower = threading.Thread(target=cuts.follow, args=(site, ended))
     follower.start()
-    (tmp_path / "run.json").write_text(json.dumps({"portal_url": "http://portal.example"}))
-    yield site
-    ended.set()
-    follower.join(30)
-    site.supervisor.stop()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join(30)
 
 
 def test_a_cut_device_is_killed_and_comes_back_when_mended(site):
@@ -52,6 +64,30 @@ def test_a_cut_device_is_killed_and_comes_back_when_mended(site):
     after = site.supervisor.pids()
     assert after["agent"] == before["agent"]
     assert after["agent-2"] != before["agent-2"]
+
+
+def test_what_is_asked_before_anybody_follows_is_done_and_what_an_earlier_site_was_asked_is_not(tmp_path):
+    site = Site(tmp_path, port=0)
+    site.supervisor = Supervisor(env={}, cwd=tmp_path, logs=tmp_path / "log")
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent" / "config.json").write_text(json.dumps({"device_id": "test-agent"}))
+    site.supervisor.start(
+        [Program(DEVICES["first"], (sys.executable, "-c", STUBBORN), ready_line="up", stop_seconds=0.2)]
+    )
+    cuts.folder(tmp_path).mkdir()
+    (cuts.folder(tmp_path) / "first").touch()
+    cuts.forget(tmp_path)
+    assert list(cuts.folder(tmp_path).iterdir()) == []
+    (tmp_path / "run.json").write_text(json.dumps({"portal_url": "http://portal.example"}))
+    asked = threading.Thread(target=cuts.ask, args=(tmp_path, "first"), kwargs={"away": True})
+    asked.start()
+    while not list(cuts.folder(tmp_path).iterdir()):
+        assert asked.is_alive()
+        time.sleep(0.02)
+    with followed(site):
+        asked.join(60)
+        assert site.supervisor.pids() == {}
+    site.supervisor.stop()
 
 
 def test_a_cut_that_cannot_be_says_why(site, tmp_path_factory):
