@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Expression, Field, Model, QuerySet
+from django.db.models.expressions import Col
 from django.db.models.sql.compiler import SQLCompiler
 
 M = TypeVar("M", bound=Model)
@@ -70,7 +71,7 @@ class Prepared(Generic[M]):
             compiler = query.get_compiler(connection=here)
             sql, parameters = compiler.as_sql()
             columns = [column for column, _, _ in compiler.select or ()]
-            names = [column.target.attname for column in columns]
+            names = [column.target.attname for column in columns if isinstance(column, Col)]
             made = _Made(sql, parameters, compiler, compiler.get_converters(columns), query.model, names)
             self._local.made = made
         return made

@@ -19,6 +19,7 @@ from nodes.agent import protocol
 from nodes.agent.protocol import Action, Desired, DesiredLease, Meter, Mode, Restore
 from nodes.errors import NotFound
 from nodes.models import Device, Lease, MeterTotal, Rollout, Snapshot
+from nodes.prepared import Given, Prepared
 from nodes.services import releases, spot_checks, tunnels, volume_keys
 from nodes.services.routes import url_of
 from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState, SnapshotState
@@ -123,7 +124,7 @@ def evidence_for(lease_id: UUID, meter: Meter | None = None) -> dict[Meter, int 
 
 def desired_of(device: Device, *, beside: Desired | None = None) -> Desired:
     """Return all the portal wants of a device; `beside` is `desired_beside_leases`, when the caller has asked already."""
-    wanted = list(_wanted(device).select_related("restore_from"))
+    wanted = list(_wanted(device.pk, _recently()).select_related("restore_from"))
     keys = volume_keys.of_device(device) if any(lease.has_volume for lease in wanted) else {}
     leases = tuple(
         DesiredLease(
@@ -146,7 +147,7 @@ def desired_etag(device: Device, *, beside: Desired) -> str:
 
     One query; nothing is decrypted. Most polls are answered with it alone.
     """
-    leases = list(_wanted(device).values_list("pk", "generation", "action", "restore_from", "copy", "slot"))
+    leases = list(_named.rows(device.pk, _recently()))
     said = [protocol.to_json(beside), repr(leases).encode()]
     return f'"{hashlib.sha256(b"|".join(said)).hexdigest()}"'
 
@@ -155,19 +156,29 @@ def _restore(lease: Lease) -> Restore:
     return Restore(str(lease.restore_from.pk), lease.restore_from.restic_id) if lease.restore_from else Restore()
 
 
-def _wanted(device: Device) -> QuerySet[Any]:
+def _recently() -> datetime:
+    return timezone.now() - timedelta(seconds=2 * settings.READING_INTERVAL_SECONDS)
+
+
+def _wanted(device_id: UUID | Given, recently: datetime | Given) -> QuerySet[Any]:
     """What is stopped stays listed until its last readings are in; where it keeps data, until that is wiped, because the
     device goes on counting what it holds.
     """
-    recently = timezone.now() - timedelta(seconds=2 * settings.READING_INTERVAL_SECONDS)
     newer = Lease.objects.filter(
         workload_id=OuterRef("workload_id"), generation__gt=OuterRef("generation"), has_volume=True
     )
     keeps_data = Q(has_volume=True) & ~Exists(newer)  # not the newest of all: that one may have no volume
     stopped = Q(state=LeaseState.STOPPED) & (Q(action=Action.WIPE.value) | Q(stopped_at__gte=recently) | keeps_data)
     copy = Snapshot.objects.filter(lease=OuterRef("pk"), state=SnapshotState.WANTED).values("pk")[:1]
-    wanted = Lease.objects.filter(Q(state__in=HOLDS_MEMORY) | stopped, device=device).annotate(copy=Subquery(copy))
-    return wanted.order_by("opened_at", "generation")
+    wanted = Lease.objects.filter(Q(state__in=HOLDS_MEMORY) | stopped, device_id=device_id)
+    return wanted.annotate(copy=Subquery(copy)).order_by("opened_at", "generation")
+
+
+_named: Prepared[Lease] = Prepared(
+    lambda: _wanted(Given(0, Lease._meta.pk), Given(1, Lease._meta.get_field("stopped_at"))).values_list(
+        "pk", "generation", "action", "restore_from", "copy", "slot"
+    )
+)
 
 
 def desired_beside_leases(device: Device) -> Desired:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from nodes.agent import computer
@@ -58,6 +60,28 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+class Unfinished:
+    """A call the Engine waits in. Until its body ends there is no answer but a refusal."""
+
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        self._connection = connection
+
+    def check(self, seconds: float) -> None:
+        """Wait so long for a refusal, and raise it.
+
+        Raises:
+            EngineError: the Engine refused. EngineDown: it closed the connection.
+        """
+        if not select.select([self._connection.sock], [], [], seconds)[0]:
+            return
+        try:
+            answer = self._connection.getresponse()
+            text = answer.read(65_536)
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineDown(f"The Docker Engine stopped answering: {error}") from error
+        raise EngineError(answer.status, _message(text))
 
 
 class Engine:
@@ -151,6 +175,28 @@ class Engine:
         connection.close()
         stream.setblocking(False)
         return stream
+
+    @contextmanager
+    def unfinished(self, method: str, path: str, *, query: "Mapping[str, Any]") -> "Iterator[Unfinished]":
+        """Begin a call whose body is an archive, and leave the Engine waiting for it until the block ends; no byte of it is sent.
+
+        Raises:
+            EngineDown
+        """
+        if not self._prefix:
+            self._negotiate()
+        connection = self._connect(CALL_SECONDS)
+        try:
+            try:
+                connection.putrequest(method, f"{self._prefix}{path}{_query(query)}")
+                connection.putheader("Content-Type", "application/x-tar")
+                connection.putheader("Transfer-Encoding", "chunked")
+                connection.endheaders()
+            except OSError as error:
+                raise EngineDown(*_why_silent(self._address.geturl(), error)) from error
+            yield Unfinished(connection)
+        finally:
+            connection.close()
 
     def _open(
         self,

@@ -26,6 +26,7 @@ LEAST_LAYER_BYTES = 16 * 2**20
 LOG_FILES, LOG_FILE_SIZE = 2, "1m"
 PERIOD_MICROSECONDS = 100_000
 HOLDER_PORT = 1  # inside a holder's network; led to the app's own
+OPENED_AT = "/volume"
 HOLDER_BYTES = 16 * 2**20
 # The prefix of a bridge's name is its firewall policy (firewall.py): no window in which a new bridge has no rule.
 CLOSED_PREFIX, OUTBOUND_PREFIX = "icn-", "ico-"
@@ -171,14 +172,14 @@ def holder_arguments(
 
 
 def opener_arguments(volume: str, *, image: str, device_id: str) -> dict[str, Any]:
-    """Return the body of `POST /containers/create` for what keeps a volume mounted while the agent copies it; it only sleeps."""
+    """Return the body of `POST /containers/create` for what has a volume mounted while the agent opens or copies it; it never starts."""
     return {
         "Image": image,
         "Labels": {f"{LABEL}device": device_id, f"{LABEL}opener": volume},
         "User": f"{NOBODY}:{NOBODY}",
         "HostConfig": {
             "NetworkMode": "none",
-            "Mounts": [{"Type": "volume", "Source": volume, "Target": "/volume", "VolumeOptions": {"NoCopy": True}}],
+            "Mounts": [{"Type": "volume", "Source": volume, "Target": OPENED_AT, "VolumeOptions": {"NoCopy": True}}],
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "ReadonlyRootfs": True,

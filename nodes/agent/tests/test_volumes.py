@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from interchain_site.testing import docker as engine
 from nodes.agent import computer, disks, loops, sandbox
 from nodes.agent.config import Config
-from nodes.agent.engine import Engine
+from nodes.agent.engine import Engine, EngineError
 from nodes.agent.errors import AgentError, SetupError
 from nodes.agent.protocol import Action, DesiredLease, Image, Meter, Observed, Profile, Reason
 from nodes.agent.tests.conftest import AgentProcess, lease, workload
@@ -135,9 +136,8 @@ def test_a_crash_of_app_and_agent_leaves_the_volume_mounted_once(agent: AgentPro
     inside(container, "echo kept > /data/file")
     agent.kill()
     engine.docker("kill", container)
-    agent.start()
-    portal.wait_for(wanted.lease_id, Observed.RUNNING)
-    assert inside(container, "cat /data/file") == (0, "kept\n")
+    agent.start()  # the last report still says that it runs
+    portal.wait(lambda: inside(container, "cat /data/file") == (0, "kept\n"), 60, "it runs again, with its file")
     held = [name for name in loop_devices() if loops.attached(image_of(portal, wanted)) == f"/dev/{name}"]
     assert len(held) == 1
 
@@ -263,3 +263,40 @@ def test_a_volume_can_be_looked_into_whether_its_app_runs_or_not(agent: AgentPro
     assert inside(sandbox.container_name(wanted.lease_id), "cat /data/brought")[1] == "brought\n"
     with pytest.raises(AgentError), volumes.opened("11111111-1111-1111-1111-111111111111"):
         pass
+
+
+OPEN_IT = """
+import sys, time
+from nodes.agent.config import Config
+from nodes.agent.engine import Engine
+from nodes.agent.volumes import Volumes
+volumes = Volumes(Config(sys.argv[1], "http://127.0.0.1", "ws://127.0.0.1", 10**9), Engine("unix:///var/run/docker.sock"))
+volumes.prepare(sys.argv[2])
+with volumes.opened(sys.argv[3]) as path:
+    print(path, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_whoever_is_killed_while_it_has_a_volume_open_leaves_it_closed(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = with_volume()
+    running(portal, wanted)
+    portal.want(replace(wanted, action=Action.STOP))
+    portal.wait_for(wanted.lease_id, Observed.STOPPED)
+    root = engine.docker("info", "-f", "{{.DockerRootDir}}")
+    command = [sys.executable, "-c", OPEN_IT, portal.device_id, root, wanted.workload.id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as opener:
+        assert opener.stdout is not None
+        path = opener.stdout.readline().strip()
+        assert os.path.ismount(path)
+        opener.kill()
+    portal.wait(lambda: not os.path.ismount(path) and not loops.attached(image_of(portal, wanted)), 60, "closed")
+    portal.want(next_lease := replace(wanted, lease_id=lease(wanted.workload).lease_id, generation=2))
+    portal.wait_for(next_lease.lease_id, Observed.RUNNING)
+
+
+def test_a_call_the_engine_refuses_before_its_body_ends_says_why() -> None:
+    socket = Engine("unix:///var/run/docker.sock")
+    sending = socket.unfinished("PUT", "/containers/nobody/archive", query={"path": "/"})
+    with sending as archive, pytest.raises(EngineError, match="No such container"):
+        archive.check(60)
