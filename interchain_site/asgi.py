@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager  # noqa: E402
 from starlette.applications import Starlette  # noqa: E402  (after Django is set up)
 from starlette.routing import BaseRoute, Mount  # noqa: E402
 
+from interchain_site import garbage  # noqa: E402
 from nodes import frequent_calls, link  # noqa: E402
 from nodes.body_limit import BodyLimit  # noqa: E402
 
@@ -29,7 +30,7 @@ routes: list[BaseRoute] = [*link.routes, *frequent_calls.routes, Mount("/", app=
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     """What devices need runs as long as the process serves."""
-    async with link.lifespan(app), frequent_calls.lifespan(app):
+    async with link.lifespan(app), frequent_calls.lifespan(app), garbage.searched_seldom():
         yield
 
 

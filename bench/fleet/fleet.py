@@ -153,8 +153,13 @@ async def idle(agents: list[Agent]) -> None:
 async def watch(agents: list[Agent], *, polls: float) -> None:
     """Hold links; at each wake-up fetch desired state and say when it was here. Poll beside it, `polls` a second in all."""
     sockets = await linked(agents)
-    for agent in agents[:50]:
-        await agent.desired()
+    turn = asyncio.Semaphore(DIALS_AT_ONCE)
+
+    async def first(agent: Agent) -> None:
+        async with turn:
+            await agent.desired()
+
+    await asyncio.gather(*(first(agent) for agent in agents))  # as a fleet that runs: it knows what it should
 
     async def one(agent: Agent, socket: ClientConnection) -> None:
         async for text in socket:

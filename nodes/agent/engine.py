@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import select
 import socket
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
@@ -63,25 +62,25 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Unfinished:
-    """A call the Engine waits in. Until its body ends there is no answer but a refusal."""
+    """A call the Engine waits in: it answers, even to refuse, only when the body has come to its end."""
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self._connection = connection
 
-    def check(self, seconds: float) -> None:
-        """Wait so long for a refusal, and raise it.
+    def end(self) -> None:
+        """End the body, and return when the Engine has done what there was to do.
 
         Raises:
-            EngineError: the Engine refused. EngineDown: it closed the connection.
+            EngineError: it refused. EngineDown: it closed the connection.
         """
-        if not select.select([self._connection.sock], [], [], seconds)[0]:
-            return
         try:
+            self._connection.send(b"0\r\n\r\n")
             answer = self._connection.getresponse()
             text = answer.read(65_536)
         except (OSError, http.client.HTTPException) as error:
             raise EngineDown(f"The Docker Engine stopped answering: {error}") from error
-        raise EngineError(answer.status, _message(text))
+        if answer.status >= 400:
+            raise EngineError(answer.status, _message(text))
 
 
 class Engine:

@@ -35,7 +35,7 @@ OPENER = f"{sandbox.LABEL}opener"
 # Freed blocks go back to the owner's disk; a volume holds no devices and lends no rights.
 MOUNT_OPTIONS = "discard,nodev,nosuid"
 TRIAL_BYTES = 2**21
-MOUNT_SECONDS = 20.0  # a file system that was not unmounted reads its journal first
+MOUNT_SECONDS = 15.0  # a file system that was not unmounted reads its journal first
 MOUNT_LOOK_SECONDS = 0.001
 
 
@@ -244,9 +244,10 @@ class Volumes:
 def _wait_until_mounted(path: str, archive: Unfinished) -> None:
     give_up_at = time.monotonic() + MOUNT_SECONDS
     while not os.path.ismount(path):
-        archive.check(MOUNT_LOOK_SECONDS)
         if time.monotonic() > give_up_at:
-            raise AgentError("The volume is mounted where this agent cannot see it.")
+            archive.end()  # says why Docker did not mount it
+            raise AgentError("The volume is mounted where this agent cannot see it, or Docker takes too long.")
+        time.sleep(MOUNT_LOOK_SECONDS)
 
 
 def is_bounded(volume: "dict[str, Any]") -> bool:
