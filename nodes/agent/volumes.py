@@ -15,15 +15,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption, holders, holdings, loops, sandbox
+from nodes.agent import disks, encryption, holdings, loops, mounting, sandbox
 from nodes.agent.config import Config
-from nodes.agent.engine import Engine, Unfinished, filters
+from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, LeaseError, SetupError
 from nodes.agent.executor import Volume
 from nodes.agent.protocol import Profile, Reason, Workload
@@ -35,8 +34,6 @@ OPENER = f"{sandbox.LABEL}opener"
 # Freed blocks go back to the owner's disk; a volume holds no devices and lends no rights.
 MOUNT_OPTIONS = "discard,nodev,nosuid"
 TRIAL_BYTES = 2**21
-MOUNT_SECONDS = 15.0  # a file system that was not unmounted reads its journal first
-MOUNT_LOOK_SECONDS = 0.001
 
 
 class Volumes:
@@ -90,7 +87,7 @@ class Volumes:
             if not encryption.is_encrypted(volume):
                 yield ""
                 return
-            with self._mounted(volume) as path:
+            with mounting.mounted(volume, self._config, self._engine) as path:
                 folder = encryption.unlock(path, self.keys.of(workload.id), owner)
                 labels = sandbox.volume_labels(self._config.device_id, workload.id)
                 yield encryption.opened_volume(name, folder, labels, self._engine)
@@ -114,30 +111,11 @@ class Volumes:
         with self._lock:
             keep = self._attach(self._image(name))
         try:
-            with self._mounted(volume) as path:
+            with mounting.mounted(volume, self._config, self._engine) as path:
                 sealed = encryption.is_encrypted(volume)
                 yield encryption.unlock(path, self.keys.of(workload_id), (0, 0)) if sealed else path
         finally:
             os.close(keep)
-
-    @contextmanager
-    def _mounted(self, volume: "dict[str, Any]") -> Iterator[str]:
-        """Return where a volume's file system lies while the block lasts.
-
-        Docker mounts it because it is told to unpack an archive there, into a container that never starts, and the archive does not come to its
-        end until the block does. That takes 2 ms; starting a container that sleeps takes 200. An agent that is killed ends it, too.
-        """
-        name, opener = str(volume["Name"]), ""
-        try:
-            body = sandbox.opener_arguments(name, image=holders.image(self._engine), device_id=self._config.device_id)
-            opener = str(self._engine.call("POST", "/containers/create", body)["Id"])
-            query = {"path": sandbox.OPENED_AT}
-            with self._engine.unfinished("PUT", f"/containers/{opener}/archive", query=query) as archive:
-                _wait_until_mounted(str(volume["Mountpoint"]), archive)
-                yield str(volume["Mountpoint"])
-        finally:
-            if opener:  # waits until Docker has let go of the volume
-                self._engine.call("DELETE", f"/containers/{opener}", query={"force": "1"}, ignore=(404,))
 
     def give(self, workload: Workload, user: str, path: str) -> None:
         """Let a restricted app own its volume again after something else was brought there."""
@@ -239,15 +217,6 @@ class Volumes:
 
     def _name(self, workload_id: str) -> str:
         return sandbox.volume_name(self._config.device_id, workload_id)
-
-
-def _wait_until_mounted(path: str, archive: Unfinished) -> None:
-    give_up_at = time.monotonic() + MOUNT_SECONDS
-    while not os.path.ismount(path):
-        if time.monotonic() > give_up_at:
-            archive.end()  # says why Docker did not mount it
-            raise AgentError("The volume is mounted where this agent cannot see it, or Docker takes too long.")
-        time.sleep(MOUNT_LOOK_SECONDS)
 
 
 def is_bounded(volume: "dict[str, Any]") -> bool:

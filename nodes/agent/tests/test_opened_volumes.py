@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import loops, sandbox, volumes
+from nodes.agent import loops, mounting, sandbox, volumes
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, EngineError
 from nodes.agent.errors import AgentError
@@ -91,7 +91,7 @@ def test_a_volume_docker_cannot_mount_is_not_taken_for_an_empty_one(
         Config(portal.device_id, "http://127.0.0.1", "ws://127.0.0.1", 10**9), Engine("unix:///var/run/docker.sock")
     )
     own.prepare(engine.docker("info", "-f", "{{.DockerRootDir}}"))
-    monkeypatch.setattr(volumes, "MOUNT_SECONDS", 0.5)
+    monkeypatch.setattr(mounting, "MOUNT_SECONDS", 0.5)
     monkeypatch.setattr(volumes, "_link", lambda link, target: link.unlink(missing_ok=True))
     with pytest.raises(AgentError, match="error while mounting volume"), own.opened(wanted.workload.id):
         pass
