@@ -23,7 +23,6 @@ from nodes.agent.tests import leftovers
 from nodes.agent.tests.portal import FakePortal
 
 ROOT = Path(__file__).resolve().parents[3]
-collect_ignore = [] if os.environ.get("INTERCHAIN_NODE_IMAGE") else ["test_container.py"]
 
 
 @pytest.fixture(autouse=True)
