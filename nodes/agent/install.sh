@@ -57,8 +57,8 @@ say "3/5  Installing version $VERSION in $BASE"
 # Each version has an environment of its own, so that an update can go back (nodes/agent/update.py).
 VENV=$BASE/versions/$VERSION
 [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --force-reinstall --no-deps "$WHEEL" &&
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$WHEEL" ||
+"$VENV/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check --upgrade --force-reinstall --no-deps "$WHEEL" &&
+    "$VENV/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check "$WHEEL" ||
     fail "pip could not install the agent; its last lines say why."
 rm -f "$WHEEL"
 ln -sfn "versions/$VERSION" "$BASE/current"

@@ -138,6 +138,7 @@ class Updater:
             "--quiet",
             "--no-cache-dir",
             "--disable-pip-version-check",
+            "--no-cache-dir",  # an uninstall would leave it behind
         ]
         _do([*pip, str(wheel)])
         _do([str(environment / "bin" / "interchain-node"), "selftest", "--home", str(self._home.root.resolve())])

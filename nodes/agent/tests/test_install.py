@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.agent import packaging
+from nodes.agent import packaging, service
 from nodes.agent.tests.portal import FakePortal
 
 pytestmark = pytest.mark.docker
@@ -18,11 +18,13 @@ def install(portal: FakePortal, folder: Path, token: str) -> subprocess.Complete
     script = Path(packaging.__file__).with_name("install.sh").read_text()
     script = script.replace("__PORTAL_URL__", portal.url).replace("__TOKEN__", token)
     environment = {**os.environ, "INTERCHAIN_NODE_DIR": str(folder), "INTERCHAIN_NODE_START": "no"}
-    environment.pop("PYTHONPATH", None)
+    environment["XDG_CACHE_HOME"] = str(folder.parent / "cache")  # where pip would keep what it fetched
+    for name in ("PYTHONPATH", "PIP_CACHE_DIR", "PIP_NO_CACHE_DIR"):
+        environment.pop(name, None)
     return subprocess.run(["sh"], input=script, capture_output=True, text=True, env=environment, cwd="/", check=False)
 
 
-def test_installs_enrols_and_may_be_repeated(portal: FakePortal, tmp_path: Path, docker_engine: None) -> None:
+def test_installs_enrols_may_be_repeated_and_leaves_nothing_when_it_goes(portal: FakePortal, tmp_path: Path, docker_engine: None) -> None:
     folder = tmp_path / "node"
     refused = install(portal, folder, "used-up")
     assert refused.returncode != 0
@@ -40,3 +42,11 @@ def test_installs_enrols_and_may_be_repeated(portal: FakePortal, tmp_path: Path,
     assert portal.device_id in said.stdout, said.stderr
     again = install(portal, folder, "good")
     assert "Already enrolled" in again.stdout
+    gone = subprocess.run(
+        [folder / "current/bin/interchain-node", "uninstall", "--home", folder / "home", "--yes"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+    assert portal.left
+    assert list(tmp_path.rglob("*")) == []
+    assert not service.LINK.is_symlink() or str(folder) not in os.readlink(service.LINK)
