@@ -51,7 +51,7 @@ class DockerExecutor:
         self._gvisor = proven
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._docker_root, self._layers = "/", layers.Limit()
-        self._read_only: set[str] = set()  # containers that write nowhere but to their volume
+        self._layer_details: dict[str, dict[str, Any]] = {}  # by container: what `layers.look` needs of it, asked once
         self._cgroup_driver, self._has_init = "", False
         self._mine = f"{LABEL}device={config.device_id}"
 
@@ -66,7 +66,8 @@ class DockerExecutor:
                 seen = _seen(detail)
                 found[seen.lease_id] = seen
                 self._held(detail)
-        self._read_only &= {seen.container_id for seen in found.values()}
+        there = {seen.container_id for seen in found.values()}
+        self._layer_details = {name: kept for name, kept in self._layer_details.items() if name in there}
         return found
 
     def prepare(self) -> None:
@@ -152,12 +153,12 @@ class DockerExecutor:
         return self._volumes.opened(workload_id)
 
     def layer(self, seen: Seen, allowed: int, progress: "Callable[[], None]" = lambda: None) -> "Layer | None":
-        if seen.container_id in self._read_only:
-            return None
-        detail = self._inspect(seen.container_id) or {}
-        if (detail.get("HostConfig") or {}).get("ReadonlyRootfs"):
-            self._read_only.add(seen.container_id)
-        return layers.look(detail, allowed, progress)
+        detail = self._layer_details.get(seen.container_id)
+        if detail is None:
+            detail = layers.lasting(self._inspect(seen.container_id) or {})
+            if detail:
+                self._layer_details[seen.container_id] = detail
+        return layers.look({**detail, "State": {"Pid": seen.pid}}, allowed, progress)
 
     def know_keys(self, keys: "dict[str, str]") -> None:
         self._volumes.keys.know(keys)

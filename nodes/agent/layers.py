@@ -20,6 +20,7 @@ from nodes.agent.protocol import Workload
 
 TRIAL = "interchain-trial"
 LARGE_FILES_BYTES = 2**20
+DOCKER_FILES = ("HostsPath", "HostnamePath", "ResolvConfPath")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,17 @@ def limit(engine: Engine, info: "dict[str, Any]", *, name: str = TRIAL) -> Limit
     except AgentError:
         return Limit()
     return Limit(possible=True, with_image=info.get("Driver") == "btrfs")
+
+
+def lasting(detail: "dict[str, Any]") -> "dict[str, Any]":
+    """Return of what Docker says of a container that which `look` needs and which stays as it is while the container exists; {} if it is gone."""
+    if not detail:
+        return {}
+    host, graph = detail.get("HostConfig") or {}, detail.get("GraphDriver") or {}
+    kept = {name: detail.get(name) for name in ("Id", *DOCKER_FILES)}
+    upper = {"UpperDir": (graph.get("Data") or {}).get("UpperDir")}
+    limits = {name: host.get(name) for name in ("StorageOpt", "ReadonlyRootfs")}
+    return {**kept, "HostConfig": limits, "GraphDriver": {"Data": upper}}
 
 
 def look(detail: "dict[str, Any]", allowed: int = 0, progress: "Callable[[], None]" = lambda: None) -> "Layer | None":
@@ -87,7 +99,7 @@ def _nameless(detail: "dict[str, Any]", upper: str, progress: "Callable[[], None
 def _docker_files(detail: "dict[str, Any]") -> int:
     """Return the bytes on disk of the files Docker puts into a container's /etc; a root app may write to them."""
     total = 0
-    for name in ("HostsPath", "HostnamePath", "ResolvConfPath"):
+    for name in DOCKER_FILES:
         with suppress(OSError):
             total += os.stat(detail.get(name) or "").st_blocks * 512
     return total

@@ -29,7 +29,11 @@ log = logging.getLogger(__name__)
 SHORTEST_DISK_PAUSE = 10.0
 DISK_SHARE = 500  # looking at a volume takes at most 1/500 of a core, however many files it has
 TICK_SECONDS = 5.0
-WATCH_SECONDS = 0.1  # while something could fill the disk unhindered
+WATCH_SECONDS = 0.1  # while something that could fill the disk unhindered writes, or little is free
+QUIET_WATCH_SECONDS = 0.5  # while nothing was written lately, and no disk could be filled meanwhile
+FASTEST_DISK = 10_000_000_000  # bytes a second; no disk of an owner takes more
+NOTICED_BYTES = 2**20  # so much less free from one look to the next: somebody writes
+WRITES_FOR_SECONDS = 5.0  # who wrote a moment ago may go on
 SUDDEN_BYTES = 8 * 2**20  # so much less free than when it was last looked for: look at once who took it
 
 
@@ -82,6 +86,7 @@ class Metering(threading.Thread):
         self._disk_due: dict[str, float] = {}
         self._unbounded: dict[str, _Look] = {}  # the last look at each lease the kernel does not hold
         self._room = self._last_room = 0
+        self._writes_until = 0.0  # somebody wrote lately
         self._taken = 0  # bytes of the disk, all together, what was freed meanwhile not taken off
 
     def run(self) -> None:
@@ -185,7 +190,7 @@ class Metering(threading.Thread):
         while (
             not self._stopping.is_set()
             and (left := until - time.monotonic()) > 0
-            and not self._bell.wait(min(left, WATCH_SECONDS) if self._unbounded else left)
+            and not self._bell.wait(min(left, self._watch_pause()) if self._unbounded else left)
         ):
             if self._unbounded and self._fills():
                 for lease_id, look in self._unbounded.items():
@@ -193,10 +198,19 @@ class Metering(threading.Thread):
                     self._disk_due[lease_id] = min(self._disk_due.get(lease_id, 0.0), look.ended + look.took)
                 return
 
+    def _watch_pause(self) -> float:
+        """Return how long nobody need look: no app can take a large part of what is free meanwhile, however fast the disk is."""
+        if time.monotonic() < self._writes_until:
+            return WATCH_SECONDS
+        return max(WATCH_SECONDS, min(QUIET_WATCH_SECONDS, self._last_room / (4 * FASTEST_DISK)))
+
     def _fills(self) -> bool:
         room = self._executor.room()
-        self._taken += max(0, self._last_room - room)
-        filled, self._last_room = self._room - room >= SUDDEN_BYTES, room
+        taken, self._last_room = max(0, self._last_room - room), room
+        self._taken += taken
+        if taken >= NOTICED_BYTES:
+            self._writes_until = time.monotonic() + WRITES_FOR_SECONDS
+        filled = self._room - room >= SUDDEN_BYTES
         self._room = room if filled else max(self._room, room)  # however slowly it fills, it adds up
         return filled
 

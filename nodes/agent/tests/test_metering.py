@@ -15,7 +15,7 @@ from nodes.agent.counters import Raw
 from nodes.agent.errors import AgentError
 from nodes.agent.executor import Volume
 from nodes.agent.meter import Meters
-from nodes.agent.metering import Metering, View
+from nodes.agent.metering import NOTICED_BYTES, QUIET_WATCH_SECONDS, WATCH_SECONDS, Metering, View
 from nodes.agent.outbox import Outbox, _payload
 from nodes.agent.protocol import Action, Desired, DesiredLease, Meter, Reading
 from nodes.agent.reconcile import Seen
@@ -156,3 +156,24 @@ def test_totals_are_on_disk_before_they_are_told(device: Device, monkeypatch: py
     device.bytes = 5
     device.metering.take()
     assert order == [".json", ".jws"]
+
+
+def test_the_disk_is_looked_at_as_often_as_it_could_fill(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, now, metering = 100 * 10**9, 1000.0, device.metering
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    device.metering._executor = Mock(room=lambda: room)
+    assert metering._watch_pause() == WATCH_SECONDS, "before the first look nothing is known"
+    assert not metering._fills()
+    assert metering._watch_pause() == QUIET_WATCH_SECONDS
+    room -= NOTICED_BYTES
+    metering._fills()
+    assert metering._watch_pause() == WATCH_SECONDS, "somebody writes"
+    now += 10
+    metering._fills()
+    assert metering._watch_pause() == QUIET_WATCH_SECONDS, "nobody does any more"
+    for room in (10 * 10**9, 10**9):
+        now += 10
+        metering._fills()
+        now += 10
+        assert metering._watch_pause() * 10**10 <= max(room / 4, 10**10 * WATCH_SECONDS)
+    assert metering._watch_pause() == WATCH_SECONDS, "little is free"
