@@ -20,8 +20,12 @@ UNITS = Path("/etc/systemd/system")
 LINK = Path("/usr/local/bin") / NAME
 UP_SECONDS = 120
 
-# glibc keeps less of what is free (docs/adr/0313); the image sets the same (Dockerfile).
-MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
+# glibc keeps less of what is free (docs/adr/0313, 0316); the image sets the same (Dockerfile).
+MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
+}
 
 LAUNCHER = """#!/bin/sh
 # Starts the Interchain agent, again whenever it ends. A version that was just put in place has a while to come up,

@@ -24,7 +24,9 @@ def install(portal: FakePortal, folder: Path, token: str) -> subprocess.Complete
     return subprocess.run(["sh"], input=script, capture_output=True, text=True, env=environment, cwd="/", check=False)
 
 
-def test_installs_enrols_may_be_repeated_and_leaves_nothing_when_it_goes(portal: FakePortal, tmp_path: Path, docker_engine: None) -> None:
+def test_installs_enrols_may_be_repeated_and_leaves_nothing_when_it_goes(
+    portal: FakePortal, tmp_path: Path, docker_engine: None
+) -> None:
     folder = tmp_path / "node"
     refused = install(portal, folder, "used-up")
     assert refused.returncode != 0

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nodes.agent import computer
+from nodes.agent import computer, service
 
 ROOT = Path(__file__).resolve().parents[3]
 LARGE = ["argparse", "bz2", "importlib.metadata", "lzma", "shutil", "tarfile", "tempfile", "urllib.request", "zipfile"]
@@ -60,3 +60,11 @@ def test_programs_are_found_where_a_shell_finds_them_and_where_root_does(tmp_pat
     finally:
         os.environ["PATH"] = before
     assert computer.free_bytes(tmp_path) > 0
+
+
+def test_the_image_sets_for_glibc_what_the_launcher_sets(tmp_path: Path) -> None:
+    dockerfile = Path(service.__file__).with_name("Dockerfile").read_text()
+    launcher = service.write_launcher(tmp_path).read_text()
+    for name, value in service.MALLOC.items():
+        assert f" {name}={value}" in dockerfile
+        assert f" {name}={value} " in launcher
