@@ -28,12 +28,20 @@ def environment(folder: Path) -> Path:
 
 
 @contextmanager
-def started_agent(portal: FakePortal, folder: Path, *, home: str = "home", **variables: str) -> Iterator[int]:
-    """Enrol and run an agent as its launcher runs it; yields its process id, and removes what it ran."""
+def started_agent(
+    portal: FakePortal, folder: Path, *, home: str = "home", engine_at: str = "", **variables: str
+) -> Iterator[int]:
+    """Enrol and run an agent as its launcher runs it; yields its process id, and removes what it ran.
+
+    Args:
+        engine_at: the address of its Engine, where that is not the machine's own.
+    """
     node = environment(folder) / "interchain-node"
     settings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     settings |= {**service.MALLOC, **variables}
     arguments = ["--portal", portal.url, "--token", "good", "--endpoint-host", "127.0.0.1"]
+    if engine_at:
+        arguments += ["--engine", engine_at]
     subprocess.run(
         [node, "enrol", "--home", folder / home, *arguments], check=True, env=settings, cwd=folder, capture_output=True
     )
