@@ -32,8 +32,8 @@ TICK_SECONDS = 5.0
 WATCH_SECONDS = 0.1  # while something that could fill the disk unhindered writes, or little is free
 QUIET_WATCH_SECONDS = 0.5  # while nothing was written lately, and no disk could be filled meanwhile
 FASTEST_DISK = 10_000_000_000  # bytes a second; no disk of an owner takes more
-NOTICED_BYTES = 2**20  # so much less free from one look to the next: somebody writes
-WRITES_FOR_SECONDS = 5.0  # who wrote a moment ago may go on
+NOTICED_BYTES = 4 * 2**20  # so much less free from one look to the next: somebody writes
+WRITES_FOR_SECONDS = 2.0  # who wrote a moment ago may go on
 SUDDEN_BYTES = 8 * 2**20  # so much less free than when it was last looked for: look at once who took it
 
 

@@ -93,7 +93,7 @@ def _is_served_and_metered(portal: FakePortal, lease_id: str) -> None:
 
 
 def _typed(container: str, *words: str) -> str:
-    return engine.docker("exec", container, "python3", "-m", "nodes.agent", *words)
+    return engine.docker("exec", container, "interchain-node", *words)
 
 
 def _named(command: str, name: str, image: str) -> str:
