@@ -32,7 +32,7 @@ from nodes.agent.tests.portal import FakePortal  # noqa: E402
 
 SERVE = "httpd -f -p 8080 -h /www"
 ALLOWED_KIB = 1024
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 900.0  # the machine may do other work
 
 
 def main() -> int:
