@@ -26,7 +26,7 @@ from interchain_site.testing.docker import docker
 pytestmark = pytest.mark.docker
 SETTINGS = {**smoke.QUICK, "LINK_RETURN_SECONDS": "2"}
 PATIENCE_SECONDS = 120
-A_MOMENT_SECONDS = 6  # less than half of LINK_TIMEOUT_SECONDS, 30 by default
+A_MOMENT_SECONDS = 4  # less than half of LINK_TIMEOUT_SECONDS, 30 by default
 BOTH_SECONDS = 5  # so long two copies run: what both would bill shows in readings of every two seconds
 PLAIN = replace(images.WEBSITE, volume_path="")  # an app with data would wait for its device
 SLUG = "steady"
@@ -76,6 +76,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
             until("Two devices online", lambda: found.rows(online)[0][0] == 2, seconds=PATIENCE_SECONDS)
             journey.publish(publisher, PLAIN, archive, SLUG)
             journey.deploy(site, publisher, SLUG)
+            metered = "select count(*) from nodes_metertotal where meter = 'uptime' and total > 0"
+            until("It is metered", lambda: found.rows(metered)[0][0], seconds=PATIENCE_SECONDS)
             yield found
 
 
