@@ -43,6 +43,8 @@ class Held:
         agent: which run of which agent opened it; "" for versions that do not say.
         order: its place among all links ever opened; 0 where nobody counts.
         ping: what was asked over it to see whether anybody is there.
+        silent: whether its device was asked for and has said nothing since. An open link to a computer that lost its network looks
+            like any other until its pings time out.
     """
 
     socket: WebSocket
@@ -50,6 +52,7 @@ class Held:
     order: int = 0
     ping: str = ""
     answered: asyncio.Event | None = None
+    silent: bool = False
 
 
 class Hub:
@@ -95,10 +98,13 @@ class Hub:
         while True:
             try:
                 await asyncio.to_thread(liveness.listening)
-                await asyncio.to_thread(liveness.heard, list(self._links), again=True)
+                await asyncio.to_thread(liveness.heard, self._present(), again=True)
             except (RedisError, OSError) as error:
                 log.warning("link_beat_lost", error=str(error))
             await asyncio.sleep(HEARD_EVERY_SECONDS)
+
+    def _present(self) -> list[UUID]:
+        return [device_id for device_id, links in self._links.items() if not all(held.silent for held in links)]
 
     def _pass_on(self, data: str) -> None:
         try:
@@ -115,6 +121,7 @@ class Hub:
         # Each send is a task of its own: a device that reads slowly must not hold up the others.
         for held in self._links.get(device_id, ()):
             closing = message["type"] == "close"
+            held.silent = held.silent or message["type"] == "ping"
             self._start(held.socket.close(CLOSE_REMOVED) if closing else held.socket.send_json(message), SEND_SECONDS)
 
     def _newer(self, device_id: UUID, agent: str, order: int) -> None:

@@ -129,6 +129,7 @@ async def _let_in(hub: Hub, socket: WebSocket) -> Entry | None:
 async def _listen(socket: WebSocket, held: Held) -> tuple[str, int]:
     """Take pongs until the link ends; returns why the device left, "" when it did not say, and the code of the close."""
     while (message := await socket.receive())["type"] != "websocket.disconnect":
+        held.silent = False
         ping = _ping_answered(message.get("text") or "")
         if ping and ping == held.ping and held.answered is not None:
             held.answered.set()

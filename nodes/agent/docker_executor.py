@@ -28,6 +28,7 @@ from nodes.agent.volumes import Volumes
 
 GONE = (404,)
 INIT_PROGRAM = "docker-init"
+NO_IMAGE = "no such image"  # somebody removed it, another agent or the owner: it is fetched again with the next try
 
 
 class DockerExecutor:
@@ -181,21 +182,21 @@ class DockerExecutor:
         """
         workload = lease.workload
         under = runtimes.choose(workload, self._gvisor)
-        image = self._images.ensure(workload.image, cancelled)
-        _stop_if(cancelled)
-        outbound = workload.outbound and self._config.allow_outbound
-        if workload.volume_path and lease.restore.restic_id:
-            with self._volumes.ready(workload, image.user), self._volumes.opened(workload.id) as path:
-                self._restore(lease, path, cancelled)
-                self._volumes.give(workload, image.user, path)
-        bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port, alone=bool(under))
-        try:
-            with self._volumes.ready(workload, image.user) as volume:
-                self._place(lease, image, bridge, outbound, under, volume=volume, start=start)
-        except BaseException:
-            # With a container on it, it stays until the lease is removed.
-            self._bridges.remove(bridge.name, lease.lease_id)
-            raise
+        with self._images.held(workload.image, cancelled) as image:
+            _stop_if(cancelled)
+            outbound = workload.outbound and self._config.allow_outbound
+            if workload.volume_path and lease.restore.restic_id:
+                with self._volumes.ready(workload, image.user), self._volumes.opened(workload.id) as path:
+                    self._restore(lease, path, cancelled)
+                    self._volumes.give(workload, image.user, path)
+            bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port, alone=bool(under))
+            try:
+                with self._volumes.ready(workload, image.user) as volume:
+                    self._place(lease, image, bridge, outbound, under, volume=volume, start=start)
+            except BaseException:
+                # With a container on it, it stays until the lease is removed.
+                self._bridges.remove(bridge.name, lease.lease_id)
+                raise
         self._bridges.refill_soon()
 
     def _place(
@@ -285,6 +286,8 @@ def _start_failure(error: EngineError) -> LeaseError:
     permanent = error.status in (400, 404) or "executable file not found" in text or "no such file" in text
     if is_disk_full(error):
         return LeaseError(Reason.DEVICE_ERROR, DISK_FULL)
+    if NO_IMAGE in text.lower():
+        return LeaseError(Reason.DEVICE_ERROR, f"The image was removed from this device meanwhile: {text}")
     if permanent:
         return LeaseError(Reason.START_FAILED, f"The container cannot be started: {text}", permanent=True)
     return LeaseError(Reason.DEVICE_ERROR, f"Docker could not do it: {text}")

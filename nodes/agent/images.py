@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,22 @@ class Images:
         """Args: fetch: downloads an archive from the portal into a file. folder: where it may lie meanwhile.
         downloaded: told the bytes that came over the owner's line."""
         self._engine, self._fetch, self._folder, self._downloaded = engine, fetch, folder, downloaded
+        self._lock, self._held = threading.Lock(), Counter[str]()
+
+    @contextmanager
+    def held(self, image: Image, cancelled: threading.Event) -> Iterator[Local]:
+        """Have the image here for as long as the block lasts: what is removed meanwhile (`remove`) is removed but for it.
+
+        Raises:
+            LeaseError: as `ensure`.
+        """
+        with self._lock:
+            self._held[_name(image)] += 1
+        try:
+            yield self.ensure(image, cancelled)
+        finally:
+            with self._lock:
+                self._held[_name(image)] -= 1
 
     def ensure(self, image: Image, cancelled: threading.Event) -> Local:
         """Return the image, downloaded if it is not here yet.
@@ -66,11 +84,15 @@ class Images:
             out.write(f"{name}\n")
 
     def remove(self, image: Image) -> None:
-        """Take our name off the image; Docker drops its layers unless something else uses them."""
-        name = _tag(image) if image.archive_sha256 else image.reference
+        """Take our name off the image, unless something is about to start from it; Docker drops its layers unless something else uses them."""
+        name = _name(image)
         if name.startswith("sha256:"):
             return  # it was here before us
-        self._engine.call("DELETE", f"/images/{name}", ignore=(404, 409))  # gone already, or a container uses it
+        with self._lock:
+            if not self._held[name]:
+                self._engine.call(
+                    "DELETE", f"/images/{name}", ignore=(404, 409)
+                )  # gone already, or a container uses it
 
     def _inspect(self, name: str) -> "Local | None":
         found = self._engine.call("GET", f"/images/{name}/json", ignore=(404,))
@@ -141,6 +163,10 @@ def _pull_failure(reference: str, error: EngineError) -> LeaseError:
 
 def _missing(message: str, *, permanent: bool = False) -> LeaseError:
     return LeaseError(Reason.IMAGE_NOT_FOUND, message, permanent=permanent)
+
+
+def _name(image: Image) -> str:
+    return _tag(image) if image.archive_sha256 else image.reference
 
 
 def _tag(image: Image) -> str:

@@ -18,11 +18,10 @@ from typing import BinaryIO
 
 from django.conf import settings
 
-from nodes.agent.protocol import Action
 from nodes.errors import ArchiveInvalid, NotFound
 from nodes.models import Device, Lease
 from nodes.services.image_tar import ArchiveInfo, inspect
-from nodes.states import HOLDS_MEMORY
+from nodes.states import HOLDS_MEMORY, WANTED
 
 __all__ = ["ArchiveInfo", "path_for_device", "path_of", "remove", "store"]
 
@@ -71,9 +70,7 @@ def path_for_device(*, device: Device, sha256: str) -> Path:
     Raises:
         NotFound: it is not stored, or none of this device's business.
     """
-    needed = Lease.objects.filter(
-        device=device, image_key=sha256, action=Action.RUN.value, state__in=HOLDS_MEMORY
-    ).exists()
+    needed = Lease.objects.filter(device=device, image_key=sha256, action__in=WANTED, state__in=HOLDS_MEMORY).exists()
     if not needed:
         raise NotFound("There is no such image archive.")
     return path_of(sha256)

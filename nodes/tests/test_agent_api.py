@@ -151,6 +151,8 @@ def test_only_a_device_that_needs_an_archive_gets_it(agent, client, cast, settin
     image = protocol.Image(archive_sha256=sha256, archive_bytes=len(content), image_id="sha256:x")
     lease = placement.open_lease(workload=make_workload(image=image), by=None)
     assert b"".join(agent.send(f"archives/{sha256}").streaming_content) == content
+    Lease.objects.update(action="standby")  # which is to have it ready
+    assert b"".join(agent.send(f"archives/{sha256}").streaming_content) == content
     other = Agent(client, make_device(cast.publisher, "Other"))
     assert code(other.send(f"archives/{sha256}")) == (404, "not_found")
     leases.close_lease(lease_id=lease.pk, by=None)

@@ -69,6 +69,21 @@ def test_a_device_that_does_not_answer_is_lost_within_two_seconds(site, box, ser
     assert Device.objects.get().state == "offline"
 
 
+def test_its_open_link_brings_nobody_back_before_it_says_something(site, box, served):
+    with linked(site, box) as socket:
+        assert report(served) == "lost"
+        time.sleep(0.5)  # the portal notes ten times a second who is linked
+        liveness.sweep()
+        assert Device.objects.get().state == "offline"
+        socket.send("late, and there")
+
+        def is_back() -> bool:
+            liveness.sweep()
+            return Device.objects.get().state == "online"
+
+        eventually(is_back)
+
+
 def test_an_endpoint_that_serves_nothing_of_the_workload_is_nobodys(site, box, served):
     assert report(served, endpoint="127.0.0.1:1") == "running"
 
