@@ -21,7 +21,7 @@ from django.utils import timezone
 from interchain_site.core import audit, redis
 from nodes.agent.protocol import Tunnel
 from nodes.models import Device, Lease, TunnelPort
-from nodes.services import directory, routes, succession
+from nodes.services import directory, pings, routes, succession
 from nodes.services.wake import wake
 from nodes.states import HOLDS_MEMORY, DeviceState, LeaseState
 
@@ -77,7 +77,7 @@ def may_listen(*, device_id: str, port: int) -> bool:
 
 
 def probe() -> None:
-    """Try to reach devices of which it is not known; one that does not answer gets tunnels, if it can open them."""
+    """Try to reach devices of which it is not known; one that does not, and answers over its link, gets tunnels, if it can open them."""
     unknown = Lease.objects.filter(
         state=LeaseState.RUNNING,
         host_port__gt=0,
@@ -93,7 +93,7 @@ def probe() -> None:
         seen.add(lease.device_id)
         if _answers(lease):
             Device.objects.filter(pk=lease.device_id).update(reached_at=timezone.now())
-        else:
+        elif pings.answers(lease.device_id) is not False:  # it may have lost its network a moment ago
             need(lease.device)
 
 

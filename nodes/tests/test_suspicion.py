@@ -14,7 +14,7 @@ from interchain_site.core import redis
 from interchain_site.testing.devices import make_workload
 from nodes.conftest import eventually
 from nodes.models import Device
-from nodes.services import liveness, placement, succession, suspicion
+from nodes.services import liveness, placement, succession, suspicion, tunnels
 from nodes.tasks import suspect_endpoint
 from nodes.tests.test_link import dial, linked, site
 
@@ -82,6 +82,17 @@ def test_its_open_link_brings_nobody_back_before_it_says_something(site, box, se
             return Device.objects.get().state == "online"
 
         eventually(is_back)
+
+
+def test_a_device_that_lost_its_network_is_not_taken_for_one_behind_a_router(site, box, served, monkeypatch):
+    monkeypatch.setattr(tunnels, "PROBE_SECONDS", 0.5)
+    Device.objects.update(can_tunnel=True)
+    time.sleep(0.6)
+    tunnels.probe()
+    assert not Device.objects.get().tunnelled
+    with linked(site, box) as socket, answering(socket):
+        tunnels.probe()
+    assert Device.objects.get().tunnelled
 
 
 def test_an_endpoint_that_serves_nothing_of_the_workload_is_nobodys(site, box, served):
