@@ -19,7 +19,7 @@ from interchain_site.local.steps import ROOT
 NAME = "interchain-test/node:1"
 AGENT = ROOT / "nodes" / "agent"
 BASE = """\
-FROM debian:bookworm-slim
+FROM python:3.11-slim
 COPY wheels /wheels
 ENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels PIP_ROOT_USER_ACTION=ignore
 RUN python3 "$(echo /wheels/pip-*.whl)/pip" install --no-cache-dir pip
@@ -38,7 +38,7 @@ def _base() -> str:
     name = f"interchain-test/python:{hashlib.sha256(BASE.encode() + wanted).hexdigest()[:12]}"
     if subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False).returncode == 0:
         return name
-    images.base_image("debian:bookworm-slim")
+    images.base_image("python:3.11-slim")
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         (context / "Dockerfile").write_text(BASE)
