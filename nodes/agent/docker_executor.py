@@ -17,7 +17,6 @@ from nodes.agent.diagnosis import DISK_FULL
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters, is_disk_full
 from nodes.agent.errors import Cancelled, LeaseError
 from nodes.agent.executor import STOP_SECONDS, Layer, Volume
-from nodes.agent.freezer import Freezer
 from nodes.agent.holders import lease_of, port_taken
 from nodes.agent.images import Images, Local
 from nodes.agent.log_brake import LogBrake
@@ -42,13 +41,11 @@ class DockerExecutor:
         images: Images,
         restore: "Callable[[DesiredLease, str, threading.Event], None]" = lambda lease, path, cancelled: None,
         proven: "Callable[[], str]" = lambda: "",
-        freezer: "Freezer | None" = None,
     ) -> None:
         """Args: restore: lets the volume at a path hold what the lease is to begin with (snapshots.py).
-        proven: the Engine's name of the runtime that was proven to be gVisor, "" while none is (gvisor.py).
-        freezer: what may have frozen a lease that is to be ended: nothing frozen ends."""
+        proven: the Engine's name of the runtime that was proven to be gVisor, "" while none is (gvisor.py)."""
         self._config, self._engine, self._images, self._restore = config, engine, images, restore
-        self._brake, self._freezer = LogBrake(engine), freezer or Freezer()
+        self._brake = LogBrake(engine)
         self._gvisor = proven
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._docker_root, self._layers = "/", layers.Limit()
@@ -80,7 +77,6 @@ class DockerExecutor:
         used = {item["Labels"].get(f"{LABEL}holder") for item in listed if lease_of(item)}
         used |= {_bridge(item["Labels"], item["HostConfig"]) for item in listed if f"{LABEL}lease" in item["Labels"]}
         self._bridges.remove_unused(used)
-        thaw_left(self._engine, self._freezer, self._mine)
         self._volumes.prepare(self._docker_root)
         self._layers = layers.limit(self._engine, info, name=f"{layers.TRIAL}-{self._config.device_id}")
         self._bridges.refill()
@@ -114,16 +110,13 @@ class DockerExecutor:
             self._brake.hold(detail["Id"])
 
     def stop(self, lease_id: str) -> None:
-        self._freezer.thaw(lease_id)
         path = f"/containers/{sandbox.container_name(lease_id)}/stop"
         self._engine.call("POST", path, query={"t": STOP_SECONDS}, timeout=STOP_SECONDS + 50.0, ignore=GONE)
 
     def kill(self, lease_id: str) -> None:
-        self._freezer.kill(lease_id)
         self._engine.call("POST", f"/containers/{sandbox.container_name(lease_id)}/kill", ignore=(404, 409))
 
     def remove(self, lease_id: str) -> None:
-        self._freezer.thaw(lease_id)
         name = sandbox.container_name(lease_id)
         detail = self._inspect(name)
         self._engine.call("DELETE", f"/containers/{name}", query={"force": "1", "v": "1"}, ignore=GONE)
@@ -147,19 +140,19 @@ class DockerExecutor:
         except EngineError:
             return ""
 
-    def volume(self, workload_id: str, progress: "Callable[[], None]" = lambda: None) -> "Volume | None":
-        return self._volumes.look(workload_id, progress)
+    def volume(self, workload_id: str) -> "Volume | None":
+        return self._volumes.look(workload_id)
 
     def opened(self, workload_id: str) -> "AbstractContextManager[str]":
         return self._volumes.opened(workload_id)
 
-    def layer(self, seen: Seen, allowed: int, progress: "Callable[[], None]" = lambda: None) -> "Layer | None":
+    def layer(self, seen: Seen, allowed: int) -> "Layer | None":
         detail = self._layer_details.get(seen.container_id)
         if detail is None:
             detail = layers.lasting(self._inspect(seen.container_id) or {})
             if detail:
                 self._layer_details[seen.container_id] = detail
-        return layers.look({**detail, "State": {"Pid": seen.pid}}, allowed, progress)
+        return layers.look({**detail, "State": {"Pid": seen.pid}}, allowed)
 
     def know_keys(self, keys: "dict[str, str]") -> None:
         self._volumes.keys.know(keys)
@@ -266,18 +259,6 @@ class DockerExecutor:
     def _inspect(self, name: str) -> "dict[str, Any] | None":
         found: dict[str, Any] | None = self._engine.call("GET", f"/containers/{name}/json", ignore=GONE)
         return found
-
-
-def thaw_left(engine: Engine, freezer: Freezer, mine: str) -> None:
-    """Let go on what an agent that was killed left frozen; what a person paused by Docker stays so.
-
-    Args:
-        mine: the label of the device's containers.
-    """
-    running = filters(label=[mine, f"{LABEL}lease"], status=["running"])
-    for item in engine.call("GET", "/containers/json", query=running):
-        detail = engine.call("GET", f"/containers/{item['Id']}/json", ignore=GONE)
-        freezer.thaw_left([_seen(detail)] if detail else [])
 
 
 def _start_failure(error: EngineError) -> LeaseError:

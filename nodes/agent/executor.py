@@ -23,7 +23,6 @@ Agents that share one Engine never see each other's leases.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -95,12 +94,8 @@ class Executor(Protocol):
     def kill(self, lease_id: str) -> None:
         """End the lease's process at once, asking nothing of it. It is fine if it runs no more."""
 
-    def volume(self, workload_id: str, progress: "Callable[[], None]" = lambda: None) -> "Volume | None":
-        """Return what the workload's volume holds; None if it has none.
-
-        Args:
-            progress: called every few files, where they have to be counted.
-        """
+    def volume(self, workload_id: str) -> "Volume | None":
+        """Return what the workload's volume holds; None if it has none."""
 
     def opened(self, workload_id: str) -> "AbstractContextManager[str]":
         """Return where on this device the workload's volume lies while the block lasts, whether its app runs or not.
@@ -109,12 +104,11 @@ class Executor(Protocol):
             AgentError: there is none, or it cannot be seen from here.
         """
 
-    def layer(self, seen: Seen, allowed: int, progress: "Callable[[], None]" = lambda: None) -> "Layer | None":
+    def layer(self, seen: Seen, allowed: int) -> "Layer | None":
         """Return what the container wrote beside its volume; None where the kernel holds it to its size, or it may write nothing.
 
         Args:
             allowed: bytes; what is beyond is not counted to the end.
-            progress: called every few files.
         """
 
     def room(self) -> int:

@@ -39,17 +39,9 @@ class Monitor:
     """
 
     def __init__(
-        self,
-        seen: Seen,
-        port: int,
-        check: HealthCheck,
-        tell: "Callable[[Monitor, bool, bool], None]",
-        *,
-        stood_still: "Callable[[str, float], bool]" = lambda lease_id, since: False,
+        self, seen: Seen, port: int, check: HealthCheck, tell: "Callable[[Monitor, bool, bool], None]"
     ) -> None:
-        """Args: stood_still: whether the agent had a lease stand still at any time since a moment (freezer.py)."""
         self.seen, self.port, self.check, self._tell = seen, port, check, tell
-        self._stood_still = stood_still
         self.due, self.stopped = 0.0, False
         self._began = time.monotonic()
         self._ever, self.well = False, False
@@ -66,11 +58,9 @@ class Monitor:
     def stop(self) -> None:
         self.stopped = True
 
-    def heard(self, *, well: bool, alive: bool, began: float) -> None:
+    def heard(self, *, well: bool, alive: bool) -> None:
         """Take what one check found, and say when the next is due."""
-        if not well and self._stood_still(self.seen.lease_id, began):  # says nothing of the app: ask again
-            self.due = time.monotonic() + WAITING_SECONDS
-        elif well or not self.well:
+        if well or not self.well:
             try:
                 self._tell(self, well, alive)
             finally:
@@ -93,7 +83,7 @@ class _Check:
     """One check under way: whether the container lives, and where there is a `ready_path` then whether it is ready."""
 
     def __init__(self, monitor: Monitor) -> None:
-        self.monitor, self.alive, self.began = monitor, False, time.monotonic()
+        self.monitor, self.alive = monitor, False
         self.waited_for = 0  # what the selector looks for on its socket; 0: nothing
         check = monitor.check
         self._paths = deque([check.path if check.kind == "http" else "", *filter(None, [check.ready_path])])
@@ -193,7 +183,7 @@ class HealthChecks(threading.Thread):
             return
         began = time.monotonic()
         try:
-            check.monitor.heard(well=well, alive=check.alive, began=check.began)
+            check.monitor.heard(well=well, alive=check.alive)
         except Exception:  # what goes wrong with one must not end the watch of all
             log.exception("What a health check found could not be noted; going on.")
         self._waiting.append(check.monitor)

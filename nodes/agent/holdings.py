@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ FILE_BYTES = 1024  # what an empty file costs the owner's disk, at least
 DEEPEST = 100  # folders inside one another: what installs programs stays below 30
 MOST_DESCRIPTORS = 1_000_000  # of one app; each costs 5 microseconds to look at
 MOST_NAMELESS = 20_000
-PROGRESS_EVERY = 50  # entries: at most half a second, also where each has to be fetched from a slow disk
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -45,14 +44,11 @@ def room(folder: "str | os.PathLike[str]") -> int:
     return found.f_bavail * found.f_frsize + found.f_favail * FILE_BYTES
 
 
-def by_folder(
-    path: "str | os.PathLike[str]", *, enough: int = 0, progress: "Callable[[], None]" = lambda: None
-) -> Held:
+def by_folder(path: "str | os.PathLike[str]", *, enough: int = 0) -> Held:
     """Return what a folder holds; other file systems and links are not followed, what goes meanwhile is passed over.
 
     Args:
         enough: stop once bytes, and `FILE_BYTES` for each file, are more than this. 0: never.
-        progress: called every few files.
 
     Raises:
         OSError: this process may not open so many files.
@@ -71,8 +67,6 @@ def by_folder(
             # A share of it at each of its names: the sum is the same, and no list of what was counted is needed.
             total += info.st_blocks * 512 // (1 if is_folder else max(1, info.st_nlink))
             files, length = files + 1, length + (0 if is_folder else info.st_size)
-            if files % PROGRESS_EVERY == 0:
-                progress()
             if enough and total + files * FILE_BYTES > enough:
                 break
             if is_folder and len(folders) == DEEPEST:
@@ -85,26 +79,17 @@ def by_folder(
     return Held(total, files, length, hidden)
 
 
-def by_processes(
-    numbers: Iterable[int],
-    devices: "set[int]",
-    proc: Path = Path("/proc"),
-    *,
-    progress: "Callable[[], None]" = lambda: None,
-) -> Held:
+def by_processes(numbers: Iterable[int], devices: "set[int]", proc: Path = Path("/proc")) -> Held:
     """Return what processes keep of some file systems in files without a name, open or mapped.
 
     Args:
         devices: the file systems' numbers, as `stat` gives them inside.
-        progress: called every few files.
     """
     seen: "set[tuple[int, int]]" = set()
     total = 0
     for looked, entry in enumerate(_kept_open(numbers, proc), start=1):
         if looked > MOST_DESCRIPTORS or len(seen) > MOST_NAMELESS:
             return Held(total, len(seen), hidden=True)
-        if looked % PROGRESS_EVERY == 0:
-            progress()
         with suppress(OSError):  # closed meanwhile
             info = os.stat(entry)
             if info.st_nlink == 0 and info.st_dev in devices and (info.st_dev, info.st_ino) not in seen:

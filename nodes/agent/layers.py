@@ -7,7 +7,6 @@ looks (metering.py).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +63,7 @@ def lasting(detail: "dict[str, Any]") -> "dict[str, Any]":
     return {**kept, "HostConfig": limits, "GraphDriver": {"Data": upper}}
 
 
-def look(detail: "dict[str, Any]", allowed: int = 0, progress: "Callable[[], None]" = lambda: None) -> "Layer | None":
+def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
     """Return what a container wrote; None where the kernel holds it to its size, where it may write nothing, or it is gone.
 
     Files without a name that the app keeps open count, also those in a volume that is a plain folder, which lie on the same disk.
@@ -72,7 +71,6 @@ def look(detail: "dict[str, Any]", allowed: int = 0, progress: "Callable[[], Non
 
     Args:
         allowed: bytes; what is beyond is not counted to the end. 0: count all.
-        progress: called every few files.
     """
     host = detail.get("HostConfig") or {}
     upper = ((detail.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
@@ -82,18 +80,18 @@ def look(detail: "dict[str, Any]", allowed: int = 0, progress: "Callable[[], Non
     files = _docker_files(detail)
     if held or not upper:
         return Layer(files, 0) if files > LARGE_FILES_BYTES else None
-    found = holdings.by_folder(upper, enough=allowed, progress=progress) + _nameless(detail, upper, progress)
+    found = holdings.by_folder(upper, enough=allowed) + _nameless(detail, upper)
     return Layer(found.bytes + files, found.files, found.hidden)
 
 
-def _nameless(detail: "dict[str, Any]", upper: str, progress: "Callable[[], None]") -> holdings.Held:
+def _nameless(detail: "dict[str, Any]", upper: str) -> holdings.Held:
     """Return what the container's processes keep open after they removed it."""
     number = int((detail.get("State") or {}).get("Pid") or 0)
     try:
         devices = {os.stat(f"/proc/{number}/root").st_dev, os.stat(upper).st_dev}
     except OSError:  # it has ended, and with it what it kept open
         return holdings.Held()
-    return holdings.by_processes(holdings.processes(number, str(detail["Id"])), devices, progress=progress)
+    return holdings.by_processes(holdings.processes(number, str(detail["Id"])), devices)
 
 
 def _docker_files(detail: "dict[str, Any]") -> int:

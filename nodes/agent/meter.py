@@ -93,20 +93,9 @@ class Meters:
             uptime = self._total(lease_id, "uptime")
             source = f"{self._boot}:{run}"
             gap = now_ms - uptime.last
-            if (
-                uptime.source == source and -LONGEST_UNSEEN_MS <= gap < 0
-            ):  # it stood still, and what it owes is not over yet
-                return
             if uptime.source == source and 0 <= gap <= LONGEST_UNSEEN_MS + pause_ms:
                 uptime.total += gap
             uptime.source, uptime.last = source, now_ms
-
-    def stood_still(self, lease_id: str, milliseconds: int) -> None:
-        """Take that this agent had the lease stand still: healthy or not, that is no uptime (frozen_look.py)."""
-        with self._lock:
-            uptime = self._totals.get((lease_id, "uptime"))
-            if uptime is not None and uptime.source:
-                uptime.last += milliseconds
 
     def unhealthy(self, lease_id: str) -> None:
         """Take a failed health check or an exit: time counts again from the next pass.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -17,8 +16,6 @@ from nodes.agent.counters import Counters
 from nodes.agent.diagnosis import Finding
 from nodes.agent.errors import AgentError
 from nodes.agent.executor import Executor, Volume
-from nodes.agent.freezer import Freezer
-from nodes.agent.frozen_look import FrozenLook
 from nodes.agent.meter import Meters, now_ms
 from nodes.agent.outbox import Outbox
 from nodes.agent.perf import Perf
@@ -51,7 +48,6 @@ class _Look:
 
     took: float = 0.0  # seconds
     ended: float = 0.0  # by time.monotonic()
-    beyond_at: float = 0.0  # bytes taken of the disk (`Metering._taken`) up to which it cannot be beyond its limit
 
 
 class Metering(threading.Thread):
@@ -69,14 +65,12 @@ class Metering(threading.Thread):
         overfull: "Callable[[DesiredLease, Finding], None]",
         arrived: "Callable[[], None]",
         now: "Callable[[], float]" = time.time,
-        freezer: "Freezer | None" = None,
     ) -> None:
         """Args: overfull: told when a lease holds more than it may. arrived: told when the outbox has something new.
-        now: seconds since 1970 by the portal's clock as far as it is known; dates readings, and nothing else.
-        freezer: has a lease stand still while it is looked at (frozen_look.py)."""
+        now: seconds since 1970 by the portal's clock as far as it is known; dates readings, and nothing else."""
         super().__init__(name="metering", daemon=True)
         self._meters, self._counters, self._outbox, self._executor = meters, counters, outbox, executor
-        self._perf, self._freezer = perf, freezer or Freezer()
+        self._perf = perf
         self._view, self._overfull, self._arrived, self._now = view, overfull, arrived, now
         self._stopping, self._bell = threading.Event(), threading.Event()
         self._new: "deque[str]" = deque()
@@ -87,7 +81,6 @@ class Metering(threading.Thread):
         self._unbounded: dict[str, _Look] = {}  # the last look at each lease the kernel does not hold
         self._room = self._last_room = 0
         self._writes_until = 0.0  # somebody wrote lately
-        self._taken = 0  # bytes of the disk, all together, what was freed meanwhile not taken off
 
     def run(self) -> None:
         taken = float("-inf")
@@ -109,8 +102,6 @@ class Metering(threading.Thread):
             log.exception("Readings could not be taken; trying again.")
 
     def stop(self) -> None:
-        """End soon; whatever is being looked at goes on from here on."""
-        self._freezer.close()
         self._stopping.set()
         self._bell.set()
 
@@ -207,7 +198,6 @@ class Metering(threading.Thread):
     def _fills(self) -> bool:
         room = self._executor.room()
         taken, self._last_room = max(0, self._last_room - room), room
-        self._taken += taken
         if taken >= NOTICED_BYTES:
             self._writes_until = time.monotonic() + WRITES_FOR_SECONDS
         filled = self._room - room >= SUDDEN_BYTES
@@ -222,68 +212,36 @@ class Metering(threading.Thread):
         view = self._view()
         with_volume = tuple(lease for lease in view.desired.leases if lease.workload.volume_path)
         newest = reconcile.newest_generations(Desired(leases=with_volume))
-        self._unbounded = {lease_id: look for lease_id, look in self._unbounded.items() if lease_id in view.seen}
-        for lease in sorted(view.desired.leases, key=self._urgency):
+        self._unbounded = {lease_id: took for lease_id, took in self._unbounded.items() if lease_id in view.seen}
+        # Those that are quickly looked at first: who has many files must not hide who fills the disk.
+        for lease in sorted(view.desired.leases, key=lambda lease: self._unbounded.get(lease.lease_id, _Look()).took):
             if time.monotonic() < self._disk_due.get(lease.lease_id, 0.0) or lease.action is Action.WIPE:
                 continue
-            began, taken = time.monotonic(), self._taken
-            counts = lease.generation == newest.get(lease.workload.id)
-            left = self._look_at(lease, view.seen.get(lease.lease_id), counts=counts)
-            took = time.monotonic() - began
-            self._disk_due[lease.lease_id] = time.monotonic() + max(SHORTEST_DISK_PAUSE, took * DISK_SHARE)
-            self._unbounded.pop(lease.lease_id, None)
-            if left is not None:
-                self._unbounded[lease.lease_id] = _Look(took, time.monotonic(), taken + left)
-
-    def _urgency(self, lease: DesiredLease) -> "tuple[bool, float]":
-        """Those first that may be beyond their limit, and of them those that are quickly looked at: who has many files must not
-        hide who fills the disk."""
-        look = self._unbounded.get(lease.lease_id, _Look())
-        return self._taken < look.beyond_at, look.took
-
-    def _look_at(self, lease: DesiredLease, seen: "Seen | None", *, counts: bool) -> "int | None":
-        """Measure what a lease holds, and end it if that is more than it may.
-
-        Returns:
-            the bytes it may hold more, where this look and not the kernel keeps it from that; None elsewhere.
-        """
-        frozen = self._frozen_look(seen) if seen is not None and seen.running else None
-        progress = frozen.progress if frozen else _nothing
-        try:
-            volume = self._executor.volume(lease.workload.id, progress) if lease.workload.volume_path else None
-            if volume is not None and counts:
+            began = time.monotonic()
+            volume = self._executor.volume(lease.workload.id) if lease.workload.volume_path else None
+            if volume is not None and lease.generation == newest[lease.workload.id]:
                 self._meters.held(lease.lease_id, volume.bytes, now_ms())
             else:
                 self._meters.held_by_another(lease.lease_id)
-            return self._limit_disk(lease, seen, volume, progress) if seen is not None and frozen else None
-        finally:
-            if frozen and (stood := frozen.end()):
-                self._meters.stood_still(lease.lease_id, math.ceil(stood * 1000))
+            bounded = self._limit_disk(lease, view.seen.get(lease.lease_id), volume)
+            took = time.monotonic() - began
+            self._disk_due[lease.lease_id] = time.monotonic() + max(SHORTEST_DISK_PAUSE, took * DISK_SHARE)
+            self._unbounded.pop(lease.lease_id, None)
+            if not bounded:
+                self._unbounded[lease.lease_id] = _Look(took, time.monotonic())
 
-    def _frozen_look(self, seen: Seen) -> FrozenLook:
-        left = self._unbounded.get(seen.lease_id, _Look()).beyond_at - self._taken
-        return FrozenLook(seen, self._freezer, self._executor.room, left=left)
-
-    def _limit_disk(
-        self, lease: DesiredLease, seen: Seen, volume: "Volume | None", progress: "Callable[[], None]"
-    ) -> "int | None":
-        allowed, finding, left = lease.workload.disk_bytes, None, []
-        if volume is not None:
-            if volume.bytes > allowed or volume.hidden:
-                finding = diagnosis.overfull(volume.bytes, allowed, layer=False)
-            if not volume.bounded:
-                left.append(allowed - volume.bytes)
-        allowed = sandbox.layer_allowance(lease.workload)
-        layer = self._executor.layer(seen, allowed, progress)
+    def _limit_disk(self, lease: DesiredLease, seen: "Seen | None", volume: "Volume | None") -> bool:
+        """End a lease that holds more than it may. Returns whether the kernel, not this look, keeps it from holding more."""
+        if seen is None or not seen.running:
+            return True
+        allowed, finding = lease.workload.disk_bytes, None
+        if volume is not None and (volume.bytes > allowed or volume.hidden):
+            finding = diagnosis.overfull(volume.bytes, allowed, layer=False)
+        layer = self._executor.layer(seen, sandbox.layer_allowance(lease.workload))
         if layer is not None:
-            held = layer.bytes + layer.files * holdings.FILE_BYTES
-            left.append(allowed - held)
+            held, allowed = layer.bytes + layer.files * holdings.FILE_BYTES, sandbox.layer_allowance(lease.workload)
             if held > allowed or layer.hidden:
                 finding = diagnosis.overfull(held, allowed, layer=bool(lease.workload.volume_path))
         if finding is not None:
             self._overfull(lease, finding)
-        return min(left, default=None)
-
-
-def _nothing() -> None:
-    """Of a look that freezes nobody."""
+        return layer is None and (volume is None or volume.bounded)

@@ -12,10 +12,8 @@ from pathlib import Path
 from nodes.agent import config as configuration
 from nodes.agent import counters, firewall, holders, owner, service, volumes
 from nodes.agent.config import Config, Home
-from nodes.agent.docker_executor import thaw_left
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError
-from nodes.agent.freezer import Freezer
 from nodes.agent.images import LOADED, TAG
 from nodes.agent.sandbox import LABEL
 
@@ -49,9 +47,7 @@ def run(home: Home, *, keep_volumes: bool, keep_files: bool = False, without_doc
 
 def _empty_engine(settings: Config, engine: Engine, images: "set[str]", *, keep_volumes: bool) -> "list[str]":
     """Steps 3 to 5; returns what is still there."""
-    label = f"{LABEL}device={settings.device_id}"
-    mine = filters(label=[label])
-    thaw_left(engine, Freezer(), label)  # nothing frozen ends
+    mine = filters(label=[f"{LABEL}device={settings.device_id}"])
     for path in _listed(engine, "/containers/json", mine, all_="1"):
         engine.call("DELETE", f"/containers/{path}", query={"force": "1", "v": "1"}, ignore=GONE)
     for path in _listed(engine, "/networks", mine):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -122,14 +122,14 @@ class Volumes:
         if workload.profile is Profile.RESTRICTED:
             os.chown(path, *_owner(workload, user))
 
-    def look(self, workload_id: str, progress: "Callable[[], None]" = lambda: None) -> "Volume | None":
+    def look(self, workload_id: str) -> "Volume | None":
         """Return what the workload's volume holds; None if it has none, or its file is gone."""
         name = self._name(workload_id)
         volume = self._engine.call("GET", f"/volumes/{name}", ignore=(404,))
         if volume is None:
             return None
         if not is_bounded(volume):
-            found = holdings.by_folder(volume["Mountpoint"], progress=progress)
+            found = holdings.by_folder(volume["Mountpoint"])
             return Volume(found.bytes, bounded=False, hidden=found.hidden)
         image, path = self._image(name), str(volume["Mountpoint"])
         if encryption.is_encrypted(volume):

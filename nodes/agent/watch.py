@@ -18,15 +18,8 @@ HINT_AFTER_SECONDS = 5.0  # a start that takes longer gets a first guess why
 class Watch:
     """The monitors of all running leases."""
 
-    def __init__(
-        self,
-        board: Board,
-        meters: Meters,
-        *,
-        wake: "Callable[[], None]",
-        stood_still: "Callable[[str, float], bool]" = lambda lease_id, since: False,
-    ) -> None:
-        self._board, self._meters, self._wake, self._stood_still = board, meters, wake, stood_still
+    def __init__(self, board: Board, meters: Meters, *, wake: "Callable[[], None]") -> None:
+        self._board, self._meters, self._wake = board, meters, wake
         self._monitors: dict[str, Monitor] = {}
         self._checks: "HealthChecks | None" = None  # from the first lease on
 
@@ -49,8 +42,7 @@ class Watch:
             if seen.lease_id in self._monitors:
                 return
             self._board.change(seen.lease_id, running_since=time.monotonic(), was_healthy=False, healthy=False)
-            health = lease.workload.health
-            monitor = Monitor(seen, lease.workload.port, health, self._hear, stood_still=self._stood_still)
+            monitor = Monitor(seen, lease.workload.port, lease.workload.health, self._hear)
             self._monitors[seen.lease_id] = monitor
             if self._checks is None:
                 self._checks = HealthChecks()

@@ -21,7 +21,6 @@ from nodes.agent.docker_executor import DockerExecutor
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, SetupError
 from nodes.agent.firewall import Firewall
-from nodes.agent.freezer import Freezer
 from nodes.agent.images import Images
 from nodes.agent.intake import Intake
 from nodes.agent.link import Link
@@ -59,7 +58,7 @@ class Node:
         except BlockingIOError:
             raise SetupError(f"Another agent is at work in {home.root} already.") from None
         files.note_holder(self._lock)
-        engine, firewall, freezer = Engine(settings.engine), Firewall(), Freezer()
+        engine, firewall = Engine(settings.engine), Firewall()
         # What runs here already is looked after on a full disk, too; it may well be what fills it.
         doctor.require(doctor.examine(engine, firewall, folder=home.root), but="disk")
         counters = Counters()
@@ -75,7 +74,6 @@ class Node:
             images=images,
             restore=lambda *what: self._snapshots.restore(*what),
             proven=lambda: runtimes.proven(home.root),
-            freezer=freezer,
         )
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
         outbox = Outbox(home.outbox, key=key, device_id=settings.device_id, now=self._portal.now)
@@ -86,7 +84,7 @@ class Node:
         self._checkup = Checkup(home.root)
         stored = stored_desired(home)
         board = Board(self_stop.without(stored, stored_hold(home)) if stored else None, executor)
-        watch = Watch(board, meters, wake=self._wake.set, stood_still=freezer.stood_still_since)
+        watch = Watch(board, meters, wake=self._wake.set)
         self._intake = Intake(home, settings, board, meters, news=lambda: self._courier.changed(), wake=self._wake.set)
         self._metering = Metering(
             meters=meters,
@@ -98,7 +96,6 @@ class Node:
             overfull=lambda lease, finding: self.agent.overfull(lease, finding),
             arrived=lambda: self._courier.arrived(),
             now=self._portal.now,
-            freezer=freezer,
         )
         steps = Steps(
             board,

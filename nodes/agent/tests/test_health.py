@@ -217,23 +217,6 @@ def test_nobody_hears_of_what_is_stopped() -> None:
 def test_those_that_are_well_are_asked_together_and_never_less_often(interval: int) -> None:
     monitors = [Monitor(SEEN, 1, HealthCheck(interval_seconds=interval), lambda *_: None) for _ in range(2)]
     for monitor in monitors:
-        monitor.heard(well=True, alive=True, began=time.monotonic())
+        monitor.heard(well=True, alive=True)
         assert 0 < monitor.due - time.monotonic() <= interval
         assert monitor.due % interval == 0
-
-
-def test_a_check_that_fell_into_a_standstill_says_nothing_and_is_asked_again() -> None:
-    still = threading.Event()
-    still.set()
-    told: "queue.Queue[bool]" = queue.Queue()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    monitor = Monitor(
-        SEEN, port, HealthCheck(), lambda _, well, alive: told.put(well), stood_still=lambda *_: still.is_set()
-    )
-    with checks() as running:
-        running.watch(monitor)
-        with pytest.raises(queue.Empty):
-            told.get(timeout=1)
-        still.clear()
-        assert told.get(timeout=20) is False

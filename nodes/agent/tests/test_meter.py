@@ -114,22 +114,6 @@ def test_uptime_counts_between_healthy_checks_only(path: Path) -> None:
     assert total(m, Meter.UPTIME) == 6000
 
 
-def test_what_the_agent_had_it_stand_still_is_no_uptime(path: Path) -> None:
-    m = meters(path)
-    m.stood_still("a", 5000)
-    m.healthy("a", "run", 1000)
-    m.healthy("a", "run", 6000)
-    m.stood_still("a", 1500)
-    m.healthy("a", "run", 7000)  # in the middle of it: none of it counts, now or later
-    m.healthy("a", "run", 8000)
-    assert total(m, Meter.UPTIME) == 5500
-    m.unhealthy("a")
-    m.stood_still("a", 500)
-    m.healthy("a", "run", 9000)
-    m.healthy("a", "run", 10_000)
-    assert total(m, Meter.UPTIME) == 6500
-
-
 def test_uptime_is_bounded_and_belongs_to_one_run(path: Path) -> None:
     m = meters(path)
     m.healthy("a", "run", 0)

@@ -41,7 +41,7 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
 - **inotify** where the agent may not raise Linux's counts (it runs in a container of its own, and nobody typed what the device's page says): programs with one user
   number then have 128 instances together, and an app that takes them all leaves none to root's programs and to its neighbours while it runs.
 - **Writable layer.** Where Docker cannot hold it to a size (most devices), the agent looks how much it holds, and stops the app; until then the app writes
-  ([ADR 0334](adr/0334-who-fills-the-disk.md), [0335](adr/0335-who-fills-the-disk-stands-still.md); figures in [bench/sandbox](../bench/sandbox/README.md)). It does not see a removed file that is only in a
+  ([ADR 0334](adr/0334-who-fills-the-disk.md), [0335](adr/0335-no-freeze-while-files-are-counted.md); figures in [bench/sandbox](../bench/sandbox/README.md)). It does not see a removed file that is only in a
   message between two sockets. What a root app writes into `/etc/hosts`, `/etc/hostname` and
   `/etc/resolv.conf`, which are Docker's files outside of every quota, counts as well, also where Docker holds the rest; one of them can be as large as `disk_bytes` before it is seen.
 - **The disk's pace.** Nothing holds an app's flushes back: a neighbour that flushes as well kept a third of its own pace beside it ([results](../bench/results/sandbox.md)).
