@@ -54,6 +54,7 @@ class Images:
         finally:
             with self._lock:
                 self._held[_name(image)] -= 1
+                self._held = +self._held  # without what nobody holds
 
     def ensure(self, image: Image, cancelled: threading.Event) -> Local:
         """Return the image, downloaded if it is not here yet.
