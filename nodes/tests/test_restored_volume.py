@@ -60,9 +60,7 @@ def inside(lease: Lease, command: str) -> str:
 
 
 def running(lease: Lease) -> Lease:
-    eventually(lambda: Lease.objects.filter(pk=lease.pk, state=LeaseState.RUNNING).exists(), PATIENCE)
-    lease.refresh_from_db()
-    return lease
+    return eventually(lambda: Lease.objects.filter(pk=lease.pk, state=LeaseState.RUNNING).first(), PATIENCE)
 
 
 def image_of(device: Device, workload_id: str) -> Path:
@@ -71,10 +69,9 @@ def image_of(device: Device, workload_id: str) -> Path:
 
 
 def taken(lease: Lease) -> Snapshot:
-    snapshot = snapshots.want(lease=lease, cause=Snapshot.Cause.DEMAND)
-    eventually(lambda: Snapshot.objects.filter(pk=snapshot.pk).exclude(state=SnapshotState.WANTED).exists(), PATIENCE)
-    snapshot.refresh_from_db()
-    return snapshot
+    snapshot = eventually(lambda: snapshots.want(lease=lease, cause=Snapshot.Cause.DEMAND), PATIENCE)
+    made = Snapshot.objects.filter(pk=snapshot.pk).exclude(state=SnapshotState.WANTED)
+    return eventually(made.all().first, PATIENCE)
 
 
 def test_data_comes_back_in_a_volume_that_is_held_to_its_size(portal: str, cast, tmp_path: Path) -> None:
@@ -86,7 +83,7 @@ def test_data_comes_back_in_a_volume_that_is_held_to_its_size(portal: str, cast,
         health=HealthCheck(kind="http", path="/", interval_seconds=1, start_seconds=60),
     )
     with computer("first", portal, cast, tmp_path) as first:
-        lease = running(placement.open_lease(workload=what, by=None))
+        lease = running(eventually(lambda: placement.open_lease(workload=what, by=None), PATIENCE))
         empty = taken(lease)
         assert (empty.state, empty.volume_bytes, empty.message) == (SnapshotState.TAKEN, 0, ""), "nothing written yet"
         inside(
@@ -104,13 +101,13 @@ def test_data_comes_back_in_a_volume_that_is_held_to_its_size(portal: str, cast,
         refused = taken(lease)
         assert refused.state == SnapshotState.FAILED
         assert "holes" in refused.message
-        leases.close_lease(lease_id=lease.pk, by=None)
+        eventually(lambda: leases.close_lease(lease_id=lease.pk, by=None) or True, PATIENCE)
         eventually(lambda: Lease.objects.filter(pk=lease.pk, state=LeaseState.STOPPED).exists(), PATIENCE)
     assert not image_of(first, what.id).exists()
     Device.objects.filter(pk=first.pk).update(state=DeviceState.REVOKED)
 
     with computer("second", portal, cast, tmp_path) as second:
-        again = running(placement.open_lease(workload=what, by=None))
+        again = running(eventually(lambda: placement.open_lease(workload=what, by=None), PATIENCE))
         assert (again.device_id, again.restore_from_id) == (second.pk, snapshot.pk)
         assert inside(again, "md5sum < /data/link") == digest
         assert inside(again, "ls -A /data; stat -c %u /data/a/b/file").split() == ["a", "link", "1234"]
