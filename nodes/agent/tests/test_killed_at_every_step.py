@@ -88,6 +88,7 @@ def test_killed_at_every_step(portal: FakePortal, tmp_path: Path, docker_engine:
             died_at("stop 6", "wipe")
             portal.wait_for(wanted.lease_id, Observed.WIPED, PATIENCE)
             portal.wait(lambda: not list((agent.home / "outbox").glob("*.jws")), PATIENCE, "all is delivered")
+            portal.wait(lambda: portal.receipts, PATIENCE, "the receipt")
         assert ledger.read() == set(STEPS)
         assert {receipt.lease_id for receipt in portal.receipts} == {wanted.lease_id}
         totals = portal.totals(wanted.lease_id)

@@ -101,7 +101,9 @@ def test_data_stays_through_stop_and_start_and_nothing_is_left_after_a_wipe(
     assert inside(sandbox.container_name(again.lease_id), "stat -c %s /data/file") == (0, f"{20 * MB}\n")
     portal.want(replace(again, action=Action.WIPE))
     portal.wait_for(again.lease_id, Observed.WIPED)
-    receipt = next(item for item in portal.receipts if item.lease_id == again.lease_id)
+    (receipt,) = portal.wait(
+        lambda: [item for item in portal.receipts if item.lease_id == again.lease_id], 60, "the receipt"
+    )
     assert 20 * MB <= receipt.volume_bytes < 21 * MB
     assert not list(image.parent.glob(f"{image.stem}*"))
     backing = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
