@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from interchain_site.local import images
-from interchain_site.local.steps import ROOT
+from interchain_site.local.steps import ROOT, command
 
 NAME = "interchain-test/node:1"
 AGENT = ROOT / "nodes" / "agent"
@@ -42,28 +42,14 @@ def _base() -> str:
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         (context / "Dockerfile").write_text(BASE)
-        for_debian = ["--only-binary=:all:", "--python-version", "3.11"]
-        call = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            *for_debian,
-            "-r",
-            str(AGENT / "requirements.txt"),
-            "pip",
-        ]
-        _do([*call, "-d", str(context / "wheels")])
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", "--python-version", "3.11"]
+        wanted_and_pip = ["-r", str(AGENT / "requirements.txt"), "pip", "-d", str(context / "wheels")]
+        command([*pip, *wanted_and_pip], failure="The agent's requirements cannot be downloaded")
         return _build(name, context)
 
 
 def _build(name: str, context: Path, *options: str) -> str:
-    _do(["docker", "build", "-q", "-t", name, *options, str(context)])
-    return name
-
-
-def _do(command: list[str]) -> None:
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}  # the classic builder takes base images from the Engine alone
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    build = ["docker", "build", "-q", "-t", name, *options, str(context)]
+    command(build, failure=f"{name} cannot be built", env=environment)
+    return name

@@ -47,13 +47,14 @@ class Images:
         Raises:
             LeaseError: as `ensure`.
         """
+        name = _name(image)
         with self._lock:
-            self._held[_name(image)] += 1
+            self._held[name] += 1
         try:
             yield self.ensure(image, cancelled)
         finally:
             with self._lock:
-                self._held[_name(image)] -= 1
+                self._held[name] -= 1
                 self._held = +self._held  # without what nobody holds
 
     def ensure(self, image: Image, cancelled: threading.Event) -> Local:
@@ -90,10 +91,8 @@ class Images:
         if name.startswith("sha256:"):
             return  # it was here before us
         with self._lock:
-            if not self._held[name]:
-                self._engine.call(
-                    "DELETE", f"/images/{name}", ignore=(404, 409)
-                )  # gone already, or a container uses it
+            if not self._held[name]:  # 404: gone already; 409: a container uses it
+                self._engine.call("DELETE", f"/images/{name}", ignore=(404, 409))
 
     def _inspect(self, name: str) -> "Local | None":
         found = self._engine.call("GET", f"/images/{name}/json", ignore=(404,))

@@ -136,9 +136,8 @@ class Updater:
             "pip",
             "install",
             "--quiet",
-            "--no-cache-dir",
-            "--disable-pip-version-check",
             "--no-cache-dir",  # an uninstall would leave it behind
+            "--disable-pip-version-check",
         ]
         _do([*pip, str(wheel)])
         _do([str(environment / "bin" / "interchain-node"), "selftest", "--home", str(self._home.root.resolve())])
