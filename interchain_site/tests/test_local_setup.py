@@ -133,25 +133,6 @@ def test_a_form_is_read_as_a_browser_would_send_it():
     assert (form.files, form.required, form.buttons) == ({"archive"}, {"amount"}, [("go", "1")])
 
 
-def test_skips_another_suite_runs_do_not_count(tmp_path):
-    report = tmp_path / "r.xml"
-    report.write_text(
-        "<testsuites><testsuite><testcase classname='a' name='ok'/>"
-        "<testcase classname='a' name='bad'><failure/></testcase>"
-        "<testcase classname='a' name='pg'><skipped message='needs PostgreSQL'/></testcase>"
-        "<testcase classname='a' name='no'><skipped message='no moon'/></testcase></testsuite></testsuites>"
-    )
-    outcome = suites.read_report("unit", report, "PostgreSQL")
-    assert (outcome.passed, outcome.failed, outcome.skipped) == (1, 1, ["a::no: no moon"])
-
-
-@pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
-def test_a_skip_is_a_failure_in_ci(monkeypatch, capsys, ci, code):
-    monkeypatch.setenv("CI", ci)
-    assert suites.summary([suites.Outcome("unit", passed=3, skipped=["a::b: no moon"])]) == code
-    assert "3 passed, 0 failed, 1 skipped" in capsys.readouterr().out
-
-
 KNOWN = {"unit", "docker", "all"}
 ONE = "interchain_site/tests/test_core.py"
 
