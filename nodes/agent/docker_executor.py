@@ -216,6 +216,7 @@ class DockerExecutor:
                 outbound=outbound,
                 volume=volume,
                 layer_bytes=self._layers.bytes_for(lease.workload, image_bytes=image.size),
+                image_volumes=image.volumes,
             )
             if self._create(lease.workload, at, start=start):
                 return
@@ -232,7 +233,7 @@ class DockerExecutor:
         except EngineError as error:
             if not port_taken(error):
                 raise
-            self._engine.call("DELETE", f"/containers/{name}", query={"force": "1"})
+            self._engine.call("DELETE", f"/containers/{name}", query={"force": "1", "v": "1"})
             return False
         return True
 
@@ -248,7 +249,7 @@ class DockerExecutor:
             except EngineError as error:
                 if not port_taken(error) and error.status != 404:  # 404: its network is gone
                     raise
-        self._engine.call("DELETE", f"/containers/{detail['Id']}", query={"force": "1"})
+        self._engine.call("DELETE", f"/containers/{detail['Id']}", query={"force": "1", "v": "1"})
         self._bridges.remove(_bridge(detail["Config"]["Labels"], detail["HostConfig"]), lease.lease_id)
         return False
 

@@ -27,6 +27,7 @@ class Local:
     id: str
     user: str
     size: int = 0  # bytes, unpacked
+    volumes: "tuple[str, ...]" = ()  # folders it wants kept apart (VOLUME in a Dockerfile)
 
 
 class Images:
@@ -98,7 +99,9 @@ class Images:
         found = self._engine.call("GET", f"/images/{name}/json", ignore=(404,))
         if found is None:
             return None
-        return Local(found["Id"], (found.get("Config") or {}).get("User") or "", int(found.get("Size") or 0))
+        config = found.get("Config") or {}
+        wanted = tuple(sorted(config.get("Volumes") or {}))
+        return Local(found["Id"], config.get("User") or "", int(found.get("Size") or 0), wanted)
 
     def _known(self, image: Image) -> "Local | None":
         """Return an image that is here under its own id, for example because it was built here."""

@@ -7,6 +7,7 @@ looks (metering.py).
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from nodes.agent.protocol import Workload
 
 TRIAL = "interchain-trial"
 LARGE_FILES_BYTES = 2**20
+_ANONYMOUS = re.compile("[0-9a-f]{64}")
 DOCKER_FILES = ("HostsPath", "HostnamePath", "ResolvConfPath")
 
 
@@ -57,14 +59,16 @@ def lasting(detail: "dict[str, Any]") -> "dict[str, Any]":
     if not detail:
         return {}
     host, graph = detail.get("HostConfig") or {}, detail.get("GraphDriver") or {}
-    kept = {name: detail.get(name) for name in ("Id", *DOCKER_FILES)}
+    kept = {name: detail.get(name) for name in ("Id", "Mounts", *DOCKER_FILES)}
     upper = {"UpperDir": (graph.get("Data") or {}).get("UpperDir")}
     limits = {name: host.get(name) for name in ("StorageOpt", "ReadonlyRootfs")}
     return {**kept, "HostConfig": limits, "GraphDriver": {"Data": upper}}
 
 
 def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
-    """Return what a container wrote; None where the kernel holds it to its size, where it may write nothing, or it is gone.
+    """Return what a container wrote; None where the kernel holds all of it to its size, where it may write nothing, or it is gone.
+
+    The folders its image wants kept apart (VOLUME) count: Docker keeps each as a plain folder, outside of the layer and of its quota.
 
     Files without a name that the app keeps open count, also those in a volume that is a plain folder, which lie on the same disk.
     Docker's files in its /etc, which lie outside of every quota, count as well once they are larger than Docker makes them.
@@ -78,17 +82,26 @@ def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
     if host.get("ReadonlyRootfs"):
         return None
     files = _docker_files(detail)
-    if held or not upper:
+    folders = _image_volumes(detail) + ([upper] if upper and not held else [])
+    if not folders:
         return Layer(files, 0) if files > LARGE_FILES_BYTES else None
-    found = holdings.by_folder(upper, enough=allowed) + _nameless(detail, upper)
+    found = _nameless(detail, folders)
+    for folder in folders:
+        found += holdings.by_folder(folder, enough=allowed)
     return Layer(found.bytes + files, found.files, found.hidden)
 
 
-def _nameless(detail: "dict[str, Any]", upper: str) -> holdings.Held:
+def _image_volumes(detail: "dict[str, Any]") -> "list[str]":
+    """Return where Docker keeps the folders the image wants apart: it names their volumes itself, by 64 hexadecimal digits."""
+    mounts = detail.get("Mounts") or []
+    return [one["Source"] for one in mounts if one.get("Type") == "volume" and _ANONYMOUS.fullmatch(one["Name"])]
+
+
+def _nameless(detail: "dict[str, Any]", folders: "list[str]") -> holdings.Held:
     """Return what the container's processes keep open after they removed it."""
     number = int((detail.get("State") or {}).get("Pid") or 0)
     try:
-        devices = {os.stat(f"/proc/{number}/root").st_dev, os.stat(upper).st_dev}
+        devices = {os.stat(path).st_dev for path in (f"/proc/{number}/root", *folders)}
     except OSError:  # it has ended, and with it what it kept open
         return holdings.Held()
     return holdings.by_processes(holdings.processes(number, str(detail["Id"])), devices)

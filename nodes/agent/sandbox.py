@@ -7,6 +7,7 @@ named field of `Workload`, never a switch in here.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,9 @@ class Placement:
     outbound: bool = False  # asked for by the release and allowed by the owner
     volume: str = ""  # the name of the encrypted volume that was opened for it; else the workload's own
     layer_bytes: int = 0  # what Docker is to hold the writable layer to; 0 where it cannot
+    image_volumes: tuple[
+        str, ...
+    ] = ()  # folders the image wants kept apart: Docker alone would give each the owner's whole disk
 
 
 def container_name(lease_id: str) -> str:
@@ -234,7 +238,11 @@ def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]
     }
     if restricted:
         options = f"rw,noexec,nosuid,nodev,size={TMPFS_BYTES},mode=1777"
-        config["Tmpfs"] = {"/tmp": options, "/run": options}  # noqa: S108 (inside the container)
+        # What the image wants kept apart would be the one place on the owner's disk that it may fill; it has the image's
+        # permissions for its user.
+        user, _, group = unprivileged(at.user).partition(":")
+        apart = dict.fromkeys(_other_volumes(workload, at), f"{options},uid={user},gid={group}")
+        config["Tmpfs"] = {**apart, "/tmp": options, "/run": options}  # noqa: S108 (inside the container)
     if at.cgroup_parent:
         config["CgroupParent"] = at.cgroup_parent  # its counters outlive the container's own (counters.py)
     if at.runtime:
@@ -257,6 +265,12 @@ def _volume(workload: Workload, at: Placement) -> dict[str, Any]:
             "NoCopy": workload.profile is Profile.RESTRICTED,
         },
     }
+
+
+def _other_volumes(workload: Workload, at: Placement) -> list[str]:
+    """Return the folders the image wants kept apart, without the one that is the workload's volume."""
+    paths = {posixpath.normpath(f"/{path.lstrip('/')}") for path in at.image_volumes}
+    return sorted(paths - {posixpath.normpath(workload.volume_path or "/")})
 
 
 def layer_allowance(workload: Workload) -> int:

@@ -75,6 +75,14 @@ def test_restricted_is_baseline_with_less() -> None:
     assert found == {**BASELINE, "User": "65532:65532", "HostConfig": host}
 
 
+def test_what_an_image_wants_kept_apart_is_memory_of_a_restricted_app() -> None:
+    at = replace(AT, user="7:8", image_volumes=("/junk/", "/data/", "//run"))
+    what = replace(WORK, profile=Profile.RESTRICTED, volume_path="/data")
+    options = container_arguments(what, at)["HostConfig"]["Tmpfs"]
+    tmpfs = "rw,noexec,nosuid,nodev,size=67108864,mode=1777"
+    assert options == {"/junk": f"{tmpfs},uid=7,gid=8", "/tmp": tmpfs, "/run": tmpfs}
+
+
 @pytest.mark.parametrize(
     ("image_user", "runs_as"),
     [
