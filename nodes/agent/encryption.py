@@ -12,23 +12,19 @@ The kernel forgets the key with the last mount. After a restart the agent has no
 from __future__ import annotations
 
 import base64
-import errno
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import computer, disks, fscrypt, loops, sandbox
+from nodes.agent import fscrypt, sandbox
 from nodes.agent.engine import Engine
-from nodes.agent.errors import AgentError, LeaseError
+from nodes.agent.errors import LeaseError
 from nodes.agent.protocol import Reason, Workload
 
 FOLDER = "data"
 LABEL = f"{sandbox.LABEL}encrypted"
-TRIAL_BYTES = 2**21
-MARK = b"interchain tries whether this can be read " * 50
 NO_KEY = (
     "The app's data here is encrypted, and its key comes from the portal, which has not answered since this agent started. "
     "It starts once the portal answers."
@@ -120,34 +116,3 @@ def opened_volume(name: str, folder: str, labels: "dict[str, str]", engine: Engi
         body = {"Name": opened, "Driver": "local", "DriverOpts": options, "Labels": labels}
         engine.call("POST", "/volumes/create", body)
     return opened
-
-
-def why_not(folder: Path) -> str:
-    """Return why this device cannot encrypt a volume, "" if it can; found out by doing it and by looking at the disk."""
-    trial = folder / f".trial-crypt-{os.getpid()}-{threading.get_ident()}.img"
-    mounted = trial.with_suffix(".mounted")
-    try:
-        disks.make(trial, TRIAL_BYTES, encrypted=True)
-        device, keep = loops.attach(trial)
-        try:
-            mounted.mkdir(mode=0o700)
-            computer.run("mount", "-t", "ext4", device, str(mounted), package="mount")
-            try:
-                data = Path(unlock(str(mounted), os.urandom(fscrypt.KEY_BYTES), (0, 0)))
-                with (data / "mark").open("wb") as file:
-                    file.write(MARK)
-                    file.flush()
-                    os.fsync(file.fileno())
-            finally:
-                computer.run("umount", str(mounted), package="mount")
-        finally:
-            os.close(keep)
-        return "it does not keep the text from the disk" if MARK[:42] in trial.read_bytes() else ""
-    except (OSError, AgentError) as error:
-        cause = error.__cause__ or error
-        missing = isinstance(cause, OSError) and cause.errno in (errno.EOPNOTSUPP, errno.ENOTTY)
-        return "this kernel has no encryption for ext4" if missing else f"it fails ({error})"
-    finally:
-        trial.unlink(missing_ok=True)
-        with suppress(OSError):
-            mounted.rmdir()

@@ -175,11 +175,11 @@ def holder_arguments(
     }
 
 
-def opener_arguments(volume: str, *, image: str, device_id: str) -> dict[str, Any]:
+def opener_arguments(volume: str, *, image: str, labels: dict[str, str]) -> dict[str, Any]:
     """Return the body of `POST /containers/create` for what has a volume mounted while the agent opens or copies it; it never starts."""
     return {
         "Image": image,
-        "Labels": {f"{LABEL}device": device_id, f"{LABEL}opener": volume},
+        "Labels": labels,
         "User": f"{NOBODY}:{NOBODY}",
         "HostConfig": {
             "NetworkMode": "none",

@@ -101,8 +101,7 @@ RestrictSUIDSGID=yes
 RestrictNamespaces=net
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
-# Whether apps' data can be encrypted is tried on a file system that the agent mounts for itself.
-SystemCallFilter=@system-service @network-io @mount perf_event_open
+SystemCallFilter=@system-service @network-io perf_event_open
 UMask=0077
 
 [Install]

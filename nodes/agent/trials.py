@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import encryption, gvisor, layers, volumes
+from nodes.agent import disks, encryption_trial, gvisor, layers, volumes
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import ENCRYPTION_CHECK, Check
 
@@ -19,11 +19,11 @@ def run(engine: Engine, info: "dict[str, Any]", *, folder: "Path | None" = None)
         folder: the device's, where the result of gVisor's trial is kept.
     """
     bounded = _volumes(info)
-    return [bounded, _layers(engine, info), _encryption(info, bounded), gvisor.check(engine, info, folder)]
+    return [bounded, _layers(engine, info), _encryption(engine, info, bounded), gvisor.check(engine, info, folder)]
 
 
 def _volumes(info: "dict[str, Any]") -> Check:
-    why = volumes.why_unbounded(str(info.get("DockerRootDir") or "/"))
+    why = disks.why_unusable(_folder(info))
     if not why:
         return Check(VOLUMES, True, "Apps' volumes are file systems of their own: the kernel holds each to its size.")
     message = f"Apps' volumes are only looked at every few seconds, because {why}."
@@ -41,11 +41,19 @@ def _layers(engine: Engine, info: "dict[str, Any]") -> Check:
     return Check(LAYERS, False, message, mend, needed=False)
 
 
-def _encryption(info: "dict[str, Any]", bounded: Check) -> Check:
-    folder = Path(str(info.get("DockerRootDir") or "/")) / volumes.FOLDER
-    why = encryption.why_not(folder) if bounded.ok else "volumes are plain folders here"
+def _encryption(engine: Engine, info: "dict[str, Any]", bounded: Check) -> Check:
+    try:
+        why = encryption_trial.why_not(_folder(info), engine) if bounded.ok else "volumes are plain folders here"
+    except encryption_trial.Untried as error:
+        message = f"Whether apps' data can be encrypted on the disk is not known yet, and until then it is not: {error}"
+        mend = "It is tried again within the hour; to try it at once: interchain-node doctor"
+        return Check(ENCRYPTION_CHECK, False, message, mend, needed=False)
     if not why:
         message = "Apps' data is encrypted on the disk, with keys that are only in memory: a stolen disk gives nothing."
         return Check(ENCRYPTION_CHECK, True, message)
     mend = "Use a kernel with CONFIG_FS_ENCRYPTION (Debian, Ubuntu and Fedora have it), e2fsprogs and loop devices."
     return Check(ENCRYPTION_CHECK, False, f"Apps' data is not encrypted on the disk: {why}.", mend, needed=False)
+
+
+def _folder(info: "dict[str, Any]") -> Path:
+    return Path(str(info.get("DockerRootDir") or "/")) / volumes.FOLDER

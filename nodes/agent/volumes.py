@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption, holdings, loops, mounting, sandbox
+from nodes.agent import disks, encryption, encryption_trial, holdings, loops, mounting, sandbox
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, LeaseError, SetupError
@@ -31,9 +31,6 @@ log = logging.getLogger(__name__)
 
 FOLDER = "interchain"
 OPENER = f"{sandbox.LABEL}opener"
-# Freed blocks go back to the owner's disk; a volume holds no devices and lends no rights.
-MOUNT_OPTIONS = "discard,nodev,nosuid"
-TRIAL_BYTES = 2**21
 
 
 class Volumes:
@@ -44,14 +41,15 @@ class Volumes:
         self._lock = threading.Lock()
         self._folder = Path()
         self.bounded = False  # whether new volumes are file systems of their own
-        self.encrypts = False  # whether they can be encrypted
+        self._encrypts: "bool | None" = None  # whether they can be encrypted; None: could not be found out yet
         self.keys = encryption.Keys()
 
     def prepare(self, docker_root: str) -> None:
         """Find out whether this device can bound a volume. Called once, before anything starts."""
         self._folder = Path(docker_root) / FOLDER
-        self.bounded = not why_unbounded(docker_root)
-        self.encrypts = self.bounded and not encryption.why_not(self._folder)
+        self.bounded = not disks.why_unusable(self._folder)
+        with suppress(encryption_trial.Untried):  # then it is tried again with the first volume that has a key
+            self._can_encrypt()
         left = filters(label=[f"{sandbox.LABEL}device={self._config.device_id}", OPENER])
         for item in self._engine.call("GET", "/containers/json", query={"all": "1", **left}):
             self._engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1"}, ignore=(404,))
@@ -73,10 +71,11 @@ class Volumes:
             return
         name, owner = self._name(workload.id), _owner(workload, user)
         volume = self._engine.call("GET", f"/volumes/{name}", ignore=(404,))
-        encryption.check_wish(workload, volume, can=self.encrypts and self.keys.of(workload.id) is not None)
+        encrypted = volume is None and self._shall_encrypt(workload)
+        encryption.check_wish(workload, volume, can=encrypted)
         if volume is None and self.bounded:
             with self._lock:
-                volume = self._create(name, workload, owner)
+                volume = self._create(name, workload, owner, encrypted=encrypted)
         if volume is None or not is_bounded(volume):
             self._plain(workload, owner)
             yield ""
@@ -87,7 +86,7 @@ class Volumes:
             if not encryption.is_encrypted(volume):
                 yield ""
                 return
-            with mounting.mounted(volume, self._config, self._engine) as path:
+            with mounting.mounted(volume, self._engine, labels=self._opener(name)) as path:
                 folder = encryption.unlock(path, self.keys.of(workload.id), owner)
                 labels = sandbox.volume_labels(self._config.device_id, workload.id)
                 yield encryption.opened_volume(name, folder, labels, self._engine)
@@ -111,7 +110,7 @@ class Volumes:
         with self._lock:
             keep = self._attach(self._image(name))
         try:
-            with mounting.mounted(volume, self._config, self._engine) as path:
+            with mounting.mounted(volume, self._engine, labels=self._opener(name)) as path:
                 sealed = encryption.is_encrypted(volume)
                 yield encryption.unlock(path, self.keys.of(workload_id), (0, 0)) if sealed else path
         finally:
@@ -154,16 +153,33 @@ class Volumes:
             erase(self._image(name))
         return found.bytes if found else 0
 
-    def _create(self, name: str, workload: Workload, owner: "tuple[int, int]") -> "dict[str, Any]":
+    def _can_encrypt(self) -> bool:
+        """Raises: encryption_trial.Untried"""
+        if self._encrypts is None:
+            self._encrypts = self.bounded and not encryption_trial.why_not(self._folder, self._engine)
+        return self._encrypts
+
+    def _shall_encrypt(self, workload: Workload) -> bool:
+        """Whether a new volume is to be encrypted: the portal gave it a key, and this device can.
+
+        Raises:
+            LeaseError: whether it can is not known now; data that may be encrypted is not begun without.
+        """
+        try:
+            return self.keys.of(workload.id) is not None and self._can_encrypt()
+        except encryption_trial.Untried as error:
+            words = f"Whether the app's data can be encrypted here could not be tried: {error}"
+            raise LeaseError(Reason.DEVICE_ERROR, words) from error
+
+    def _create(self, name: str, workload: Workload, owner: "tuple[int, int]", *, encrypted: bool) -> "dict[str, Any]":
         image = self._image(name)
-        encrypted = self.encrypts and self.keys.of(workload.id) is not None
         if not image.exists():  # else a crash came between the file and the volume, or somebody pruned Docker's volumes
             try:
                 self._folder.mkdir(mode=0o711, exist_ok=True)
                 disks.make(image, workload.disk_bytes, owner=owner, encrypted=encrypted)
             except (OSError, SetupError) as error:
                 raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
-        options = {"type": "ext4", "device": str(image.with_suffix(".dev")), "o": MOUNT_OPTIONS}
+        options = {"type": "ext4", "device": str(image.with_suffix(".dev")), "o": mounting.OPTIONS}
         labels = sandbox.volume_labels(self._config.device_id, workload.id)
         labels |= {encryption.LABEL: "1"} if disks.encrypts(image) else {}
         body = {"Name": name, "Driver": "local", "DriverOpts": options, "Labels": labels}
@@ -212,6 +228,9 @@ class Volumes:
             body = {"Name": self._name(workload.id), "Labels": labels}
             os.chown(self._engine.call("POST", "/volumes/create", body)["Mountpoint"], *owner)
 
+    def _opener(self, name: str) -> "dict[str, str]":
+        return {f"{sandbox.LABEL}device": self._config.device_id, OPENER: name}
+
     def _image(self, name: str) -> Path:
         return self._folder / f"{name}.img"
 
@@ -240,29 +259,10 @@ def erase_all(device_id: str, engine: Engine) -> None:
     for image in folder.glob(f"{sandbox.volume_name(device_id, '')}*"):
         erase(image.with_suffix(".img"))
         image.unlink(missing_ok=True)
+    with suppress(encryption_trial.Untried):  # another agent has not come to an end with it
+        encryption_trial.tidy_in_turn(folder, engine)
     with suppress(OSError):  # other agents' volumes, or it was never there
         folder.rmdir()
-
-
-def why_unbounded(docker_root: str) -> str:
-    """Return why this device cannot give a volume a file system of its own, "" if it can; found out by trying."""
-    missing = disks.missing_program()
-    if missing:
-        return f"{missing} is missing (apt-get install e2fsprogs)"
-    folder = Path(docker_root) / FOLDER
-    trial = folder / f".trial-{os.getpid()}-{threading.get_ident()}.img"
-    try:
-        if "\text4" not in Path("/proc/filesystems").read_text():
-            return "this kernel has no ext4"
-        folder.mkdir(mode=0o711, exist_ok=True)
-        disks.make(trial, TRIAL_BYTES)
-        _, keep = loops.attach(trial)
-        os.close(keep)
-        return ""
-    except (OSError, AgentError) as error:
-        return f"a loop device cannot be used ({error})"
-    finally:
-        trial.unlink(missing_ok=True)
 
 
 def names(device_id: str, engine: Engine) -> "list[str]":

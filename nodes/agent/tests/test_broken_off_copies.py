@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import encryption, sandbox, volumes
+from nodes.agent import encryption_trial, sandbox, volumes
+from nodes.agent.engine import Engine
 from nodes.agent.protocol import Action, DesiredLease, Observed, Restore, SnapshotReport
 from nodes.agent.tests.conftest import AgentProcess
 from nodes.agent.tests.portal import FakePortal
@@ -33,8 +34,7 @@ def app(request: pytest.FixtureRequest, portal: FakePortal) -> DesiredLease:
     if request.param == "plain":
         return wanted
     root = Path(engine.docker("info", "-f", "{{.DockerRootDir}}")) / volumes.FOLDER
-    root.mkdir(mode=0o711, exist_ok=True)
-    if why := encryption.why_not(root):
+    if why := encryption_trial.why_not(root, Engine("unix:///var/run/docker.sock")):
         pytest.skip(f"data cannot be encrypted here: {why}")
     return replace(wanted, volume_key=key())
 

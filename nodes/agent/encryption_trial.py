@@ -1,0 +1,112 @@
+"""Tries whether this device can keep apps' data encrypted: a volume is made, mounted by Docker, unlocked, written to, and looked for on the disk.
+
+Only one trial is made at a time on an Engine, whoever makes it, so what lies there before one was left by an agent that was killed in its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from nodes.agent import disks, encryption, fscrypt, holders, loops, mounting, sandbox
+from nodes.agent.engine import Engine, filters
+from nodes.agent.errors import AgentError
+
+NAME = "interchain-trial-encryption"
+LABELS = {f"{sandbox.LABEL}trial": "encryption"}
+BYTES = 2**21
+MARK = b"interchain tries whether this can be read " * 50
+TURN_SECONDS = 60.0
+
+
+class Untried(AgentError):
+    """It could not be found out whether this device can encrypt: that says neither that it can nor that it cannot."""
+
+    permanent = False
+
+
+def why_not(folder: Path, engine: Engine) -> str:
+    """Return why this device cannot encrypt a volume, "" if it can.
+
+    Args:
+        folder: where volumes' files are; made if it is missing.
+
+    Raises:
+        Untried: something else came between, such as a Docker Engine that does not answer or a full disk.
+    """
+    try:
+        if not holders.image(engine):
+            return "no volume can be opened for it on this kind of processor"
+        with _turn(folder):
+            tidy(folder, engine)
+            try:
+                return (
+                    "" if _keeps_secret(folder / f"{NAME}.img", engine) else "it does not keep the text from the disk"
+                )
+            finally:
+                with suppress(OSError, AgentError):  # what stays is found before the next trial
+                    tidy(folder, engine)
+    except (OSError, AgentError) as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, OSError) and cause.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
+            return "this kernel has no encryption for ext4"
+        raise Untried(str(error)) from error
+
+
+def tidy(folder: Path, engine: Engine) -> None:
+    """Remove what a trial made, also one whose agent was killed; not while one is under way."""
+    label = filters(label=[f"{name}={value}" for name, value in LABELS.items()])
+    for item in engine.call("GET", "/containers/json", query={"all": "1", **label}):
+        engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1"}, ignore=(404,))
+    engine.call("DELETE", f"/volumes/{NAME}", ignore=(404,))
+    for path in folder.glob(f"{NAME}.*"):
+        path.unlink(missing_ok=True)
+
+
+def tidy_in_turn(folder: Path, engine: Engine) -> None:
+    """Remove what a killed agent's trial left, once no other is under way."""
+    if folder.is_dir():
+        with _turn(folder):
+            tidy(folder, engine)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    folder.mkdir(mode=0o711, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    until = time.monotonic() + TURN_SECONDS
+    try:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() > until:
+                raise Untried("another agent on this computer does not come to an end with trying it")
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _keeps_secret(image: Path, engine: Engine) -> bool:
+    """Write into an encrypted folder as an app's volume has one, and return whether the text cannot be read from the disk."""
+    disks.make(image, BYTES, encrypted=True)
+    device, keep = loops.attach(image)
+    try:
+        options = {"type": "ext4", "device": device, "o": mounting.OPTIONS}
+        body = {"Name": NAME, "Driver": "local", "DriverOpts": options, "Labels": LABELS}
+        volume = engine.call("POST", "/volumes/create", body)
+        with mounting.mounted(volume, engine, labels=LABELS) as mounted:
+            data = Path(encryption.unlock(mounted, os.urandom(fscrypt.KEY_BYTES), (0, 0)))
+            with (data / "mark").open("wb") as file:
+                file.write(MARK)
+                file.flush()
+                os.fsync(file.fileno())
+    finally:
+        os.close(keep)
+    return MARK[:42] not in image.read_bytes()
