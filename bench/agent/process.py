@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from interchain_site.testing import docker as engine
-from nodes.agent import packaging, service
+from nodes.agent import packaging
 from nodes.agent.tests.portal import FakePortal
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,7 +38,7 @@ def started_agent(
     """
     node = environment(folder) / "interchain-node"
     settings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    settings |= {**service.MALLOC, **variables}
+    settings |= variables
     arguments = ["--portal", portal.url, "--token", "good", "--endpoint-host", "127.0.0.1"]
     if engine_at:
         arguments += ["--engine", engine_at]

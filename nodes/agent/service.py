@@ -20,13 +20,6 @@ UNITS = Path("/etc/systemd/system")
 LINK = Path("/usr/local/bin") / NAME
 UP_SECONDS = 120
 
-# glibc keeps less of what is free (docs/adr/0313, 0316); the image sets the same (Dockerfile).
-MALLOC = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": "131072",
-    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
-}
-
 LAUNCHER = """#!/bin/sh
 # Starts the Interchain agent, again whenever it ends. A version that was just put in place has a while to come up,
 # which it says by removing update/trying; if it does not, the one before takes its place back.
@@ -41,7 +34,7 @@ trap '[ -n "$child" ] && kill -USR2 "$child" 2>/dev/null' USR2
 alive() {{ kill -0 "$child" 2>/dev/null; }}
 
 while [ -z "$stopped" ]; do
-    {malloc} current/bin/{name} run --home home &
+    current/bin/{name} run --home home &
     child=$!
     left=${{INTERCHAIN_UP_SECONDS:-{up_seconds}}}
     while [ -e update/trying ] && [ "$left" -gt 0 ] && alive && [ -z "$stopped" ]; do
@@ -135,8 +128,7 @@ def sleep_unit() -> str:
 def write_launcher(base: Path) -> Path:
     """Put the launcher in its place and return it."""
     path = base / "launch"
-    malloc = " ".join(f"{name}={value}" for name, value in MALLOC.items())
-    path.write_text(LAUNCHER.format(base=base, name=NAME, up_seconds=UP_SECONDS, malloc=malloc))
+    path.write_text(LAUNCHER.format(base=base, name=NAME, up_seconds=UP_SECONDS))
     path.chmod(0o755)
     return path
 

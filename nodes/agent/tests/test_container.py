@@ -17,7 +17,7 @@ import pytest
 from interchain_site.local.steps import ROOT
 from interchain_site.testing import docker as engine
 from interchain_site.testing import node_image
-from nodes.agent import firewall, sandbox
+from nodes.agent import firewall, process_settings, sandbox
 from nodes.agent.counters import CGROUP_HOME
 from nodes.agent.protocol import Action, Image, Meter, Mode, Observed
 from nodes.agent.tests import leftovers
@@ -60,6 +60,9 @@ def test_from_the_page_s_command_to_nothing_left(container: str, portal: FakePor
     portal.want(wanted)
     _is_served_and_metered(portal, wanted.lease_id)
     assert portal.reports[-1][1].can_update is False, "it is updated by a newer image"
+
+    has = engine.docker("exec", container, "cat", "/proc/1/environ").split("\0")
+    assert {f"{name}={value}" for name, value in process_settings.SETTINGS.items()} <= set(has)
 
     device, heard = portal.device_id, len(portal.reports)
     engine.docker("restart", container)

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nodes.agent import computer, service
+import pytest
+
+from nodes.agent import computer, process_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 LARGE = ["argparse", "bz2", "importlib.metadata", "lzma", "shutil", "tarfile", "tempfile", "urllib.request", "zipfile"]
@@ -62,9 +64,42 @@ def test_programs_are_found_where_a_shell_finds_them_and_where_root_does(tmp_pat
     assert computer.free_bytes(tmp_path) > 0
 
 
-def test_the_image_sets_for_glibc_what_the_launcher_sets(tmp_path: Path) -> None:
-    dockerfile = Path(service.__file__).with_name("Dockerfile").read_text()
-    launcher = service.write_launcher(tmp_path).read_text()
-    for name, value in service.MALLOC.items():
-        assert f" {name}={value}" in dockerfile
-        assert f" {name}={value} " in launcher
+# An installed command; what follows the settings tells what it has.
+COMMAND = """#!{python} -I
+import json, os, sys
+sys.path.insert(0, {root!r})
+from nodes.agent import work
+work.main = lambda home: print(json.dumps([os.getpid(), str(home), sys.argv, dict(os.environ)])) or 0
+from nodes.agent.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "launcher_sets",
+    [
+        {},
+        {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"},  # that of version 0.1, before docs/adr/0316
+        {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=3"},  # an owner's own choice
+        dict(process_settings.SETTINGS),
+    ],
+)
+def test_an_older_launcher_starts_an_agent_with_all_settings(tmp_path: Path, launcher_sets: "dict[str, str]") -> None:
+    command = tmp_path / "interchain-node"
+    command.write_text(COMMAND.format(python=sys.executable, root=str(ROOT)))
+    command.chmod(0o755)
+    others = {name: value for name, value in os.environ.items() if name not in process_settings.SETTINGS}
+    environment = {**others, "WATCHDOG_USEC": "1000", **launcher_sets}
+    started = subprocess.Popen([command, "run", "--home", "a home"], env=environment, stdout=subprocess.PIPE, text=True)
+    said, _ = started.communicate(timeout=60)
+    pid, home, words, has = json.loads(said)
+    assert (pid, home) == (started.pid, "a home"), "the process its launcher knows"
+    assert words == [str(command), "run", "--home", "a home"]
+    assert {name: has[name] for name in environment} == environment, "nothing of its environment is lost"
+    assert {name: has[name] for name in process_settings.SETTINGS} == {**process_settings.SETTINGS, **launcher_sets}
+
+
+def test_an_agent_that_cannot_start_itself_again_works_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    process_settings.ensure()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import keys, packaging, protocol, signing, update
+from nodes.agent import keys, packaging, process_settings, protocol, signing, update
 from nodes.agent.keys import DeviceKey
 from nodes.agent.protocol import Image, Observed
 from nodes.agent.tests.conftest import lease, workload
@@ -96,6 +96,8 @@ def test_from_the_one_command_to_nothing_left(
     assert "hello" in get(status.host_port)
     assert os.readlink(base / "current") == "versions/0.9.0"
     portal.wait(lambda: not (base / "update/trying").exists(), 60, "the new version to have come up")
+    has = Path(f"/proc/{(base / 'home/lock').read_text()}/environ").read_text().split("\0")
+    assert {f"{name}={value}" for name, value in process_settings.SETTINGS.items()} <= set(has), "no launcher's doing"
 
     # 2. What the release key did not sign changes nothing.
     thief = keys.create(tmp_path / "thief.key")
