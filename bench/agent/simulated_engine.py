@@ -47,6 +47,8 @@ class Simulated:
     def create(self, name: str, body: dict[str, Any]) -> tuple[int, Any]:
         if (body.get("HostConfig") or {}).get("StorageOpt"):
             return 500, {"message": "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"}
+        if (body.get("HostConfig") or {}).get("Mounts"):
+            return 500, {"message": "volumes are not simulated"}
         number = uuid.uuid4().hex * 2
         host = body["HostConfig"]
         labels = body.get("Labels") or {}
