@@ -29,14 +29,14 @@ def box(cast: Cast) -> FakeDevice:
     return make_device(cast.owner)
 
 
-def eventually(ask: Callable[[], object], seconds: float = 10) -> object:
-    """Return the first true answer; fails when none comes in time.
+def eventually(ask: Callable[[], object], seconds: float = 60) -> object:
+    """Return the first true answer; fails when none comes in time. A server that is not there yet has not answered.
 
     SQLite's database in memory does not wait for another thread that writes, as files do: it answers "table is locked".
     """
     give_up_at = time.monotonic() + seconds
     while time.monotonic() < give_up_at:
-        with suppress(OperationalError):
+        with suppress(OperationalError, httpx.TransportError):
             answer = ask()
             if answer:
                 return answer

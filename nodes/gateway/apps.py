@@ -1,5 +1,6 @@
 """Caddy's routes of apps: which names there are. Where each is served now stands in files that Caddy reads at each request
-(board.py), so that a device may change without a new configuration. Pure: the same names give the same document.
+(board.py), so that a device may change without a new configuration. Names that came since stand in spare slots (spares.py).
+Pure: the same names give the same document.
 
 Caddy sets up a whole configuration again at each change, a third of a millisecond for each route, and closes idle
 connections; its `map` handler, on the other hand, reads its lines one after the other. So most apps are lines of a
@@ -16,7 +17,7 @@ from typing import Any
 
 from django.conf import settings
 
-from nodes.gateway import board, pages
+from nodes.gateway import board
 
 LOG_FIELD = "app"
 SHELF_NAMES = 128  # from 101 hosts on, Caddy halves its list instead of reading it
@@ -31,10 +32,10 @@ Route = Mapping[str, Any]
 
 
 def routes(documents: Mapping[str, Route], slots: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return Caddy's routes for all apps; the last one answers for every other host."""
+    """Return Caddy's routes for all apps, by their hosts."""
     listed = [documents[name] for name in sorted(documents)]
     parts = (listed[start : start + SHELF_NAMES] for start in range(0, len(listed), SHELF_NAMES))
-    return [*(_shelf(part, slots) for part in parts), {"handle": [pages.page("unknown")]}]
+    return [_shelf(part, slots) for part in parts]
 
 
 def hosts(route: Route) -> list[str]:
@@ -42,10 +43,10 @@ def hosts(route: Route) -> list[str]:
     return [f"{route['name']}.{settings.GATEWAY_DOMAIN}".lower(), *route.get("domains", ())]
 
 
-def _line_of(route: Route, first: str = "") -> str:
+def line_of(workload_id: str, first: str = "") -> str:
     """Return what the access log says of a request to this app, as `log_lines.Visit` reads it. One field, because each costs
     time, and filled in by Caddy when the answer is known."""
-    return f"{route.get('workload_id', '')} {{http.vars.client_ip}} {{http.reverse_proxy.upstream.hostport}} {first}"
+    return f"{workload_id} {{http.vars.client_ip}} {{http.reverse_proxy.upstream.hostport}} {first}"
 
 
 def mark(key: str, value: str) -> dict[str, Any]:
@@ -56,13 +57,9 @@ def mark(key: str, value: str) -> dict[str, Any]:
 
 def _shelf(listed: list[Route], slots: Mapping[str, int]) -> dict[str, Any]:
     own = [_own(route, slots.get(route["name"], 1)) for route in listed if _has_own(route, slots)]
-    table = {
-        "handler": "map",
-        "source": "{http.request.host}",
-        "destinations": [_LINE, _UPSTREAM],
-        "mappings": [line for route in listed if not _has_own(route, slots) for line in _lines(route)],
-    }
-    handle = [table, mark(LOG_FIELD, _LINE), _limit(settings.GATEWAY_MAX_BODY_BYTES), _proxy([_UPSTREAM])]
+    handle = from_map(
+        "{http.request.host}", (line for route in listed if not _has_own(route, slots) for line in _lines(route))
+    )
     every = [host for route in listed for host in hosts(route)]
     return {
         "match": [{"host": every}],
@@ -71,8 +68,14 @@ def _shelf(listed: list[Route], slots: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
+def from_map(source: str, lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return handlers for apps that are lines of one map: what it is asked for → what the log says, and the upstream."""
+    table = {"handler": "map", "source": source, "destinations": [_LINE, _UPSTREAM], "mappings": list(lines)}
+    return [table, mark(LOG_FIELD, _LINE), _limit(settings.GATEWAY_MAX_BODY_BYTES), _proxy([_UPSTREAM])]
+
+
 def _lines(route: Route) -> Iterator[dict[str, Any]]:
-    outputs = [_line_of(route), board.slot_of(route["name"], 0)]
+    outputs = [line_of(route.get("workload_id", "")), board.slot_of(route["name"], 0)]
     return ({"input": host, "outputs": outputs} for host in hosts(route))
 
 
@@ -82,16 +85,22 @@ def _has_own(route: Route, slots: Mapping[str, int]) -> bool:
 
 def _own(route: Route, count: int) -> dict[str, Any]:
     """A route of its own, for a succession of upstreams or limits unlike the others'."""
-    name = route["name"]
-    line = _line_of(route, first=board.slot_of(name, 0))
-    handle = [
-        # One line for every request, however its Host is written: not every Caddy fills in a map's defaults.
-        {"handler": "map", "source": name, "destinations": [_LINE], "mappings": [{"input": name, "outputs": [line]}]},
-        mark(LOG_FIELD, _LINE),
-        _limit(route.get("max_body_bytes") or settings.GATEWAY_MAX_BODY_BYTES),
-        _proxy([board.slot_of(name, number) for number in range(count)]),
-    ]
+    upstreams = [board.slot_of(route["name"], number) for number in range(count)]
+    limit = route.get("max_body_bytes") or settings.GATEWAY_MAX_BODY_BYTES
+    handle = by_itself(route.get("workload_id", ""), upstreams, limit)
     return {"match": [{"host": hosts(route)}], "handle": handle, "terminal": True}
+
+
+def by_itself(workload_id: str, upstreams: list[str], max_body_bytes: int) -> list[dict[str, Any]]:
+    """Return handlers for one app alone: Caddy remembers which of its upstreams failed."""
+    line = line_of(workload_id, first=upstreams[0])
+    return [
+        # One line for every request, however its Host is written: not every Caddy fills in a map's defaults.
+        {"handler": "map", "source": "any", "destinations": [_LINE], "mappings": [{"input": "any", "outputs": [line]}]},
+        mark(LOG_FIELD, _LINE),
+        _limit(max_body_bytes),
+        _proxy(upstreams),
+    ]
 
 
 def _limit(max_body_bytes: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from nodes.gateway import apps, board, pages
+from nodes.gateway import apps, board, pages, spares
 from nodes.gateway.apps import Route
 from nodes.gateway.pace import EVERYBODY, HOUSEHOLD
 
@@ -21,6 +21,8 @@ AGAIN_HEADER = "X-Interchain-Again"
 LOG_FILE_MEGABYTES = 100
 LOG_FILES_KEPT = 5
 
+_ID = f"{SERVER}-"
+
 
 def build(routes: Mapping[str, Route], slots: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Return Caddy's whole configuration but its `admin` part.
@@ -28,25 +30,38 @@ def build(routes: Mapping[str, Route], slots: Mapping[str, int] | None = None) -
     Args:
         slots: how many upstreams a name may have at once; 1 when left out.
     """
+    digest = hashlib.sha256(json.dumps(_document(routes, slots or {}, ""), sort_keys=True).encode()).hexdigest()
+    return _document(routes, slots or {}, digest[:16])
+
+
+def _document(routes: Mapping[str, Route], slots: Mapping[str, int], generation: str) -> dict[str, Any]:
     server = {
         "listen": [settings.GATEWAY_LISTEN],
         "read_header_timeout": "10s",
-        "routes": [*_portal_route(), _unusual(), *apps.routes(routes, slots or {})],
+        "routes": [
+            *_portal_route(),
+            _unusual(generation),
+            *apps.routes(routes, slots),
+            {"handle": [spares.invoke()], "@id": f"{_ID}{generation}"},
+        ],
+        "named_routes": {spares.NAMED_ROUTE: spares.named_route(generation)},
         "errors": {"routes": [_too_large(), _cut_short(), _fault()]},
         # Only for what comes back to us by _cut_short.
         "trusted_proxies": {"source": "static", "ranges": ["127.0.0.1/32"]},
         "logs": {"default_logger_name": LOGGER},
     } | _tls_of_server()
-    servers = {SERVER: server, **pages.servers(_dates(routes))}
-    config = {"apps": {"http": {"servers": servers}} | _tls_app(), "logging": _logging()}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    server["routes"][-1]["@id"] = f"{SERVER}-{digest}"
-    return config
+    servers = {SERVER: server, **pages.servers(str(board.folder() / board.DATES))}
+    return {"apps": {"http": {"servers": servers}} | _tls_app(), "logging": _logging()}
 
 
 def id_of(config: Mapping[str, Any]) -> str:
     """Return the name under which Caddy knows exactly this configuration."""
     return str(config["apps"]["http"]["servers"][SERVER]["routes"][-1]["@id"])
+
+
+def generation_of(config: Mapping[str, Any]) -> str:
+    """Return what tells this configuration's spare slots from another's: the same names have the same."""
+    return id_of(config).removeprefix(_ID)
 
 
 def _portal_host() -> str:
@@ -71,9 +86,9 @@ def _portal_route() -> list[dict[str, Any]]:
     ]
 
 
-def _unusual() -> dict[str, Any]:
+def _unusual(generation: str) -> dict[str, Any]:
     """Where the board says so: who asks too much is refused; a connection ends with its answer, so that none is idle when
-    a new configuration closes the idle ones."""
+    a new configuration closes the idle ones; a host is served by a spare slot, or not any more, though a shelf has it."""
     client = {
         "handler": "map",
         "source": "{http.vars.client_ip}",
@@ -94,26 +109,17 @@ def _unusual() -> dict[str, Any]:
     }
     # Files are found by a host in small letters, as every browser sends it; in others nobody is to get round this.
     evading = {
-        "vars": {board.unusual(): [board.REFUSING]},
+        "vars": {board.unusual(): board.saying(board.REFUSING)},
         "vars_regexp": {"{http.request.host}": {"pattern": "[A-Z]"}},
     }
     refused["match"] = [*refused["match"], evading]
     ends = {"handler": "headers", "response": {"set": {"Connection": ["close"]}, "deferred": True}}
-    closing = {"match": [{"vars": {board.unusual(): [board.CLOSING]}}], "handle": [ends]}
-    subroute = {"handler": "subroute", "routes": [closing, {"handle": [client]}, refused]}
+    closing = {"match": [{"vars": {board.unusual(): board.saying(board.CLOSING)}}], "handle": [ends]}
+    routes = [closing, {"handle": [client]}, refused, spares.superseded(generation)]
     return {
         "match": [{"file": {"root": str(board.folder()), "try_files": [board.UNUSUAL]}}],
-        "handle": [subroute],
+        "handle": [{"handler": "subroute", "routes": routes}],
     }
-
-
-def _dates(routes: Mapping[str, Route]) -> list[dict[str, Any]]:
-    return [
-        {"input": host, "outputs": [pages.date(route["grace_ends_at"])]}
-        for _, route in sorted(routes.items())
-        if route.get("grace_ends_at")
-        for host in apps.hosts(route)
-    ]
 
 
 def _too_large() -> dict[str, Any]:

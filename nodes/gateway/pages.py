@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -48,17 +47,23 @@ def address(status: str) -> str:
     return f"unix/{tempfile.gettempdir()}/interchain-{site}-{status if status in WAITING else 'stopped'}.sock"
 
 
-def servers(dates: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+def servers(dates: str) -> dict[str, Any]:
     """Return Caddy's servers of the pages in WAITING.
 
     Args:
-        dates: lines of Caddy's `map`, from hosts to UNTIL.
+        dates: a folder in which each host has one; the name of the one file there is its UNTIL.
     """
-    table = {"handler": "map", "source": "{http.request.host}", "destinations": [UNTIL], "mappings": list(dates)}
+    find = {"match": [{"file": {"root": dates, "try_files": ["{http.request.host}/*"]}}], "handle": []}
+    read = {
+        "handler": "map",
+        "source": "{http.matchers.file.relative}",
+        "destinations": [UNTIL],
+        "mappings": [{"input_regexp": "([^/]+)$", "outputs": ["${1}"]}],
+    }
     return {
         f"page_{status}": {
             "listen": [address(status)],
-            "routes": [{"handle": [*([table] if status == "grace" else []), page(status)]}],
+            "routes": [*([find, {"handle": [read]}] if status == "grace" else []), {"handle": [page(status)]}],
             "automatic_https": {"disable": True},
         }
         for status in WAITING

@@ -16,17 +16,19 @@ from redis import RedisError
 from redis.client import PubSub
 
 from interchain_site.core import redis
-from nodes.gateway import apps, board, config
+from nodes.gateway import apps, board, config, pages, spares
 from nodes.gateway.board import Board
 from nodes.gateway.caddy import Caddy, CaddyRefused, CaddyUnreachable
 from nodes.gateway.guard import Guard, Routes
 from nodes.gateway.pace import Key, Pace
+from nodes.gateway.spares import Spares
 from nodes.services.routes import ALL, CHANGED_CHANNEL, COMPLETE_KEY, CONFIRMED_KEY, GUARD_KEY, OPTIONS_KEY, ROUTES_KEY
 
 TEND_SECONDS = 1.0
 REFRESH_SECONDS = 10.0
 AGAIN_AFTER_SECONDS = 0.5
 CLOSING_SECONDS = 0.15
+QUIET_SECONDS = 5.0
 LISTEN_SECONDS = 0.25  # how late a client that asks too much is refused, beside what reading the log takes
 
 log = structlog.get_logger()
@@ -47,7 +49,9 @@ class Syncer:
         self._slots: dict[str, int] = {}
         self._applied: Routes | None = None
         self._refused: frozenset[Key] = frozenset()
-        self._config: dict[str, Any] = {}
+        self._config: dict[str, Any] = {}  # the one that Caddy took last
+        self._behind = False  # it lacks something that must not wait
+        self._spares = Spares("", {})
         self._tended_at = self._admitted_at = 0.0
 
     def run(self) -> None:
@@ -108,17 +112,24 @@ class Syncer:
         self._tend()
 
     def _serve(self) -> None:
-        """Show where apps are; a new configuration only when there are other names, hosts or limits than before."""
+        """Show where apps are, new ones in spare slots; a new configuration only when those do not do."""
         for name, route in self._served.items():
             wanted = min(len(route["upstreams"]), board.MOST_SLOTS)
             self._slots[name] = max(self._slots.get(name, 1), wanted)
         self._board.show(self._served, self._slots)
-        wanted_config = config.build(self._served, self._slots)
-        if wanted_config != self._config:
-            had_one, self._config = bool(self._config), wanted_config
-            self._load(gently=had_one)
-            self._board.forget(self._served)
+        self._board.dates(_dates(self._served))
+        self._behind = not (self._config and self._spare())
+        if self._behind:
+            self._load(gently=bool(self._config))
         _write(self._kept, self._served)
+
+    def _spare(self) -> bool:
+        """Serve from spare slots what Caddy's configuration has not; False when that is not enough."""
+        hosts = spares.table(self._served, self._slots)
+        fits = self._spares.admit(hosts)
+        self._spares.write(self._board, hosts, self._served)
+        self._say_unusual()
+        return fits
 
     def _refuse(self, refused: frozenset[Key]) -> None:
         hosts = {route.get("workload_id", ""): apps.hosts(route) for route in self._served.values()}
@@ -127,33 +138,61 @@ class Syncer:
                 path = f"{board.REFUSING}/{host}/{client}"
                 self._board.write(path, "") if (workload_id, client) in refused else self._board.remove(path)
         self._refused = refused
-        self._board.unusual(board.REFUSING if refused else "")
+        self._say_unusual()
 
     def _tend(self) -> None:
-        """Every now and then see that Caddy still has it: it may have started again with nothing."""
-        if not self._config or time.monotonic() - self._tended_at < TEND_SECONDS:
+        """Every now and then see that Caddy has its configuration: it may have started again with nothing. When nobody has
+        asked for a while, what is in spare slots becomes part of it."""
+        if self._applied is None or time.monotonic() - self._tended_at < TEND_SECONDS:
             return
         self._tended_at = time.monotonic()
         try:
-            if not self._caddy.has(config.id_of(self._config)):
+            if self._behind or not self._caddy.has(config.id_of(self._config)):
                 self._load()
+            elif self._spares.in_use and self._is_quiet():
+                self._load(gently=True)
         except CaddyUnreachable as error:
             log.warning("gateway_lost_caddy", error=str(error))
 
+    def _is_quiet(self) -> bool:
+        """Return whether nothing changed, and no request ended, for QUIET_SECONDS."""
+        if time.monotonic() - self._admitted_at < QUIET_SECONDS:
+            return False
+        try:
+            return time.time() - settings.GATEWAY_ACCESS_LOG.stat().st_mtime > QUIET_SECONDS
+        except OSError:
+            return True
+
     def _load(self, *, gently: bool = False) -> None:
-        """Give Caddy its configuration. Gently: open connections end with their next answer beforehand, because Caddy
-        closes those that wait for a request, and one just under way on such a connection would be lost."""
+        """Give Caddy a configuration of all names. Gently: open connections end with their next answer beforehand, because
+        Caddy closes those that wait for a request, and one just under way on such a connection would be lost."""
+        wanted = config.build(self._served, self._slots)
+        if config.generation_of(wanted) != self._spares.generation:
+            self._board.clear(spares.folder_of(config.generation_of(wanted)))
         try:
             if gently:
-                self._board.unusual(board.CLOSING)
+                self._say_unusual(closing=True)
                 self._stop.wait(CLOSING_SECONDS)
-            self._caddy.load(self._config)
+            self._caddy.load(wanted)
+            self._took(wanted)
         except CaddyUnreachable as error:
             log.warning("gateway_lost_caddy", error=str(error))
         except CaddyRefused as error:
             log.error("gateway_config_refused", error=str(error))
         finally:
-            self._board.unusual(board.REFUSING if self._refused else "")
+            self._say_unusual()
+
+    def _took(self, taken: dict[str, Any]) -> None:
+        """Start again with empty spare slots. Those of the last configuration stay for the requests that wait in it."""
+        self._behind, self._config = False, taken
+        before, generation = self._spares.generation, config.generation_of(taken)
+        if generation != before:
+            self._spares = Spares(generation, spares.table(self._served, self._slots))
+        self._board.sweep(self._served, [spares.folder_of(before), spares.folder_of(generation)])
+
+    def _say_unusual(self, *, closing: bool = False) -> None:
+        said = {board.CLOSING: closing, board.REFUSING: self._refused, board.SUPERSEDED: self._spares.superseded}
+        self._board.unusual([mark for mark, is_so in said.items() if is_so])
 
     def _tell_guard(self) -> None:
         """Say in Redis what is held against the table, for the portal to tell staff (services/gateways.py)."""
@@ -171,6 +210,16 @@ def _whole(text: str | bytes, options: str | bytes | None) -> dict[str, Any]:
     if route["status"] == "stopped" and route.get("grace_ends_at"):
         route["status"] = "grace"
     return route
+
+
+def _dates(routes: Routes) -> dict[str, str]:
+    """Return until when the data of stopped apps is kept, by host, as a page shows it."""
+    return {
+        host: pages.date(route["grace_ends_at"])
+        for route in routes.values()
+        if route.get("grace_ends_at")
+        for host in apps.hosts(route)
+    }
 
 
 def _read(path: Path) -> Routes:

@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -23,70 +23,22 @@ from nodes.gateway.access_log import Tail
 from nodes.gateway.pace import Pace
 from nodes.gateway.syncer import Syncer
 from nodes.services import routes
-
-APP = """
-import sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class App(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        time.sleep(float(self.headers.get("X-Take", "0")))
-        body = sys.argv[2].encode()
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"])); self.do_GET()
-    def log_message(self, *_): pass
-ThreadingHTTPServer.request_queue_size = 128
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), App).serve_forever()
-"""
-
-
-def app(port, text):
-    """An app that can be killed, as a process of its own."""
-    return running([sys.executable, "-c", APP, str(port), text], port=port)
-
-
-def publish(name, *upstreams, status="live", **more):
-    document = {"name": name, "workload_id": "w-" + name, "status": status, "upstreams": list(upstreams), **more}
-    client = redis.connection()
-    client.hset(routes.ROUTES_KEY, name, json.dumps(document))
-    client.set(routes.COMPLETE_KEY, "1")
-    client.publish(routes.CHANGED_CHANNEL, name)
-
-
-@contextmanager
-def load(gateway, name, clients=4, method="GET", **headers):
-    """Ask all the time; yields the list of what did not come as 200."""
-    stop, failed, answered = threading.Event(), [], []
-
-    def ask():
-        url, host = f"http://127.0.0.1:{gateway.port}/", {"Host": f"{name}.apps.localhost", **headers}
-        with httpx.Client(trust_env=False, timeout=20) as client:
-            while not stop.is_set():
-                try:
-                    answer = client.request(method, url, headers=host)
-                    (answered if answer.status_code == 200 else failed).append(answer.status_code)
-                except httpx.HTTPError as error:
-                    failed.append(repr(error))
-
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        eventually(lambda: answered)
-        yield failed
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+from nodes.tests.gateway_load import app, load, publish, shelve
 
 
 @pytest.fixture
 def syncer(gateway):
     stop = threading.Event()
-    with gateway.caddy(), in_thread(Syncer(stop).run, stop):
+    syncer = Syncer(stop)
+    with gateway.caddy(), in_thread(syncer.run, stop):
         eventually(lambda: gateway.status("nothing") == 404)
-        yield
+        yield syncer
+
+
+@pytest.fixture(params=["spare slot", "shelf"])
+def settle(request, syncer):
+    """What a test calls when its names are served: for the second time they are part of the configuration before it goes on."""
+    return (lambda: shelve(syncer)) if request.param == "shelf" else (lambda: None)
 
 
 def suspects():
@@ -94,12 +46,13 @@ def suspects():
     return [json.loads(text)["headers"]["kwargsrepr"] for text in redis.connection().lrange("celery", 0, -1)]
 
 
-def test_no_get_fails_while_the_first_of_two_is_killed_mid_load(gateway, syncer):
+def test_no_get_fails_while_the_first_of_two_is_killed_mid_load(gateway, settle):
     first, second = free_port(), free_port()
     stop = threading.Event()
     with app(first, "first") as process, app(second, "second"), in_thread(Tail(stop).run, stop):
         publish("blog", f"127.0.0.1:{first}", f"127.0.0.1:{second}")
         eventually(lambda: gateway.get("blog").text == "first")
+        settle()
         with load(gateway, "blog", **{"X-Take": "0.02"}) as failed:
             process.kill()
             eventually(lambda: gateway.get("blog").text == "second")
@@ -109,11 +62,12 @@ def test_no_get_fails_while_the_first_of_two_is_killed_mid_load(gateway, syncer)
         assert not any(f"127.0.0.1:{second}" in told for told in suspects())
 
 
-def test_requests_that_wait_for_a_dead_upstream_are_served_by_the_next_routes(gateway, syncer):
+def test_requests_that_wait_for_a_dead_upstream_are_served_by_the_next_routes(gateway, settle):
     dead, alive = free_port(), free_port()
     with app(alive, "alive"):
         publish("blog", f"127.0.0.1:{dead}")
         eventually(lambda: gateway.status("blog") == 502)
+        settle()
         for _ in range(3):
             answers = []
             asking = threading.Thread(target=lambda found=answers: found.append(gateway.get("blog")))
@@ -126,12 +80,13 @@ def test_requests_that_wait_for_a_dead_upstream_are_served_by_the_next_routes(ga
             eventually(lambda: gateway.status("blog") == 502)
 
 
-def test_what_may_not_be_sent_twice_is_sent_once(gateway, syncer):
+def test_what_may_not_be_sent_twice_is_sent_once(gateway, settle):
     """A POST whose app dies while it works on it fails: whether it was done nobody knows. One not yet sent goes to the next."""
     first, second = free_port(), free_port()
     with app(first, "first") as process, app(second, "second"):
         publish("blog", f"127.0.0.1:{first}", f"127.0.0.1:{second}")
         eventually(lambda: gateway.get("blog").text == "first")
+        settle()
         answers = []
 
         def post():
@@ -152,12 +107,13 @@ def test_what_may_not_be_sent_twice_is_sent_once(gateway, syncer):
         assert after.text == "second"
 
 
-def test_new_routes_fail_no_request(gateway, syncer):
+def test_new_routes_fail_no_request(gateway, settle):
     """Where an app is served changes without a new configuration, which would cut clients off."""
     first, second = free_port(), free_port()
     with app(first, "first"), app(second, "second"):
         publish("blog", f"127.0.0.1:{first}")
         eventually(lambda: gateway.status("blog") == 200)
+        settle()
         with load(gateway, "blog") as failed:
             for number in range(30):
                 port, text = (second, "second") if number % 2 == 0 else (first, "first")
