@@ -69,14 +69,16 @@ def test_new_names_domains_and_successions_fail_no_request_of_another_app(gatewa
         assert config.id_of(syncer._config) == before
 
 
-def test_an_old_app_that_gets_a_second_upstream_fails_over_to_it(gateway, syncer):
+@pytest.mark.parametrize("place", ["spare slot", "shelf"])
+def test_an_app_that_gets_a_second_upstream_fails_over_to_it(gateway, syncer, place):
     first, second = free_port(), free_port()
     with app(first, "first") as process, app(second, "second"):
         publish("blog", f"127.0.0.1:{first}")
         eventually(lambda: gateway.status("blog") == 200)
-        shelve(syncer)
+        if place == "shelf":
+            shelve(syncer)
         publish("blog", f"127.0.0.1:{first}", f"127.0.0.1:{second}")
-        eventually(lambda: syncer._spares.superseded)
+        eventually(lambda: gateway.get("blog") and visits(gateway)[-1].first == f"127.0.0.1:{first}")
         with load(gateway, "blog") as failed:
             process.kill()
             eventually(lambda: gateway.get("blog").text == "second")
