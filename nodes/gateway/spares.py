@@ -28,7 +28,7 @@ NAMED_ROUTE = "spare"
 SHELVES, SHELF_SLOTS = 8, 128  # Caddy reads a map's lines one after the other
 SUCCESSIONS = 128  # each costs a third of a millisecond when the configuration is loaded
 
-_SAFE_HOST = "^[a-z0-9][a-z0-9.-]{0,252}$"
+SAFE_HOST = "^[a-z0-9][a-z0-9.-]{0,252}$"
 """What a client wrote becomes part of a path: one folder's name, never a pattern or a way out."""
 _SHELF, _SLOT = "{spare_shelf}", "{spare_slot}"
 # Of two files the first by name counts, and an app may go from a single slot (s) to a succession (m), never back.
@@ -59,7 +59,7 @@ def named_route(generation: str) -> dict[str, Any]:
     slots = [*(_shelf(generation, number) for number in range(SHELVES)), _successions(generation)]
     found = {"match": [of_host], "handle": [taken_apart, kept, _subroute(slots)], "terminal": True}
     safe = {
-        "match": [{"vars_regexp": {"{http.request.host}": {"pattern": _SAFE_HOST}}}],
+        "match": [{"vars_regexp": {"{http.request.host}": {"pattern": SAFE_HOST}}}],
         "handle": [_subroute([found])],
     }
     return {"handle": [_subroute([safe, {"handle": [pages.page("unknown")]}])]}

@@ -20,6 +20,7 @@ import sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class App(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one piece: a kill between its head and its body would be the app's failure
     def do_GET(self):
         time.sleep(float(self.headers.get("X-Take", "0")))
         body = sys.argv[2].encode()

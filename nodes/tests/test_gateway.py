@@ -17,7 +17,7 @@ from interchain_site.testing.servers import free_port, valkey
 from nodes.agent.protocol import Observed
 from nodes.conftest import GATEWAY_SETTINGS, eventually, in_thread, serving
 from nodes.gateway import config
-from nodes.gateway.syncer import Syncer
+from nodes.gateway.syncer import REFRESH_SECONDS, Syncer
 from nodes.services import leases, placement, routes
 
 
@@ -50,7 +50,7 @@ def test_a_name_follows_its_lease(box, gateway, syncer):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_route_is_live_within_tens_of_milliseconds(box, gateway, syncer):
+def test_a_route_is_live_when_it_is_published_not_when_the_table_is_read_again(box, gateway, syncer):
     took = []
     with serving("hello") as port:
         for number in range(5):
@@ -61,7 +61,7 @@ def test_a_route_is_live_within_tens_of_milliseconds(box, gateway, syncer):
             box.says(lease, Observed.RUNNING, host_port=port)
             eventually(lambda name=f"app{number}": gateway.status(name) == 200)
             took.append(time.perf_counter() - began)
-    assert sorted(took)[2] < 0.3, took
+    assert sorted(took)[2] < REFRESH_SECONDS / 4, took
 
 
 @pytest.mark.django_db(transaction=True)
@@ -189,7 +189,7 @@ def test_many_names_are_served_side_by_side_and_changed_fast(gateway):
             syncer._apply()
             took.append(time.perf_counter() - began)
         assert gateway.get("app500").text == "two"
-        assert min(took) < 0.2, took
+        assert min(took) < 1, took
 
 
 def test_certificates_are_asked_for_on_demand_when_the_gateway_is_https(settings):
