@@ -123,6 +123,8 @@ def note_holder(held: "IO[bytes]") -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove the folder with all in it, as far as that is possible; it is fine if it is gone already."""
+    if not os.path.lexists(folder):
+        return
     import shutil  # seldom needed; it brings three compressors into memory for good
 
     shutil.rmtree(folder, ignore_errors=True)

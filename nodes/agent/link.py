@@ -11,10 +11,11 @@ import logging
 import secrets
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
-from nodes.agent import tls
+from nodes.agent import connecting, tls
 from nodes.agent.link_pauses import LinkPauses
 from nodes.agent.link_trust import LinkTrust, NotThePortal
 from nodes.agent.protocol import Goodbye
@@ -27,6 +28,31 @@ PROOF_SECONDS = 10.0
 MESSAGE_BYTES = 16_384  # a proof with twenty changes of the key
 CLOSE_GOING_AWAY = 1001  # RFC 6455 §7.4.1
 CLOSE_REPLACED = 4409
+
+
+def opened(url: str) -> ClientConnection:
+    """Return an open WebSocket at this address.
+
+    Raises:
+        OSError, websockets.exceptions.WebSocketException
+    """
+    parts = urllib.parse.urlsplit(url)
+    secure, host = parts.scheme == "wss", parts.hostname or ""
+    connection = connecting.connect(host, parts.port or (443 if secure else 80), seconds=OPEN_SECONDS)
+    connection.settimeout(None)  # from here on the library keeps the time
+    return connect(
+        url,
+        sock=connection,
+        ssl=tls.context() if secure else None,
+        server_hostname=connecting.name_of(host) if secure else None,  # type: ignore[arg-type]  # handed to ssl, which takes both
+        open_timeout=OPEN_SECONDS,
+        ping_interval=PING_SECONDS,
+        ping_timeout=PING_SECONDS,
+        close_timeout=1,
+        max_size=MESSAGE_BYTES,
+        compression=None,
+        proxy=None,
+    )
 
 
 class Link(threading.Thread):
@@ -60,17 +86,7 @@ class Link(threading.Thread):
 
     def _hold(self) -> None:
         self._socket = None
-        with connect(
-            self._url,
-            ssl=tls.context() if self._url.startswith("wss:") else None,
-            open_timeout=OPEN_SECONDS,
-            ping_interval=PING_SECONDS,
-            ping_timeout=PING_SECONDS,
-            close_timeout=1,
-            max_size=MESSAGE_BYTES,
-            compression=None,
-            proxy=None,
-        ) as socket:
+        with opened(self._url) as socket:
             self._socket = socket
             if self._stopping.is_set() or not self._awake.is_set():
                 return

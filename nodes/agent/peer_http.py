@@ -10,7 +10,7 @@ import socket
 import time
 from typing import Any
 
-from nodes.agent import records
+from nodes.agent import connecting, records
 from nodes.agent.errors import AgentError
 
 SECONDS = 3.0
@@ -38,7 +38,7 @@ def ask(
     body = b"" if message is None else json.dumps(message, separators=(",", ":")).encode()
     head = f"{'GET' if message is None else 'POST'} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {len(body)}\r\n\r\n"
     try:
-        with socket.create_connection(records.split(address), timeout=seconds) as connection:
+        with connecting.connect(*records.split(address), seconds=seconds) as connection:
             connection.settimeout(_left(until))
             connection.sendall(head.encode() + body)
             data = _all_of(connection, until, most + _HEAD_BYTES)

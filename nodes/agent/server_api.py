@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nodes.agent import backoff, files, protocol, tls, wording
+from nodes.agent import backoff, connecting, files, protocol, tls, wording
 from nodes.agent.diagnosis import of_device
 from nodes.agent.errors import (
     AgentError,
@@ -45,6 +45,17 @@ CHUNK_BYTES = 2**16
 ATTEMPTS = 4
 LONGEST_SLEEP_SECONDS = 60.0  # between two attempts of one call
 T = TypeVar("T")
+
+
+class _Plain(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = connecting.connect(self.host, self.port, seconds=self.timeout or CALL_SECONDS)
+
+
+class _Secure(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        plain = connecting.connect(self.host, self.port, seconds=self.timeout or CALL_SECONDS)
+        self.sock = tls.context().wrap_socket(plain, server_hostname=connecting.name_of(self.host))
 
 
 class Portal:
@@ -238,8 +249,8 @@ class Portal:
     def _connect(self, *, timeout: float) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=timeout, context=tls.context())
-        return http.client.HTTPConnection(host, port, timeout=timeout)
+            return _Secure(host, port, timeout=timeout, context=tls.context())
+        return _Plain(host, port, timeout=timeout)
 
     def _drop(self) -> None:
         if self._connection is not None:

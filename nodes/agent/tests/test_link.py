@@ -147,7 +147,7 @@ def test_a_proof_that_was_good_once_is_refused(portal: FakePortal, tmp_path: Pat
 
     portal.answers_links = says(portal, replay)
     with linked(portal, tmp_path) as device:
-        portal.wait(lambda: device.looks == 2, 40, "the first time it is good")
+        portal.wait(lambda: device.looks == 2 and portal.linked, 40, "the first time it is good")
         portal.closes_with = (1011, "")
         portal.drop()
         portal.wait(lambda: len(kept) >= 3, 40, "the same proof again")

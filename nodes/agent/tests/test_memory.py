@@ -31,6 +31,12 @@ def test_the_agents_work_loads_nothing_large_that_it_does_not_use() -> None:
     assert not set(LARGE) & set(loaded)
 
 
+def test_removing_a_folder_that_is_not_there_loads_nothing() -> None:
+    """Each start removes what a killed copy left, which is hardly ever anything."""
+    code = "import json, sys; from pathlib import Path; from nodes.agent import files; files.remove_folder(Path('/nowhere')); print(json.dumps(sorted(sys.modules)))"
+    assert not set(LARGE) & set(said_by(code))  # type: ignore[call-overload]
+
+
 def test_modules_left_out_of_websockets_are_there_for_everybody_else() -> None:
     code = """
 import json

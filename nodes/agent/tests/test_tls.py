@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nodes.agent import protocol, tls
+from nodes.agent import link, protocol, tls
 from nodes.agent.errors import PortalUnreachable
 from nodes.agent.server_api import Portal
 from nodes.agent.tests.portal import FakePortal
@@ -85,3 +87,41 @@ def test_where_it_cannot_be_the_systems_file_is_used(known: Path, tmp_path: Path
     (tmp_path / "file").write_text("")
     assert not tls.spread_authorities(tmp_path / "file" / "authorities")
     assert not tls._spread
+
+
+TALK = """
+import json, sys
+from nodes.agent import link, server_api
+assert server_api.Portal(sys.argv[1]).answers()
+with link.opened(sys.argv[2]):
+    print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_talking_to_the_portal_loads_no_tables_of_names_beyond_ascii(tmp_path: Path) -> None:
+    certificate = authority(tmp_path, "portal")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    with FakePortal(tls=server) as portal:
+        done = subprocess.run(
+            [sys.executable, "-c", TALK, portal.url, portal.link_url],
+            env={**os.environ, "SSL_CERT_FILE": str(certificate)}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "websockets.sync.client" in done.stdout
+    assert not {"encodings.idna", "stringprep", "unicodedata"} & set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("name", ["127.0.0.2", "localhost", "bücher.example"])
+def test_another_name_than_the_certificates_is_refused(known: Path, tmp_path: Path, name: str) -> None:
+    """By both ways to the portal: none of them compares less for being given the name as bytes."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "one.pem", tmp_path / "one.key")
+    assert tls.spread_authorities(tmp_path / "authorities")
+    with FakePortal(tls=server) as portal:
+        with link.opened(portal.link_url):
+            pass
+        assert Portal(portal.url).answers()
+        assert not Portal(portal.url.replace("127.0.0.1", name)).answers()
+        with pytest.raises(OSError), link.opened(portal.link_url.replace("127.0.0.1", name)):  # noqa: PT011 (a certificate's, or the resolver's)
+            pass
