@@ -16,6 +16,6 @@ def connect(host: str, port: int, *, seconds: float) -> socket.socket:
     Raises:
         OSError: nobody answers, or the name is not known.
     """
-    found = socket.create_connection((name_of(host), port), seconds)
+    found = socket.create_connection((name_of(host), port), seconds)  # type: ignore[arg-type]  # getaddrinfo takes both
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return found
