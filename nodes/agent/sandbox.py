@@ -49,9 +49,7 @@ class Placement:
     host_port: int
     bridge: str  # its own; the prefix of the name is the firewall policy
     address: str  # the container's on it, "10.231.4.10"
-    holder: str = (
-        ""  # id of the container that has set up the network and published the port (holders.py), to be joined
-    )
+    holder: str = ""  # id of the container to be joined, which has the network and the published port (holders.py)
     cgroup_parent: str = ""
     user: str = ""  # what the image itself asks to run as
     runtime: str = ""  # the Engine's name of it; empty: its default
