@@ -10,6 +10,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nodes.agent import holders, holdings, sandbox
@@ -77,7 +78,7 @@ def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
         allowed: bytes; what is beyond is not counted to the end. 0: count all.
     """
     host = detail.get("HostConfig") or {}
-    upper = ((detail.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
+    upper = ((detail.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir") or _mounted_upper(detail)
     held = (host.get("StorageOpt") or {}).get("size")
     if host.get("ReadonlyRootfs"):
         return None
@@ -89,6 +90,18 @@ def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
     for folder in folders:
         found += holdings.by_folder(folder, enough=allowed)
     return Layer(found.bytes + files, found.files, found.hidden)
+
+
+def _mounted_upper(detail: "dict[str, Any]", proc: Path = Path("/proc")) -> str:
+    """Return where a running container writes, as the kernel has it: a Docker that keeps images in containerd does not say."""
+    number = int((detail.get("State") or {}).get("Pid") or 0)
+    with suppress(OSError):
+        for line in (proc / str(number) / "mountinfo").read_text().splitlines():
+            where, _, kind = line.partition(" - ")
+            if number and where.split()[4] == "/" and kind.startswith("overlay "):
+                options = dict(part.partition("=")[::2] for part in kind.split()[-1].split(","))
+                return options.get("upperdir", "")
+    return ""
 
 
 def _image_volumes(detail: "dict[str, Any]") -> "list[str]":

@@ -88,6 +88,26 @@ def test_what_is_written_into_dockers_own_files_counts(docker_engine: None) -> N
         ordinary.docker("rm", "-f", name)
 
 
+def test_a_layer_is_found_where_docker_does_not_say_where_it_is(docker_engine: None) -> None:
+    ordinary.busybox()
+    name = ordinary.docker(
+        "run", "-d", ordinary.BUSYBOX, "/bin/sh", "-c", "head -c 3000000 /dev/zero > /large; sleep 600"
+    )
+    engine = Engine("unix:///var/run/docker.sock")
+    try:
+        detail = engine.call("GET", f"/containers/{name}/json")
+        without = {**detail, "GraphDriver": None}  # as with containerd's image store
+        until = time.monotonic() + 60
+        while (
+            found := layers.look({**layers.lasting(without), "State": detail["State"]})
+        ) is None or found.bytes < 3_000_000:
+            assert time.monotonic() < until, found
+            time.sleep(0.2)
+        assert found == layers.look(detail)
+    finally:
+        ordinary.docker("rm", "-f", name)
+
+
 def test_a_docker_without_quotas_is_found_out(docker_engine: None) -> None:
     engine = Engine("unix:///var/run/docker.sock")
     info = engine.call("GET", "/info")
