@@ -44,7 +44,7 @@ def saying(mark: str) -> list[str]:
 def upstreams_of(route: Mapping[str, Any] | None, count: int) -> list[str]:
     """Return so many addresses where this app is served, the first of its succession first; a page of ours when it is not live."""
     if route is None or route["status"] != "live":
-        return [pages.address(route["status"] if route else "stopped")] * count
+        return [pages.address(route["status"] if route else pages.UNKNOWN)] * count
     upstreams = route["upstreams"][:MOST_SLOTS]
     return [upstreams[number % len(upstreams)] for number in range(count)]
 
@@ -69,7 +69,7 @@ class Board:
                 self.write(f"apps/{name}.{number}", address)
         for path in self._apps_written():
             if _name_of(path) not in routes:  # somebody may be waiting there
-                self.write(path, pages.address("stopped"))
+                self.write(path, pages.address(pages.UNKNOWN))
 
     def dates(self, wanted: Mapping[str, str]) -> None:
         """Let the page of a stopped app say until when its data is kept, for each host that has such a date."""

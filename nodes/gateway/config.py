@@ -108,18 +108,28 @@ def _unusual(generation: str) -> dict[str, Any]:
         "terminal": True,
     }
     # Files are found by a host in small letters, as every browser sends it; in others nobody is to get round this.
-    evading = {
-        "vars": {board.unusual(): board.saying(board.REFUSING)},
-        "vars_regexp": {"{http.request.host}": {"pattern": "[A-Z]"}},
-    }
+    evading = {"vars_regexp": {"{http.request.host}": {"pattern": "[A-Z]"}}}
     refused["match"] = [*refused["match"], evading]
     ends = {"handler": "headers", "response": {"set": {"Connection": ["close"]}, "deferred": True}}
-    closing = {"match": [{"vars": {board.unusual(): board.saying(board.CLOSING)}}], "handle": [ends]}
-    routes = [closing, {"handle": [client]}, refused, spares.superseded(generation)]
+    refusing = {"handler": "subroute", "routes": [{"handle": [client]}, refused]}
+    routes = [
+        {"handle": [{"handler": "vars", "unusual": board.unusual()}]},  # read once
+        {"match": [_says(board.CLOSING)], "handle": [ends]},
+        {"match": [_says(board.REFUSING)], "handle": [refusing]},
+        {
+            "match": [_says(board.SUPERSEDED) | spares.is_superseded(generation)],
+            "handle": [spares.invoke()],
+            "terminal": True,
+        },
+    ]
     return {
         "match": [{"file": {"root": str(board.folder()), "try_files": [board.UNUSUAL]}}],
         "handle": [{"handler": "subroute", "routes": routes}],
     }
+
+
+def _says(mark: str) -> dict[str, Any]:
+    return {"vars": {"unusual": board.saying(mark)}}
 
 
 def _too_large() -> dict[str, Any]:

@@ -40,15 +40,20 @@ _AGAIN = {
 WAITING = ("starting", "stopped", "grace")
 """The pages of apps that are not live, named as the routes' statuses."""
 
+UNKNOWN = "unknown"
+"""The page of an app that is gone, and of any other host nobody has."""
+
 
 def address(status: str) -> str:
     """Return where Caddy itself serves the page of this status. The path is short: a socket's may have 107 characters."""
     site = hashlib.sha256(str(settings.GATEWAY_ACCESS_LOG).encode()).hexdigest()[:10]
-    return f"unix/{tempfile.gettempdir()}/interchain-{site}-{status if status in WAITING else 'stopped'}.sock"
+    return (
+        f"unix/{tempfile.gettempdir()}/interchain-{site}-{status if status in (*WAITING, UNKNOWN) else 'stopped'}.sock"
+    )
 
 
 def servers(dates: str) -> dict[str, Any]:
-    """Return Caddy's servers of the pages in WAITING.
+    """Return Caddy's servers of the pages in WAITING, and of UNKNOWN.
 
     Args:
         dates: a folder in which each host has one; the name of the one file there is its UNTIL.
@@ -66,7 +71,7 @@ def servers(dates: str) -> dict[str, Any]:
             "routes": [*([find, {"handle": [read]}] if status == "grace" else []), {"handle": [page(status)]}],
             "automatic_https": {"disable": True},
         }
-        for status in WAITING
+        for status in (*WAITING, UNKNOWN)
     }
 
 

@@ -40,10 +40,9 @@ def invoke() -> dict[str, Any]:
     return {"handler": "invoke", "name": NAMED_ROUTE}
 
 
-def superseded(generation: str) -> dict[str, Any]:
-    """Return the route of hosts that a shelf has and that are served here all the same, or nowhere any more."""
-    match = {"file": {"root": f"{_folder(generation)}/superseded", "try_files": ["{http.request.host}"]}}
-    return {"match": [match], "handle": [invoke()], "terminal": True}
+def is_superseded(generation: str) -> dict[str, Any]:
+    """Return what matches hosts that a shelf has and that are served here all the same, or nowhere any more."""
+    return {"file": {"root": f"{_folder(generation)}/superseded", "try_files": ["{http.request.host}"]}}
 
 
 def named_route(generation: str) -> dict[str, Any]:
@@ -127,6 +126,7 @@ class Spares:
     generation: str
     shelved: Mapping[str, Served]
     superseded: set[str] = field(default_factory=set)
+    _gone: bool = False  # a shelf has an app that is no more
     _placed: dict[str, Served] = field(default_factory=dict)  # by host
     _slots: dict[tuple[str, bool], str] = field(default_factory=dict)  # by name and whether it is a succession
     _workloads: dict[str, str] = field(default_factory=dict)  # by name
@@ -135,7 +135,7 @@ class Spares:
     @property
     def in_use(self) -> bool:
         """Whether anything differs from what the shelves have."""
-        return bool(self.superseded or self._placed)
+        return bool(self.superseded or self._placed or self._gone)
 
     def admit(self, wanted: Mapping[str, Served]) -> bool:
         """Give a slot to each name that needs one and can have one. False when only a new configuration serves the others:
@@ -151,8 +151,11 @@ class Spares:
                 onto.write(f"{folder_of(self.generation)}/{slot}.{number}", address)
         for host in list(self._placed):
             self._write_host(onto, host, wanted)
-        gone = self.shelved.keys() - wanted.keys()
-        now = {host for host in self._placed if host in self.shelved} | gone
+        left = self.shelved.keys() - wanted.keys()
+        # An app that is gone shows so by its own files (board.py): only a host that a living app lost is marked.
+        lost = {host for host in left if self.shelved[host].name in routes}
+        self._gone = len(left) > len(lost)
+        now = {host for host in self._placed if host in self.shelved} | lost
         for host in now ^ self.superseded:
             path = f"{folder_of(self.generation)}/superseded/{host}"
             onto.write(path, "") if host in now else onto.remove(path)

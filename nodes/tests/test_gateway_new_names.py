@@ -105,6 +105,21 @@ def test_a_quiet_moment_makes_new_names_part_of_the_configuration_and_a_busy_one
         assert not syncer._spares.in_use, "as it was in the configuration"
 
 
+def test_an_app_that_is_gone_from_a_shelf_is_unknown_and_no_other_app_s_requests_look_for_it(gateway, syncer):
+    with serving("hello") as port, serving("two") as other:
+        publish("goes", f"127.0.0.1:{port}")
+        publish("pair", f"127.0.0.1:{other}", f"127.0.0.1:{port}")
+        eventually(lambda: gateway.status("goes") == gateway.status("pair") == 200)
+        shelve(syncer)
+        seen = len(visits(gateway))
+        unpublish("goes")
+        unpublish("pair")
+        eventually(lambda: gateway.status("goes") == gateway.status("pair") == 404)
+        assert "There is no app at this address" in gateway.get("goes").text
+        assert not (board.folder() / board.UNUSUAL).exists()
+        assert not any(visit.reached_the_app for visit in visits(gateway)[seen:] if visit.status == 404)
+
+
 def test_requests_in_spare_slots_are_logged_as_their_apps(gateway, syncer):
     one, two = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
     with serving("one") as first, serving("two") as second:
@@ -150,12 +165,12 @@ def test_a_host_made_up_by_a_client_reaches_no_app(gateway, syncer, place):
         publish("blog", f"127.0.0.1:{port}")
         eventually(lambda: gateway.status("blog") == 200)
         if place == "shelf":
+            set_options("blog", domains=["www.example.com"])
+            eventually(lambda: "of blog" in ask(gateway, "www.example.com"))
             shelve(syncer)
-            publish("other", f"127.0.0.1:{port}")
-            unpublish("blog")
-            eventually(lambda: gateway.status("blog") == 404)  # superseded: all of this is looked up as well
-            publish("blog", f"127.0.0.1:{port}")
-            eventually(lambda: gateway.status("blog") == 200)
+            set_options("blog")
+            eventually(lambda: "404" in ask(gateway, "www.example.com").split("\r\n")[0])
+            assert syncer._spares.superseded == {"www.example.com"}, "so all of this is looked up as well"
         assert ask(gateway, "blog.apps.localhost:8080").endswith("of blog")
         host = "blog.apps.localhost"
         wrong = [
