@@ -22,6 +22,7 @@ from django.db import OperationalError
 from interchain_site.testing.cast import Cast
 from interchain_site.testing.devices import FakeDevice, make_device
 from interchain_site.testing.servers import free_port, running
+from nodes.gateway.syncer import Syncer
 
 
 @pytest.fixture
@@ -172,6 +173,16 @@ def in_thread(work: Callable[[], None], stop: threading.Event) -> Iterator[None]
         stop.set()
         thread.join(10)
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def syncer(gateway: Gateway) -> Iterator[Syncer]:
+    """What keeps a running Caddy at the routes that Redis has."""
+    stop = threading.Event()
+    syncer = Syncer(stop)
+    with gateway.caddy(), in_thread(syncer.run, stop):
+        eventually(lambda: gateway.status("nothing") == 404)
+        yield syncer
 
 
 API = "/api/node/v1/"

@@ -7,6 +7,9 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
 
+WORDS = {"failures": "FAILED", "second_time": "AGAIN", "skipped": "skipped"}
+"""What the sum calls the tests an outcome has under these names."""
+
 
 @dataclass
 class Outcome:
@@ -57,16 +60,13 @@ def print_sum(outcomes: list[Outcome]) -> int:
     print()
     for outcome in outcomes:
         print(f"{outcome.name:<10} {outcome.passed:5d} passed {outcome.failed:4d} failed {outcome.seconds:7.1f} s")
-    for what in ("failures", "second_time", "skipped"):
+    for what, word in WORDS.items():
         for outcome in outcomes:
             for line in getattr(outcome, what):
-                print(f"{WORDS[what]:<10} {outcome.name}: {line}")
+                print(f"{word:<10} {outcome.name}: {line}")
     failed, skipped = sum(outcome.failed for outcome in outcomes), sum(len(outcome.skipped) for outcome in outcomes)
     twice = sum(len(outcome.second_time) for outcome in outcomes)
     also = f", {twice} of them only the second time" if twice else ""
     left = f", {skipped} skipped" + (" (a failure under CI=true)" if strict else "") if skipped else ""
     print(f"{sum(outcome.passed for outcome in outcomes)} passed{also}, {failed} failed{left}")
     return 1 if failed or (strict and skipped) else 0
-
-
-WORDS = {"failures": "FAILED", "second_time": "AGAIN", "skipped": "skipped"}

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nodes.agent import disks, encryption, fscrypt, holders, loops, mounting, sandbox
-from nodes.agent.engine import Engine, filters
+from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
 
 NAME = "interchain-trial-encryption"
@@ -45,9 +45,8 @@ def why_not(folder: Path, engine: Engine) -> str:
         with _turn(folder):
             tidy(folder, engine)
             try:
-                return (
-                    "" if _keeps_secret(folder / f"{NAME}.img", engine) else "it does not keep the text from the disk"
-                )
+                secret = _keeps_secret(folder / f"{NAME}.img", engine)
+                return "" if secret else "it does not keep the text from the disk"
             finally:
                 with suppress(OSError, AgentError):  # what stays is found before the next trial
                     tidy(folder, engine)
@@ -60,9 +59,7 @@ def why_not(folder: Path, engine: Engine) -> str:
 
 def tidy(folder: Path, engine: Engine) -> None:
     """Remove what a trial made, also one whose agent was killed; not while one is under way."""
-    label = filters(label=[f"{name}={value}" for name, value in LABELS.items()])
-    for item in engine.call("GET", "/containers/json", query={"all": "1", **label}):
-        engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1"}, ignore=(404,))
+    mounting.remove_left(engine, *(f"{name}={value}" for name, value in LABELS.items()))
     engine.call("DELETE", f"/volumes/{NAME}", ignore=(404,))
     for path in folder.glob(f"{NAME}.*"):
         path.unlink(missing_ok=True)

@@ -92,13 +92,13 @@ def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
     return Layer(found.bytes + files, found.files, found.hidden)
 
 
-def _mounted_upper(detail: "dict[str, Any]", proc: Path = Path("/proc")) -> str:
+def _mounted_upper(detail: "dict[str, Any]") -> str:
     """Return where a running container writes, as the kernel has it: a Docker that keeps images in containerd does not say."""
     number = int((detail.get("State") or {}).get("Pid") or 0)
-    with suppress(OSError):
-        for line in (proc / str(number) / "mountinfo").read_text().splitlines():
+    with suppress(OSError):  # it does not run, or has ended
+        for line in Path(f"/proc/{number}/mountinfo").read_text().splitlines():
             where, _, kind = line.partition(" - ")
-            if number and where.split()[4] == "/" and kind.startswith("overlay "):
+            if where.split()[4] == "/" and kind.startswith("overlay "):
                 options = dict(part.partition("=")[::2] for part in kind.split()[-1].split(","))
                 return options.get("upperdir", "")
     return ""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nodes.agent import holders, sandbox
-from nodes.agent.engine import Engine, Unfinished
+from nodes.agent.engine import Engine, Unfinished, filters
 from nodes.agent.errors import AgentError
 
 MOUNT_SECONDS = 15.0  # a file system that was not unmounted reads its journal first
@@ -42,6 +42,16 @@ def mounted(volume: "dict[str, Any]", engine: Engine, *, labels: "dict[str, str]
     finally:
         if opener:  # waits until Docker has let go of the volume
             engine.call("DELETE", f"/containers/{opener}", query={"force": "1"}, ignore=(404,))
+
+
+def remove_left(engine: Engine, *labels: str) -> None:
+    """Remove the containers of `mounted` that a killed agent left.
+
+    Args:
+        labels: what all of them have, as Docker filters: a name, or a name and a value, "a=b".
+    """
+    for item in engine.call("GET", "/containers/json", query={"all": "1", **filters(label=list(labels))}):
+        engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1"}, ignore=(404,))
 
 
 def _wait_until_mounted(path: str, unpacking: Unfinished) -> None:

@@ -59,9 +59,8 @@ class Placement:
     outbound: bool = False  # asked for by the release and allowed by the owner
     volume: str = ""  # the name of the encrypted volume that was opened for it; else the workload's own
     layer_bytes: int = 0  # what Docker is to hold the writable layer to; 0 where it cannot
-    image_volumes: tuple[
-        str, ...
-    ] = ()  # folders the image wants kept apart: Docker alone would give each the owner's whole disk
+    # Folders the image wants kept apart: Docker alone would give each the owner's whole disk.
+    image_volumes: tuple[str, ...] = ()
 
 
 def container_name(lease_id: str) -> str:

@@ -50,9 +50,7 @@ class Volumes:
         self.bounded = not disks.why_unusable(self._folder)
         with suppress(encryption_trial.Untried):  # then it is tried again with the first volume that has a key
             self._can_encrypt()
-        left = filters(label=[f"{sandbox.LABEL}device={self._config.device_id}", OPENER])
-        for item in self._engine.call("GET", "/containers/json", query={"all": "1", **left}):
-            self._engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1"}, ignore=(404,))
+        mounting.remove_left(self._engine, f"{sandbox.LABEL}device={self._config.device_id}", OPENER)
 
     @contextmanager
     def ready(self, workload: Workload, user: str) -> Iterator[str]:

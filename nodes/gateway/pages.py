@@ -43,17 +43,19 @@ WAITING = ("starting", "stopped", "grace")
 UNKNOWN = "unknown"
 """The page of an app that is gone, and of any other host nobody has."""
 
+SERVED = (*WAITING, UNKNOWN)
+"""The pages that have a server of Caddy's own."""
+
 
 def address(status: str) -> str:
     """Return where Caddy itself serves the page of this status. The path is short: a socket's may have 107 characters."""
     site = hashlib.sha256(str(settings.GATEWAY_ACCESS_LOG).encode()).hexdigest()[:10]
-    return (
-        f"unix/{tempfile.gettempdir()}/interchain-{site}-{status if status in (*WAITING, UNKNOWN) else 'stopped'}.sock"
-    )
+    shown = status if status in SERVED else "stopped"
+    return f"unix/{tempfile.gettempdir()}/interchain-{site}-{shown}.sock"
 
 
 def servers(dates: str) -> dict[str, Any]:
-    """Return Caddy's servers of the pages in WAITING, and of UNKNOWN.
+    """Return Caddy's servers of the pages in SERVED.
 
     Args:
         dates: a folder in which each host has one; the name of the one file there is its UNTIL.
@@ -71,7 +73,7 @@ def servers(dates: str) -> dict[str, Any]:
             "routes": [*([find, {"handle": [read]}] if status == "grace" else []), {"handle": [page(status)]}],
             "automatic_https": {"disable": True},
         }
-        for status in (*WAITING, UNKNOWN)
+        for status in SERVED
     }
 
 

@@ -61,7 +61,7 @@ def named_route(generation: str) -> dict[str, Any]:
         "match": [{"vars_regexp": {"{http.request.host}": {"pattern": SAFE_HOST}}}],
         "handle": [_subroute([found])],
     }
-    return {"handle": [_subroute([safe, {"handle": [pages.page("unknown")]}])]}
+    return {"handle": [_subroute([safe, {"handle": [pages.page(pages.UNKNOWN)]}])]}
 
 
 def _shelf(generation: str, number: int) -> dict[str, Any]:

@@ -21,14 +21,6 @@ from nodes.gateway.syncer import REFRESH_SECONDS, Syncer
 from nodes.services import leases, placement, routes
 
 
-@pytest.fixture
-def syncer(gateway):
-    stop = threading.Event()
-    with gateway.caddy(), in_thread(Syncer(stop).run, stop):
-        eventually(lambda: gateway.status("nothing") == 404)
-        yield
-
-
 @pytest.mark.django_db(transaction=True)
 def test_a_name_follows_its_lease(box, gateway, syncer):
     lease = placement.open_lease(workload=make_workload("blog"), by=None)

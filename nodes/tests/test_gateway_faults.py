@@ -26,15 +26,6 @@ from nodes.services import routes
 from nodes.tests.gateway_load import app, load, publish, shelve
 
 
-@pytest.fixture
-def syncer(gateway):
-    stop = threading.Event()
-    syncer = Syncer(stop)
-    with gateway.caddy(), in_thread(syncer.run, stop):
-        eventually(lambda: gateway.status("nothing") == 404)
-        yield syncer
-
-
 @pytest.fixture(params=["spare slot", "shelf"])
 def settle(request, syncer):
     """What a test calls when its names are served: for the second time they are part of the configuration before it goes on."""

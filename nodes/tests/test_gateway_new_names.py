@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 
 import pytest
 
 from interchain_site.testing.servers import free_port
-from nodes.conftest import eventually, in_thread, serving
+from nodes.conftest import eventually, serving
 from nodes.gateway import board, config
 from nodes.gateway.log_lines import parsed
-from nodes.gateway.syncer import Syncer
 from nodes.tests.gateway_load import app, load, publish, set_options, shelve, unpublish
-
-
-@pytest.fixture
-def syncer(gateway):
-    stop = threading.Event()
-    syncer = Syncer(stop)
-    with gateway.caddy(), in_thread(syncer.run, stop):
-        eventually(lambda: gateway.status("nothing") == 404)
-        yield syncer
 
 
 def ask(gateway, host):
