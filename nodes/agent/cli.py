@@ -41,6 +41,9 @@ def main(arguments: "list[str] | None" = None) -> int:
     except AgentError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
+    except BrokenPipeError:  # who read it has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except PermissionError as error:
         print(f"{error.filename or 'That'} may be read by root only. Put sudo before the command.", file=sys.stderr)  # noqa: T201
         return 1
@@ -192,15 +195,19 @@ def _tell(portal: "Portal", report: protocol.CheckReport) -> "tuple[bool, bool]"
 
 def make_parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
-    parser = argparse.ArgumentParser(prog="interchain-node", description="Lends this computer to Interchain.")
+    parser = argparse.ArgumentParser(
+        prog="interchain-node", description="Lends this computer to Interchain.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, arguments in COMMANDS:
         help_text = (command.__doc__ or "").split("\n")[0]
         if name in INTERNAL:  # without `help` it is not listed
-            sub = commands.add_parser(name, description=help_text)
+            sub = commands.add_parser(name, description=help_text, allow_abbrev=False)
         else:
-            sub = commands.add_parser(name, help=help_text.replace("%", "%%"), description=help_text)
+            sub = commands.add_parser(
+                name, help=help_text.replace("%", "%%"), description=help_text, allow_abbrev=False
+            )
         sub.set_defaults(command=command)
         sub.add_argument("--home", default=str(default_home()), help="folder of this device's key and settings")
         if arguments is not None:

@@ -17,12 +17,15 @@ archives/     image archives while they are downloaded
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nodes.agent import files
+from nodes.agent import files, limits
 from nodes.agent.errors import SetupError
 from nodes.agent.protocol import Limits, ProtocolError, from_json
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,3 +116,37 @@ def load(home: Home) -> Config:
 
 def save(home: Home, config: Config) -> None:
     files.write_json(home.config, dataclasses.asdict(config))
+
+
+class OwnLimits:
+    """The owner's limits as `config.json` has them now: what is typed while the agent runs holds within seconds."""
+
+    def __init__(self, home: Home, config: Config) -> None:
+        self._home, self._stamp = home, _stamp(home.config)
+        self.now = config.own_limits
+
+    def look(self) -> bool:
+        """Read the file if it was written since; returns whether the limits are others now. A damaged file changes nothing."""
+        stamp, before = _stamp(self._home.config), self.now
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            found = load(self._home).own_limits
+        except SetupError as error:
+            log.warning("The owner's limits stay as they were: %s", error)
+            return False
+        faults = limits.faults(found)
+        if faults:
+            log.warning("The owner's limits stay as they were. %s: %s", self._home.config, faults)
+            return False
+        self.now = found
+        return found != before
+
+
+def _stamp(path: Path) -> "tuple[int, ...]":
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -12,7 +12,7 @@ from typing import Any
 
 from nodes.agent import computer, counters, holdings, layers, ports, runtimes, sandbox
 from nodes.agent.bridges import Bridge, Bridges
-from nodes.agent.config import Config
+from nodes.agent.config import Config, OwnLimits
 from nodes.agent.diagnosis import DISK_FULL
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters, is_disk_full
 from nodes.agent.errors import Cancelled, LeaseError
@@ -41,11 +41,13 @@ class DockerExecutor:
         images: Images,
         restore: "Callable[[DesiredLease, str, threading.Event], None]" = lambda lease, path, cancelled: None,
         proven: "Callable[[], str]" = lambda: "",
+        own: "OwnLimits | None" = None,
     ) -> None:
         """Args: restore: lets the volume at a path hold what the lease is to begin with (snapshots.py).
-        proven: the Engine's name of the runtime that was proven to be gVisor, "" while none is (gvisor.py)."""
+        proven: the Engine's name of the runtime that was proven to be gVisor, "" while none is (gvisor.py).
+        own: the owner's limits; None for who starts nothing."""
         self._config, self._engine, self._images, self._restore = config, engine, images, restore
-        self._brake = LogBrake(engine)
+        self._brake, self._own = LogBrake(engine), own
         self._gvisor = proven
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._docker_root, self._layers = "/", layers.Limit()
@@ -177,7 +179,7 @@ class DockerExecutor:
         under = runtimes.choose(workload, self._gvisor)
         with self._images.held(workload.image, cancelled) as image:
             _stop_if(cancelled)
-            outbound = workload.outbound and self._config.allow_outbound
+            outbound = workload.outbound and self._own is not None and self._own.now.outbound
             if workload.volume_path and lease.restore.restic_id:
                 with self._volumes.ready(workload, image.user), self._volumes.opened(workload.id) as path:
                     self._restore(lease, path, cancelled)

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 
 from nodes.agent import limits, switch
 from nodes.agent.board import Board
-from nodes.agent.config import Config, Home
+from nodes.agent.config import Home, OwnLimits
 from nodes.agent.diagnosis import Finding
 from nodes.agent.errors import LeaseError
 from nodes.agent.limits import Standing
@@ -29,7 +29,7 @@ class Intake(threading.Thread):
     def __init__(
         self,
         home: Home,
-        config: Config,
+        own: OwnLimits,
         board: Board,
         meters: Meters,
         *,
@@ -38,7 +38,7 @@ class Intake(threading.Thread):
     ) -> None:
         """Args: news: the portal should hear of a new standing. wake: the loop has something to stop or start."""
         super().__init__(name="intake", daemon=True)
-        self._home, self._own, self._board, self._meters = home, config.own_limits, board, meters
+        self._home, self._own, self._board, self._meters = home, own, board, meters
         self._news, self._wake = news, wake
         self.traffic = Traffic(home.traffic)
         self._stopping = threading.Event()
@@ -57,10 +57,12 @@ class Intake(threading.Thread):
 
     def tick(self) -> None:
         """1. Count the traffic. 2. Where we stand. 3. Stop what may not go on; let what may again start afresh."""
-        before, self.standing = self.standing, self.look()
-        self._enforce()
+        others, before = self._own.look(), self.standing
+        self.standing = self.look()
+        self._enforce(afresh=others)
         if before != self.standing:
             log.info("This device is %s. %s", self.standing.mode.value, self.standing.reason)
+        if others or before != self.standing:
             self._news()
             self._wake()
 
@@ -99,11 +101,11 @@ class Intake(threading.Thread):
             raise LeaseError(Reason.DECLINED, objection, permanent=True)
 
     def _both(self) -> "tuple[Limits, Limits]":
-        return self._own, self._board.desired.limits
+        return self._own.now, self._board.desired.limits
 
     def _switched(self, now: float) -> Standing:
         chosen = switch.read(self._home.mode)
-        if chosen.mode is Mode.DRAINING and now - chosen.since > self._own.drain_minutes * 60:
+        if chosen.mode is Mode.DRAINING and now - chosen.since > self._own.now.drain_minutes * 60:
             return Standing(Mode.CLOSED, "Its owner drained it at the device.")
         words = {Mode.PAUSED: "Its owner paused it at the device.", Mode.DRAINING: "Its owner drains it at the device."}
         return Standing(chosen.mode, words.get(chosen.mode, ""))
@@ -140,7 +142,7 @@ class Intake(threading.Thread):
         leases = self._board.desired.leases
         return note.busy and leases.index(other) < (leases.index(before) if before in leases else len(leases))
 
-    def _enforce(self) -> None:
+    def _enforce(self, *, afresh: bool) -> None:
         declined: "list[tuple[str, str]]" = []
         with self._board.lock:
             for lease in self._board.desired.leases:
@@ -152,7 +154,7 @@ class Intake(threading.Thread):
                     why = why or self.standing.reason
                 if why and not note.failed:
                     declined.append((lease.lease_id, why))
-                elif not why and note.failed and note.reason is Reason.DECLINED and self._may_again(note):
+                elif not why and note.failed and note.reason is Reason.DECLINED and (afresh or self._may_again(note)):
                     self._board.notes[lease.lease_id] = Note()
                     self._wake()
         for lease_id, why in declined:

@@ -99,7 +99,7 @@ def _switch(parsed: argparse.Namespace, mode: Mode) -> int:
 
 
 def show_limits(parsed: argparse.Namespace) -> int:
-    """Show or change this device's own limits; they hold whatever the portal says. The agent must be restarted to see them."""
+    """Show or change this device's own limits; they hold whatever the portal says, within seconds."""
     home = Home(Path(parsed.home))
     settings = configuration.load(home)
     changed = _changed(settings, parsed)
@@ -109,7 +109,7 @@ def show_limits(parsed: argparse.Namespace) -> int:
             raise SetupError("\n".join(f"{name}: {text}" for name, text in faults.items()))
         configuration.save(home, changed)
         if not parsed.json:
-            say("Saved. " + _restart(home))
+            say("Saved. They hold " + ("within seconds." if is_running(home) else "from the agent's next start."))
     own = dataclasses.asdict(changed.own_limits)
     if parsed.json:
         say(json.dumps(own, indent=1))
@@ -137,14 +137,6 @@ def _changed(settings: Config, parsed: argparse.Namespace) -> Config:
     if parsed.outbound is not None:
         return dataclasses.replace(settings, allow_outbound=parsed.outbound)
     return settings
-
-
-def _restart(home: Home) -> str:
-    if not is_running(home):
-        return "They hold from the agent's next start."
-    return (
-        f"Restart the agent: systemctl restart {SERVICE}" if has_systemd() else "Restart the agent to make them hold."
-    )
 
 
 def _shown(name: str, value: Any) -> str:

@@ -115,7 +115,7 @@ class Updater:
         finally:
             wheel.unlink(missing_ok=True)
         if key != settings.release_key:
-            configuration.save(self._home, dataclasses.replace(settings, release_key=key))
+            configuration.save(self._home, dataclasses.replace(configuration.load(self._home), release_key=key))
         files.write_atomic(self._folder / "trying", f"{self._version_folder.name}\n{version}\n".encode())
         beside = self._base / "current.next"
         beside.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from nodes.agent import config as configuration
 from nodes.agent import doctor, files, keys, runtimes, self_stop, tls, tunnel
 from nodes.agent.board import Board
 from nodes.agent.checkup import Checkup
-from nodes.agent.config import Config, Home
+from nodes.agent.config import Config, Home, OwnLimits
 from nodes.agent.contact import Contact
 from nodes.agent.counters import Counters
 from nodes.agent.courier import Courier
@@ -68,8 +68,10 @@ class Node:
         images = Images(
             engine, fetch=self._fetch, folder=home.archives, downloaded=lambda size: self._intake.downloaded(size)
         )
+        self._own = own = OwnLimits(home, settings)
         executor = DockerExecutor(
             settings,
+            own=own,
             engine=engine,
             images=images,
             restore=lambda *what: self._snapshots.restore(*what),
@@ -85,7 +87,7 @@ class Node:
         stored = stored_desired(home)
         board = Board(self_stop.without(stored, stored_hold(home)) if stored else None, executor)
         watch = Watch(board, meters, wake=self._wake.set)
-        self._intake = Intake(home, settings, board, meters, news=lambda: self._courier.changed(), wake=self._wake.set)
+        self._intake = Intake(home, own, board, meters, news=lambda: self._courier.changed(), wake=self._wake.set)
         self._metering = Metering(
             meters=meters,
             counters=counters,
@@ -248,7 +250,7 @@ class Node:
             load={**report.load, **self._intake.load()},
             mode=standing.mode,
             mode_reason=standing.reason,
-            limits=self._settings.own_limits,
+            limits=self._own.now,
             can_update=self._updater.possible,
             update_failure=self._updater.failure,
             directory_port=self._directory.port,

@@ -86,7 +86,10 @@ def test_the_limits_of_either_side_are_kept_here(agent: AgentProcess, portal: Fa
 
 
 def test_own_limits_are_typed_and_shown(agent: AgentProcess, portal: FakePortal) -> None:
-    said(agent, "limits", "--memory-mib", "512", "--hours", "Fri-Mon 18:00-08:00", "--outbound", "yes")
+    typed = said(agent, "limits", "--memory-mib", "512", "--hours", "Fri-Mon 18:00-08:00", "--outbound", "yes")
+    assert typed.startswith("Saved. They hold within seconds.")
+    expected = (512 * 2**20, True, 4)
+    portal.wait(lambda: told(portal) == expected, 60, "a report of them, without a restart")
     shown = said(agent, "limits")
     assert "Fri 18:00-08:00, Sat 18:00-08:00, Sun 18:00-08:00, Mon 18:00-08:00" in shown
     assert "Memory                 0.5 GiB\n" in shown
@@ -95,12 +98,43 @@ def test_own_limits_are_typed_and_shown(agent: AgentProcess, portal: FakePortal)
     assert json.loads(said(agent, "limits", "--json"))["memory_bytes"] == 2**29
     wrong = agent.cli("limits", "--home", str(agent.home), "--time-zone", "Mars/Base")
     assert (wrong.returncode, "IANA" in wrong.stderr) == (1, True)
+    short = agent.cli("limits", "--home", str(agent.home), "--memory", "1")
+    assert (short.returncode, "unrecognized arguments: --memory" in short.stderr) == (2, True), (
+        "MiB or GiB? Nobody said."
+    )
     agent.kill(15)
     known = len(portal.reports)
     agent.start()
     portal.wait(lambda: len(portal.reports) > known, 30, "a report since")
+    assert told(portal) == expected
+
+
+def told(portal: FakePortal) -> tuple[int, bool, int]:
     limits = portal.reports[-1][1].limits
-    assert (limits.memory_bytes, limits.outbound, len(limits.hours)) == (512 * 2**20, True, 4)
+    return limits.memory_bytes, limits.outbound, len(limits.hours)
+
+
+def test_what_is_typed_holds_for_what_runs_without_a_restart(agent: AgentProcess, portal: FakePortal) -> None:
+    calls = serve(outbound=True)
+    portal.want(calls)
+    assert "call out" in declined(portal, calls.lease_id).message
+    said(agent, "limits", "--outbound", "yes")
+    portal.wait_for(calls.lease_id, Observed.RUNNING)
+    found = engine.docker("ps", "--filter", f"label=io.interchain.lease={calls.lease_id}", "--format", "{{.Labels}}")
+    assert "io.interchain.bridge=ico-" in found
+    (agent.home / "config.json").write_text("{ what a person mistyped")
+    known = len(portal.reports)
+    portal.wait(lambda: len(portal.reports) > known + 1, 60, "two reports since")
+    assert portal.status(calls.lease_id).observed is Observed.RUNNING, "a damaged file changes nothing"
+
+
+def test_none_may_call_out_any_more_once_that_is_typed(agent: AgentProcess, portal: FakePortal) -> None:
+    said(agent, "limits", "--outbound", "yes")
+    calls = serve(outbound=True)
+    portal.want(calls)
+    portal.wait_for(calls.lease_id, Observed.RUNNING, 60)
+    said(agent, "limits", "--outbound", "no")
+    assert "call out" in declined(portal, calls.lease_id).message
 
 
 def test_traffic_of_apps_is_counted_for_the_month(agent: AgentProcess, portal: FakePortal) -> None:
