@@ -24,7 +24,7 @@ MOST_MEMBERS, MOST_LAYERS = 2_000, 128
 MOST_UNPACKED_BYTES = 16 * 2**30
 MOST_JSON_BYTES, MOST_READ_BYTES, CHUNK_BYTES = 4 * 2**20, 8 * 2**20, 2**20
 MOST_LINKS = 10
-MANIFEST, NAMES, INDEX = "manifest.json", "repositories", "index.json"
+MANIFEST, NAMES, INDEX, LAYOUT = "manifest.json", "repositories", "index.json", "oci-layout"
 SAVE_AGAIN = "Save the image again with: docker save NAME > image.tar"
 _DAMAGE = (tarfile.TarError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, OverflowError,
            RecursionError, zlib.error)  # fmt: skip
@@ -130,6 +130,9 @@ def _members(archive: tarfile.TarFile) -> Members:
         if name in (MANIFEST, NAMES, INDEX) and not plain:
             # Docker would read another manifest than the one whose names are left out (archives.py).
             raise ArchiveUnsound(f"The archive's {name} is not a plain file of a fitting size. {SAVE_AGAIN}")
+        if name in members and not member.isdir():
+            # Which of the two is read differs from Docker to Docker.
+            raise ArchiveUnsound(f"The archive holds {name[:100]!r} twice. {SAVE_AGAIN}")
         members[name] = member
     links = {name for name, member in members.items() if member.issym() or member.islnk()}
     for name in members if links else ():

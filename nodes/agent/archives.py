@@ -2,6 +2,10 @@
 
 A stranger's archive may name its image `postgres:16`; loaded as it is, that name on the owner's device would from then on mean the
 stranger's image. So names are left out on the way in.
+
+An archive may describe its image twice: in manifest.json, and as an OCI layout. Docker's own store reads the first, Docker with
+containerd's image store (the default since Docker 29) the second. We look at the first alone and hand over nothing of the other, so
+that every Docker loads what was looked at.
 """
 
 from __future__ import annotations
@@ -9,22 +13,24 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nodes.agent import archive_rules
-from nodes.agent.archive_rules import INDEX, MANIFEST, NAMES
+from nodes.agent.archive_rules import INDEX, LAYOUT, MANIFEST, NAMES
 from nodes.agent.capacity import ARCHITECTURES
 from nodes.agent.errors import ArchiveUnsound, LeaseError
 from nodes.agent.protocol import Image, Reason
 
 CHUNK_BYTES = 2**20
+LEFT_OUT = (NAMES, INDEX, LAYOUT)
 
 
-def check(path: Path, image: Image) -> None:
-    """Return if the file is the archive that was released and holds the one image it should.
+def check(path: Path, image: Image) -> "tuple[str, ...]":
+    """Return the digests of the layers' unpacked archives if the file is the one that was released and holds the one image it should.
 
     Raises:
         LeaseError: `image_invalid`; also for what an image must not hold (archive_rules.py).
@@ -42,6 +48,7 @@ def check(path: Path, image: Image) -> None:
     _check_platform(found.config)
     if found.image_id != image.image_id:
         raise _invalid(f"The archive holds image {found.image_id[:19]}…, the release says {image.image_id[:19]}….")
+    return tuple(found.config["rootfs"]["diff_ids"])
 
 
 def _check_platform(config: "dict[str, Any]") -> None:
@@ -53,14 +60,14 @@ def _check_platform(config: "dict[str, Any]") -> None:
 
 
 def nameless(path: Path) -> Iterator[bytes]:
-    """Yield the archive as a tar stream in which the image has no name."""
+    """Yield the archive as a tar stream in which the image has no name and is described once."""
     with tarfile.open(path, "r:") as tar:
         for member in tar:
-            if member.name == NAMES:
+            if posixpath.normpath(member.name) in LEFT_OUT:
                 continue
             data = tar.extractfile(member) if member.isfile() else None
-            if data is not None and member.name in (MANIFEST, INDEX):
-                yield from _packed(member, [_without_names(member.name, json.loads(data.read()))])
+            if data is not None and member.name == MANIFEST:
+                yield from _packed(member, [_without_names(json.loads(data.read()))])
             elif data is not None:
                 yield from _packed(member, iter(lambda source=data: source.read(CHUNK_BYTES), b""))  # type: ignore[misc]
             else:
@@ -69,7 +76,7 @@ def nameless(path: Path) -> Iterator[bytes]:
 
 
 def _packed(member: tarfile.TarInfo, chunks: Any) -> Iterator[bytes]:
-    if member.name in (MANIFEST, INDEX):
+    if member.name == MANIFEST:
         chunks = list(chunks)
         member.size = sum(map(len, chunks))
     yield member.tobuf(tarfile.PAX_FORMAT)
@@ -77,13 +84,8 @@ def _packed(member: tarfile.TarInfo, chunks: Any) -> Iterator[bytes]:
     yield bytes(-member.size % tarfile.BLOCKSIZE)
 
 
-def _without_names(name: str, document: Any) -> bytes:
-    if name == MANIFEST:
-        document = [{**entry, "RepoTags": None} for entry in document]
-    else:  # the OCI layout newer Engines write beside it
-        for entry in document.get("manifests", []):
-            entry.pop("annotations", None)
-    return json.dumps(document).encode()
+def _without_names(manifest: "list[dict[str, Any]]") -> bytes:
+    return json.dumps([{**entry, "RepoTags": None} for entry in manifest]).encode()
 
 
 def _invalid(message: str) -> LeaseError:

@@ -28,6 +28,7 @@ class Local:
     user: str
     size: int = 0  # bytes, unpacked
     volumes: "tuple[str, ...]" = ()  # folders it wants kept apart (VOLUME in a Dockerfile)
+    layers: "tuple[str, ...]" = ()  # digests of their unpacked archives
 
 
 class Images:
@@ -101,7 +102,8 @@ class Images:
             return None
         config = found.get("Config") or {}
         wanted = tuple(sorted(config.get("Volumes") or {}))
-        return Local(found["Id"], config.get("User") or "", int(found.get("Size") or 0), wanted)
+        layers = tuple((found.get("RootFS") or {}).get("Layers") or ())
+        return Local(found["Id"], config.get("User") or "", int(found.get("Size") or 0), wanted, layers)
 
     def _known(self, image: Image) -> "Local | None":
         """Return an image that is here under its own id, for example because it was built here."""
@@ -114,7 +116,7 @@ class Images:
         try:
             self._fetch(image, path, cancelled)
             self._downloaded(path.stat().st_size)
-            archives.check(path, image)
+            layers = archives.check(path, image)
             loaded = ""
             for line in self._engine.stream("POST", "/images/load", query={"quiet": "1"}, body=archives.nameless(path)):
                 loaded = _loaded_id(line) or loaded
@@ -132,6 +134,11 @@ class Images:
         found = self._inspect(_tag(image))
         if found is None:
             raise LeaseError(Reason.DEVICE_ERROR, "Docker loaded the archive but does not have its image.")
+        if found.layers != layers:
+            self._engine.call("DELETE", f"/images/{_tag(image)}", ignore=(404, 409))
+            raise LeaseError(
+                Reason.IMAGE_INVALID, "Docker made another image of the archive than the released one.", permanent=True
+            )
         return found
 
     def _pull(self, reference: str, cancelled: threading.Event) -> Local:

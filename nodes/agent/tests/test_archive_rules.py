@@ -119,6 +119,14 @@ def test_a_layer_that_reaches_beyond_its_image(tmp_path: Path, inside: tarfile.T
     assert words in refusal(saved(tmp_path / "a.tar", layer(inside)))
 
 
+@pytest.mark.parametrize("name", ["config.json", "one/layer.tar", "manifest.json"])
+def test_an_entry_that_is_there_twice(tmp_path: Path, name: str) -> None:
+    first, link = (name, b"{}"), entry(name, tarfile.SYMTYPE, "other")
+    for again in (first, link):
+        with pytest.raises(archive_rules.ArchiveUnsound, match=r"twice|not a plain file"):
+            archive_rules.read(saved(tmp_path / "image.tar", more=[("other", b"{}"), again]))
+
+
 @pytest.mark.parametrize("about", [{"architecture": "s390x"}, {"os": "windows"}])
 def test_an_image_for_another_computer(tmp_path: Path, about: "dict[str, str]") -> None:
     assert f"this device is linux/{HERE}" in refusal(saved(tmp_path / "a.tar", **about))

@@ -34,6 +34,7 @@ def archive(path: Path, *, images: int = 1, names: list[str] | None = None) -> P
             ("x/layer.tar", LAYER),
             ("manifest.json", json.dumps(manifest).encode()),
             ("index.json", json.dumps(index).encode()),
+            ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
             ("repositories", b'{"postgres":{"16":"x"}}'),
         ):
             info = tarfile.TarInfo(name)
@@ -48,7 +49,8 @@ def archive(path: Path, *, images: int = 1, names: list[str] | None = None) -> P
 def test_the_released_archive_passes(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.tar")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    archives.check(path, Image(archive_sha256=digest, image_id=f"sha256:{CONFIG_ID}"))
+    layers = archives.check(path, Image(archive_sha256=digest, image_id=f"sha256:{CONFIG_ID}"))
+    assert layers == (f"sha256:{hashlib.sha256(LAYER).hexdigest()}",)
     with pytest.raises(LeaseError, match="not the one that was released"):
         archives.check(path, Image(archive_sha256="0" * 64, image_id=f"sha256:{CONFIG_ID}"))
     with pytest.raises(LeaseError, match="The archive holds image"):
@@ -68,11 +70,11 @@ def test_not_an_archive(tmp_path: Path, data: bytes) -> None:
         archive_rules.read(tmp_path / "a.tar")
 
 
-def test_names_stay_outside(tmp_path: Path) -> None:
+def test_names_and_a_second_description_stay_outside(tmp_path: Path) -> None:
     stream = b"".join(archives.nameless(archive(tmp_path / "a.tar")))
     assert b"postgres" not in stream
     with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
-        assert tar.getnames() == [f"{CONFIG_ID}.json", "x/layer.tar", "manifest.json", "index.json", "y/layer.tar"]
+        assert tar.getnames() == [f"{CONFIG_ID}.json", "x/layer.tar", "manifest.json", "y/layer.tar"]
         assert tar.extractfile("x/layer.tar").read() == LAYER
         assert tar.getmember("y/layer.tar").linkname == "../x/layer.tar"
         assert json.load(tar.extractfile("manifest.json"))[0]["RepoTags"] is None
