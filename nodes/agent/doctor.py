@@ -17,13 +17,14 @@ from typing import Any
 from nodes.agent import computer, trials, tunnel, watches, wording
 from nodes.agent.config import Config
 from nodes.agent.counters import Counters
-from nodes.agent.engine import Engine, EngineDown
+from nodes.agent.engine import SPOKEN, Engine, EngineDown, number
 from nodes.agent.errors import AgentError, SetupError, plainly
 from nodes.agent.firewall import Firewall
 from nodes.agent.perf import Perf
 from nodes.agent.protocol import CLOCK_SKEW_SECONDS, Check
 
 OLDEST_API = (1, 41)
+NEWEST_TRIED = (28, 5)  # of Docker itself
 LEAST_DISK_BYTES, GOOD_DISK_BYTES = 2 * 10**9, 10 * 10**9
 NETWORK_SECONDS = 5.0
 ZONE_FOLDERS = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")
@@ -40,7 +41,7 @@ def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None,
     checks, info = [_time_zones(), _snapshots()], {}
     try:
         version, info = engine.call("GET", "/version"), engine.call("GET", "/info")
-        checks += [_version(version), *_isolation(info), _storage(info), *trials.run(engine, info, folder=folder)]
+        checks += [*_version(version), *_isolation(info), _storage(info), *trials.run(engine, info, folder=folder)]
     except EngineDown as error:
         checks.append(Check("docker", False, error.what, error.mend))
     except AgentError as error:
@@ -94,11 +95,20 @@ def _snapshots() -> Check:
     )  # fmt: skip
 
 
-def _version(version: "dict[str, Any]") -> Check:
-    found = tuple(int(part) for part in str(version["ApiVersion"]).split("."))
-    if found < OLDEST_API:
-        return Check("docker", False, f"Docker Engine {version['Version']} is too old.", "Install 20.10 or newer.")
-    return Check("docker", True, f"Docker Engine {version['Version']} answers.")
+def _version(version: "dict[str, Any]") -> "list[Check]":
+    name = str(version["Version"])
+    if number(str(version["ApiVersion"])) < OLDEST_API:
+        return [Check("docker", False, f"Docker Engine {name} is too old.", "Install 20.10 or newer.")]
+    answers = Check("docker", True, f"Docker Engine {name} answers.")
+    newest = ".".join(map(str, NEWEST_TRIED))
+    if number(name) <= NEWEST_TRIED and number(str(version.get("MinAPIVersion") or "0")) <= SPOKEN:
+        return [
+            answers,
+            Check("docker_version", True, f"It is one of those this agent was tried with (20.10 to {newest})."),
+        ]
+    message = f"Docker Engine {name} is newer than those this agent was tried with (20.10 to {newest})."
+    mend = "Keep the agent up to date. Should apps not start here, tell the portal's staff, and this version with it."
+    return [answers, Check("docker_version", False, message, mend, needed=False)]
 
 
 def _isolation(info: "dict[str, Any]") -> "list[Check]":

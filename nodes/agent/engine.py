@@ -1,13 +1,14 @@
 """The Docker Engine's HTTP API over its socket. Only `docker_executor.py` and `images.py` use it; no HTTP shows beyond them.
 
 This is the one place where we do without a library on purpose: the `docker` package with what it imports takes 11 MB of the
-40 MB an idle agent may use, and brings five more packages to strangers' devices; the twelve calls we make are these lines.
+40 MB an idle agent may use, and brings five more packages to strangers' devices; the twelve calls we make are these lines. Longer than 300 lines because it is the whole of that client.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,10 +18,17 @@ from typing import Any
 from nodes.agent import computer
 from nodes.agent.errors import AgentError, plainly
 
-NEWEST_TRIED = (1, 44)  # an Engine newer than this still speaks it; an older one is spoken to in its own version
+SPOKEN = (
+    1,
+    44,
+)  # of the API: Docker 25's, and the oldest that Docker 29 speaks; older Engines are spoken to in their own
 CALL_SECONDS = 60.0
 STREAM_SECONDS = 300.0  # silence of a pull or load that counts as failure
 ANSWER_BYTES = 32 * 2**20
+EMPTY_ARCHIVE = bytes(1024)  # a tar archive's end
+ARCHIVE_BEGINNING = (
+    16  # bytes of it by which Docker from version 28 tells how it is packed, before it does anything else
+)
 
 
 class EngineDown(AgentError):
@@ -74,7 +82,7 @@ class Unfinished:
             EngineError: it refused. EngineDown: it closed the connection.
         """
         try:
-            self._connection.send(b"0\r\n\r\n")
+            self._connection.send(_chunk(EMPTY_ARCHIVE[ARCHIVE_BEGINNING:]) + _chunk(b""))
             answer = self._connection.getresponse()
             text = answer.read(65_536)
         except (OSError, http.client.HTTPException) as error:
@@ -177,7 +185,7 @@ class Engine:
 
     @contextmanager
     def unfinished(self, method: str, path: str, *, query: "Mapping[str, Any]") -> "Iterator[Unfinished]":
-        """Begin a call whose body is an archive, and leave the Engine waiting for it until the block ends; no byte of it is sent.
+        """Begin a call whose body is an archive, and leave the Engine waiting for it until the block ends; no entry of it is sent.
 
         Raises:
             EngineDown
@@ -191,6 +199,7 @@ class Engine:
                 connection.putheader("Content-Type", "application/x-tar")
                 connection.putheader("Transfer-Encoding", "chunked")
                 connection.endheaders()
+                connection.send(_chunk(EMPTY_ARCHIVE[:ARCHIVE_BEGINNING]))
             except OSError as error:
                 raise EngineDown(*_why_silent(self._address.geturl(), error)) from error
             yield Unfinished(connection)
@@ -213,10 +222,12 @@ class Engine:
     def _negotiate(self) -> None:
         answer, connection = self._request("GET", "/version", None, CALL_SECONDS)
         try:
-            theirs = json.loads(answer.read(ANSWER_BYTES))["ApiVersion"]
+            theirs = json.loads(answer.read(ANSWER_BYTES))
         finally:
             connection.close()
-        major, minor = min(NEWEST_TRIED, tuple(int(part) for part in theirs.split(".")))
+        oldest, newest = (number(theirs.get(name) or "0.0") for name in ("MinAPIVersion", "ApiVersion"))
+        # One that speaks only what came after ours is spoken to in the oldest it has: there is least in it that we do not know.
+        major, minor = max(oldest, min(SPOKEN, newest))
         self._prefix = f"/v{major}.{minor}"
 
     def _request(
@@ -248,6 +259,13 @@ class Engine:
         return http.client.HTTPConnection(self._address.hostname or "127.0.0.1", self._address.port or 2375, timeout)
 
 
+def number(version: str) -> "tuple[int, int]":
+    """Return the first two numbers of a version of the API or of Docker itself; what is missing is 0."""
+    found = [int(part) for part in re.findall("[0-9]+", version.partition("-")[0])[:2]]
+    major, minor = (*found, 0, 0)[:2]
+    return major, minor
+
+
 def is_disk_full(error: EngineError) -> bool:
     """Whether the Engine's own disk had no room, or no quota, for what it was asked."""
     text = str(error).lower()
@@ -271,6 +289,11 @@ def filters(**wanted: "list[str]") -> "dict[str, str]":
 
 def _json(body: "Mapping[str, Any] | None") -> "bytes | None":
     return None if body is None else json.dumps(body).encode()
+
+
+def _chunk(data: bytes) -> bytes:
+    """Return a piece of a body whose length nobody knows beforehand; without data, its end."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _query(query: "Mapping[str, Any] | None") -> str:

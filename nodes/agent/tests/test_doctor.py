@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,11 @@ def _no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeEngine:
-    def __init__(self, info: "dict[str, Any]", version: str = "1.41") -> None:
-        self.info, self.version = info, version
+    def __init__(self, info: "dict[str, Any]", version: str = "1.41", **more: str) -> None:
+        self.info, self.version = info, {"ApiVersion": version, "Version": "20.10.24", **more}
 
     def call(self, method: str, path: str) -> Any:
-        return self.info if path == "/info" else {"ApiVersion": self.version, "Version": "test"}
+        return self.info if path == "/info" else self.version
 
 
 class FakeFirewall:
@@ -92,6 +94,40 @@ def test_no_engine_and_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not checks["firewall"].ok
     assert "too old" in found(FakeEngine(GOOD, "1.39"))["docker"].message
     assert issubclass(EngineDown, Exception)
+
+
+@pytest.mark.parametrize(
+    ("version", "oldest", "tried"),
+    [
+        ("20.10.24+dfsg1", "1.12", True),
+        ("28.5.2", "1.24", True),
+        ("28.5.2", "1.45", False),
+        ("29.0.0-rc.1", "1.44", False),
+        ("dev", "", True),
+    ],
+)
+def test_a_docker_nobody_has_tried_yet_is_told_of(version: str, oldest: str, tried: bool) -> None:
+    check = found(FakeEngine(GOOD, "1.51", Version=version, MinAPIVersion=oldest))["docker_version"]
+    assert (check.ok, check.needed) == (tried, tried)
+    assert tried or version in check.message
+
+
+@pytest.mark.parametrize(
+    ("newest", "oldest", "spoken"),
+    [("1.41", "1.12", "1.41"), ("1.51", "1.24", "1.44"), ("1.52", "1.44", "1.44"), ("1.60", "1.48", "1.48")],
+)
+def test_an_engine_is_spoken_to_in_a_version_it_knows(
+    monkeypatch: pytest.MonkeyPatch, newest: str, oldest: str, spoken: str
+) -> None:
+    engine, asked = Engine("unix:///nowhere/docker.sock"), []
+
+    def answer(method: str, target: str, *_: object) -> "tuple[io.BytesIO, io.BytesIO]":
+        asked.append(target)
+        return io.BytesIO(json.dumps({"ApiVersion": newest, "MinAPIVersion": oldest}).encode()), io.BytesIO()
+
+    monkeypatch.setattr(engine, "_request", answer)
+    engine.call("GET", "/info")
+    assert asked == ["/version", f"/v{spoken}/info"]
 
 
 @pytest.mark.parametrize(
