@@ -24,15 +24,21 @@ def flipped(text: str, bit: int) -> str:
 
 
 def higher_totals(jws: str) -> list[str]:
-    """Return what a batch can become by one flipped bit with which it is read, and a total is higher."""
-    head, payload, signature = jws.split(".")
-    said = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    """Return what a batch can become by one flipped bit with which it is read, and a total is higher.
+
+    There may be nothing of the kind, for instance when it was damaged before: then it has any bit flipped.
+    """
+    try:
+        head, payload, signature = jws.split(".")
+        said = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        totals = [reading.total for reading in _payload(jws).readings]
+    except (ValueError, protocol.ProtocolError):
+        return [flipped(jws, len(jws) * 7 // 2)]
     digits = [
         at
         for found in re.finditer(rb'"total": ?(\d)', said)
         for at in (found.start(1) * 4 // 3, found.start(1) * 4 // 3 + 1)
     ]
-    totals = [reading.total for reading in _payload(jws).readings]
     candidates = []
     for at in digits:
         for bit in range(7):
