@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from interchain_site.local import check, chosen_tests, npm, postgres, reports, system
+from interchain_site.local import check, chosen_tests, engines, npm, postgres, reports, system
 from interchain_site.local.reports import Outcome
 from interchain_site.local.steps import ROOT, Steps
 
 PYTHON = str(check.BIN / "python")
 REPORTS = ROOT / "test-results"
+APART = ("fast", "engines")  # run only when they are named
 MOST_AGAIN = 3  # tests of a suite that failed and are run once more
 REAL = "docker or anvil or browser"  # marks of tests that need more than Python and Valkey
 SINGLE = """Files, folders and single tests run with the environment they need, without reports:
@@ -76,6 +77,12 @@ def suites() -> dict[str, Suite]:
         ),
         Suite("browser", "headless Chromium", (*system.BROWSER, *containers), browser, True, True),
         Suite("contracts", "Solidity, by Forge", (), contracts, packages=True),
+        Suite(
+            "engines",
+            "the agent with newer Docker Engines, as root on Debian (local/engines.py); `all` leaves it out",
+            (*containers, *system.DISKS, *system.NAMESPACES),
+            newer_engines,
+        ),
         Suite("smoke", "bin/run --smoke", (*system.DOCKER, *system.SNAPSHOTS), smoke, True, True),
     ]
     return {suite.name: suite for suite in rows}
@@ -94,11 +101,11 @@ def main(arguments: list[str]) -> int:
         epilog=SINGLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("suite", nargs="*", help="`all`, the default, is every one but fast")
+    parser.add_argument("suite", nargs="*", help="`all`, the default, is every one but fast and engines")
     wanted = parser.parse_args(arguments).suite or ["all"]
     if unknown := set(wanted) - {*known, "all"}:
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
-    names = [name for name in known if name != "fast"] if "all" in wanted else wanted
+    names = [name for name in known if name not in APART] if "all" in wanted else wanted
     chosen = [known[name] for name in dict.fromkeys(names)]
     prepare(chosen)
     return reports.print_sum([_run(suite) for suite in chosen])
@@ -157,6 +164,12 @@ def anvil() -> Outcome:
 def docker() -> Outcome:
     """Tests that start containers; one at a time, for they share the Engine."""
     return pytest("docker", ["-n", "0", "-m", "docker and not browser"])
+
+
+def newer_engines() -> Outcome:
+    """The agent's tests with each Engine; one of them counts as one test."""
+    done = [program("engines", [PYTHON, "-m", engines.__name__, name]) for name in engines.VARIANTS]
+    return Outcome("engines", passed=sum(one.passed for one in done), failed=sum(one.failed for one in done))
 
 
 def browser() -> Outcome:

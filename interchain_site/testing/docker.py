@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -72,7 +73,7 @@ def image(command: str, *changes: str) -> str:
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
         _add(tar, "Dockerfile", "\n".join(lines).encode())
-    environment = {"DOCKER_BUILDKIT": "0", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"}
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
     done = subprocess.run(
         ["docker", "build", "-q", "-"], input=context.getvalue(), capture_output=True, env=environment, check=False
     )

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from interchain_site.local import chosen_tests, environment, ports, steps, suites, system
+from interchain_site.local import chosen_tests, engines, environment, ports, steps, suites, system
 from interchain_site.local.images import APPS
 from interchain_site.local.site import Site
 from interchain_site.local.steps import ROOT, Stop
@@ -162,3 +162,16 @@ def test_a_single_test_runs_with_the_environment_it_needs(monkeypatch, capfd, tm
     name = "test_a_step_that_failed_is_done_again"
     assert suites.main([f"interchain_site/tests/test_local_setup.py::{name}", "-p", "no:cacheprovider"]) == 0
     assert "1 passed" in capfd.readouterr().out
+
+
+def test_newer_engines_are_tried_only_when_asked_for_by_name(monkeypatch):
+    ran = []
+    monkeypatch.setattr(suites, "prepare", lambda chosen: None)
+    monkeypatch.setattr(suites, "_run", lambda suite: ran.append(suite.name) or suites.Outcome(suite.name, passed=1))
+    assert suites.main(["all"]) == 0
+    assert not {"engines", "fast"} & set(ran)
+    assert suites.main(["engines"]) == 0
+    assert ran[-1] == "engines"
+    assert all((ROOT / test).exists() for test in engines.TESTS)
+    with pytest.raises(Stop, match="28-as-29"):
+        engines.main(["29"])
