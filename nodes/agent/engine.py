@@ -12,7 +12,7 @@ import re
 import socket
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from nodes.agent import computer
@@ -242,7 +242,10 @@ class Engine:
         chunked = body is not None and not isinstance(body, bytes)
         kind = "application/x-tar" if chunked else "application/json"
         try:
-            connection.request(method, target, body, {"Content-Type": kind, **(headers or {})}, encode_chunked=chunked)
+            with suppress(BrokenPipeError, ConnectionResetError):  # it has answered before it took all of the body
+                connection.request(
+                    method, target, body, {"Content-Type": kind, **(headers or {})}, encode_chunked=chunked
+                )
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from interchain_site.testing import docker as engine
+from nodes.agent import archive_rules
 from nodes.agent.protocol import Action, HealthCheck, Image, Observed, Reason, Status, Workload
 from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
@@ -125,7 +127,7 @@ def test_out_of_disk(agent: AgentProcess, portal: FakePortal) -> None:
     assert "8 MiB" in status.message
 
 
-def test_an_archive_runs_and_brings_no_name_along(agent: AgentProcess, portal: FakePortal) -> None:
+def test_an_archive_runs_and_brings_no_name_along(agent: AgentProcess, portal: FakePortal, tmp_path: Path) -> None:
     image = engine.image("httpd -f -p 8080 -h /www; true archive")
     name = "interchain-test/postgres:16"
     engine.docker("tag", image, name)
@@ -134,10 +136,14 @@ def test_an_archive_runs_and_brings_no_name_along(agent: AgentProcess, portal: F
     engine.image.cache_clear()
     digest = hashlib.sha256(data).hexdigest()
     portal.archives[digest] = data
-    wanted = lease(workload(image=Image(archive_sha256=digest, archive_bytes=len(data), image_id=image)))
+    (tmp_path / "saved.tar").write_bytes(data)
+    named = archive_rules.read(
+        tmp_path / "saved.tar"
+    ).image_id  # as the portal names it; containerd's store has another id
+    wanted = lease(workload(image=Image(archive_sha256=digest, archive_bytes=len(data), image_id=named)))
     portal.want(wanted)
     status = portal.wait_for(wanted.lease_id, Observed.RUNNING)
-    assert status.image_id == image
+    assert status.image_id == engine.docker("image", "inspect", "-f", "{{.Id}}", f"interchain:{digest[:32]}")
     names = engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
     assert name not in names
     assert f"interchain:{digest[:32]}" in names
