@@ -337,13 +337,13 @@ class Computer:
         if self.unlooked:
             self.lossy |= set(meters)
 
-    def reboot(self, *, off: timedelta) -> None:
-        """Switch off and on again."""
+    def reboot(self, *, off: timedelta, until_agent: timedelta) -> None:
+        """Switch off and on again; the agent, which starts the apps, comes so long after."""
         self.lossy |= {Meter.UPTIME, Meter.STORAGE}
         self.lose_unlooked(Meter.COMPUTE, Meter.TRANSFER)
         self.kernel.reboot()
-        self.portal.now += off
-        self.monotonic_ms, self.run = 1000, self.run + 1
+        self.portal.now += off + until_agent
+        self.monotonic_ms, self.run = until_agent // timedelta(milliseconds=1), self.run + 1
         self.saved_ms = self.monotonic_ms
         self.killed()
         self.unlooked = False

@@ -38,10 +38,10 @@ def away_while_ill(bills: Bills) -> None:
 def counters_begin_again(bills: Bills) -> None:
     bills.work(0, 20, 50, 10**6)
     bills.take_a_reading(0, None)
-    bills.stop_and_start_the_lease(0, None)
+    bills.stop_and_start_the_lease(0, None, 0, 0)
     bills.work(0, 1, 1, 1)
     bills.take_a_reading(0, None)
-    bills.reboot(0, timedelta(minutes=1))
+    bills.reboot(0, timedelta(minutes=1), timedelta(seconds=1))
     bills.work(0, 1, 1, 1)
 
 
@@ -65,6 +65,23 @@ def shrunk_between_two_looks(bills: Bills) -> None:
 
 def grown_between_two_looks(bills: Bills) -> None:
     bills.change_the_volume_between_two_looks(0, 10**9, 20)
+
+
+def crashed_between_two_checks(bills: Bills) -> None:
+    bills.crash_between_two_checks(0, 50)
+
+
+def agent_started_long_after_a_reboot(bills: Bills) -> None:
+    bills.change_the_volume(0, 10**9)
+    bills.take_a_reading(0, None)
+    bills.reboot(0, timedelta(minutes=1), timedelta(days=40))
+
+
+def shrunk_killed_and_grown(bills: Bills) -> None:
+    bills.change_the_volume(0, 10**9)
+    bills.take_a_reading(0, None)
+    bills.change_the_volume(0, 10)
+    bills.kill_the_agent(0, 55, 0, 10**9)
 
 
 def told_twice_and_replayed(bills: Bills) -> None:
@@ -109,6 +126,9 @@ INTERLEAVINGS: list[Callable[[Bills], None]] = [
     lost_on_the_way,
     shrunk_between_two_looks,
     grown_between_two_looks,
+    crashed_between_two_checks,
+    agent_started_long_after_a_reboot,
+    shrunk_killed_and_grown,
     told_twice_and_replayed,
     told_by_an_old_key_and_by_strangers,
     two_with_one_key,

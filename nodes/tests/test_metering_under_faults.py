@@ -1,7 +1,8 @@
 """Whatever happens to devices, networks and clocks, and whoever sends what again: a bill is the true use, or less, never more.
 
 Hypothesis interleaves the faults of a month or more over simulated computers (simulation.py). After each step nothing is billed that
-was not used; at the end, where no fault took what nobody had looked at, all of it is.
+was not used; at the end, where no fault took what nobody had looked at, all of it is. Longer than 300 lines because each fault is a
+rule of the one machine.
 """
 
 from __future__ import annotations
@@ -157,9 +158,13 @@ class Bills(RuleBasedStateMachine):
     def restart_the_app(self, which: int) -> None:
         self.computer(which).restart_container()
 
-    @rule(which=which, steps=kill_at)
-    def stop_and_start_the_lease(self, which: int, steps: int | None) -> None:
-        self.computer(which).stop_and_start(FUSE, steps)
+    @rule(which=which, steps=kill_at, seconds=st.integers(0, 55), percent=st.integers(0, 50))
+    def stop_and_start_the_lease(self, which: int, steps: int | None, seconds: int, percent: int) -> None:
+        """Before anybody looks again, the new counters may be beyond what the old ones came to."""
+        computer = self.computer(which)
+        computer.stop_and_start(FUSE, steps)
+        computer.pass_time(seconds, percent=percent, traffic=percent * 1000)
+        computer.check_health()
 
     @rule(which=which)
     def change_the_key(self, which: int) -> None:
@@ -173,12 +178,16 @@ class Bills(RuleBasedStateMachine):
 
     # --- what goes wrong on a device -----------------------------------------------------------------------------------
 
-    @rule(which=which, seconds=st.integers(0, 100), percent=st.integers(0, 50))
-    def kill_the_agent(self, which: int, seconds: int, percent: int) -> None:
-        """For a while nobody looks; the app goes on."""
+    @rule(which=which, seconds=st.integers(0, 100), percent=st.integers(0, 50), size=st.none() | st.integers(0, 10**9))
+    def kill_the_agent(self, which: int, seconds: int, percent: int, size: int | None) -> None:
+        """For a while nobody looks; the app goes on, and its volume may become another size."""
         computer = self.computer(which)
         computer.pass_time(seconds, percent=percent, traffic=seconds)
+        if size is not None:
+            computer.volume = size
+            computer.lossy.add(Meter.STORAGE)
         computer.killed()
+        computer.look_at_disk()
         computer.check_health()
 
     @rule(which=which, seconds=st.integers(61, 600))
@@ -190,10 +199,24 @@ class Bills(RuleBasedStateMachine):
         computer.killed()
         computer.check_health()
 
-    @rule(which=which, off=st.sampled_from([timedelta(minutes=1), timedelta(days=31)]))
-    def reboot(self, which: int, off: timedelta) -> None:
-        self.computer(which).reboot(off=off)
+    @rule(
+        which=which,
+        off=st.sampled_from([timedelta(minutes=1), timedelta(days=31)]),
+        until_agent=st.sampled_from([timedelta(seconds=1), timedelta(days=40)]),
+    )
+    def reboot(self, which: int, off: timedelta, until_agent: timedelta) -> None:
+        """The agent may be started long after: the monotonic clock, which begins anew, is beyond where it was then."""
+        self.computer(which).reboot(off=off, until_agent=until_agent)
         self.computer(which).recover()
+
+    @rule(which=which, seconds=st.integers(1, 50))
+    def crash_between_two_checks(self, which: int, seconds: int) -> None:
+        """The app was gone for a while, and another start of it passes the next check: no check failed."""
+        computer = self.computer(which)
+        computer.check_health()
+        computer.pass_time(seconds, healthy=False)
+        computer.run += 1
+        computer.check_health()
 
     @rule(which=which)
     def restart_docker(self, which: int) -> None:
