@@ -42,7 +42,7 @@ def main() -> int:
     load, lines = os.getloadavg()[0], []
     with scene(Path(tempfile.mkdtemp())) as here:
         began = time.monotonic()
-        for storm in pace.STORMS if arguments.storms is None else arguments.storms:
+        for storm in (*pace.STORMS, *pace.MORE_STORMS) if arguments.storms is None else arguments.storms:
             found = pace.measure(
                 here.apps["neighbour"],
                 here.apps["baseline"],

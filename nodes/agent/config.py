@@ -53,6 +53,7 @@ class Config:
     release_key: str = ""  # whose signature on a version of the agent is trusted; came at enrolment
     directory_key: str = ""  # the directory's first key; came at enrolment, or with the first answer
     directory_port: int = 19_420  # the directory is served here, or on one of the next twenty; 0: not served
+    flushed_bytes_per_second: int = 0  # of the disk Docker's data is on; 0: measured at the next start (disk_pace.py)
     link_key: str = ""  # by which the portal proves itself over the link; came at enrolment, or with the first proof
 
     @property

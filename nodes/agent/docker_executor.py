@@ -5,12 +5,13 @@ Longer than 300 lines because it is the whole of the executor's promise, step by
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nodes.agent import computer, counters, holdings, layers, ports, runtimes, sandbox
+from nodes.agent import computer, counters, disk_pace, holdings, layers, ports, runtimes, sandbox
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config, OwnLimits
 from nodes.agent.diagnosis import DISK_FULL
@@ -219,6 +220,10 @@ class DockerExecutor:
                 volume=volume,
                 layer_bytes=self._layers.bytes_for(lease.workload, image_bytes=image.size),
                 image_volumes=image.volumes,
+                volume_device=self._volumes.device(lease.workload),
+                disk_bytes_per_second=disk_pace.allowed(
+                    lease.workload.cpu_millis, disk=self._config.flushed_bytes_per_second, cores=os.cpu_count() or 1
+                ),
             )
             if self._create(lease.workload, at, start=start):
                 return

@@ -119,6 +119,11 @@ class Volumes:
         if workload.profile is Profile.RESTRICTED:
             os.chown(path, *_owner(workload, user))
 
+    def device(self, workload: Workload) -> str:
+        """Return the link to the loop device of a volume that is ready, "" where it is a plain folder or there is none."""
+        link = self._image(self._name(workload.id)).with_suffix(".dev")
+        return str(link) if workload.volume_path and link.exists() else ""
+
     def look(self, workload_id: str) -> "Volume | None":
         """Return what the workload's volume holds; None if it has none, or its file is gone."""
         name = self._name(workload_id)

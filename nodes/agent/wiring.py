@@ -6,10 +6,11 @@ import dataclasses
 import gc
 import logging
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from nodes.agent import config as configuration
-from nodes.agent import doctor, files, keys, runtimes, self_stop, tls, tunnel
+from nodes.agent import disk_pace, doctor, files, keys, runtimes, self_stop, tls, tunnel
 from nodes.agent.board import Board
 from nodes.agent.checkup import Checkup
 from nodes.agent.config import Config, Home, OwnLimits
@@ -61,6 +62,8 @@ class Node:
         engine, firewall = Engine(settings.engine), Firewall()
         # What runs here already is looked after on a full disk, too; it may well be what fills it.
         doctor.require(doctor.examine(engine, firewall, folder=home.root), but="disk")
+        with suppress(OSError):  # a full disk: nothing is held, and the next start measures
+            settings = disk_pace.known(home, settings, engine)
         counters = Counters()
         if settings.portal_url.startswith("https:"):
             tls.spread_authorities(home.authorities)

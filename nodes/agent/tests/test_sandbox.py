@@ -164,6 +164,13 @@ def test_a_volume_is_the_workloads_and_the_devices_own() -> None:
     assert sandbox.volume_name("dev", "w") != sandbox.volume_name("other", "w")
 
 
+def test_a_volume_is_written_at_the_pace_of_its_lease() -> None:
+    work = replace(WORK, volume_path="/data")
+    host = container_arguments(work, replace(AT, volume_device="/v.dev", disk_bytes_per_second=5))["HostConfig"]
+    assert host["BlkioDeviceWriteBps"] == [{"Path": "/v.dev", "Rate": 5}]
+    assert "BlkioDeviceWriteBps" not in container_arguments(work, replace(AT, disk_bytes_per_second=5))["HostConfig"]
+
+
 def test_outbound_asks_public_name_servers() -> None:
     host = container_arguments(WORK, replace(AT, outbound=True, dns_servers=("9.9.9.9",)))["HostConfig"]
     assert host["Dns"] == ["9.9.9.9"]

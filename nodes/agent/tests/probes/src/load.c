@@ -50,6 +50,27 @@ static void disk(void)
 	close(file);
 }
 
+/* As a database does that commits one row at a time. */
+static void flushes(void)
+{
+	static char block[4096];
+	static int file = -1;
+	if (file < 0)
+		file = open("/data/flushes", O_CREAT | O_WRONLY, 0600);
+	if (pwrite(file, block, sizeof block, 0) < 0 || fdatasync(file) < 0)
+		usleep(1000);
+}
+
+/* No data at all, only the file system's own. */
+static void entries(void)
+{
+	int file = open("/data/entry", O_CREAT | O_WRONLY, 0600);
+	if (file < 0 || fsync(file) < 0)
+		usleep(1000);
+	close(file);
+	unlink("/data/entry");
+}
+
 static void logs(void)
 {
 	static char block[65536];
@@ -89,7 +110,7 @@ static void packets(void)
 }
 
 static const struct { const char *name; void (*blow)(void); } storms[] = {
-	{"forks", forks}, {"memory", memory}, {"disk", disk}, {"logs", logs}, {"processor", processor},
+	{"forks", forks}, {"memory", memory}, {"disk", disk}, {"flushes", flushes}, {"entries", entries}, {"logs", logs}, {"processor", processor},
 	{"packets", packets}, {NULL, NULL}};
 
 /* KIND SECONDS: begin a storm and return. */

@@ -1,0 +1,64 @@
+"""How fast an app may write to its volume: each its part of what the disk can, whether others write or not (docs/adr/0337).
+
+An app that flushes as fast as it can would take two thirds of a neighbour's flushes. Held to its part always, it takes none, and no publisher
+finds an app slower on the day a neighbour comes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import time
+from pathlib import Path
+
+from nodes.agent import config as configuration
+from nodes.agent.config import Config, Home
+from nodes.agent.engine import Engine
+
+BLOCK_BYTES = 2**20
+BLOCKS = 16
+PART = 0.75  # of the disk's pace, for all apps of a full device together; the rest is the owner's, and the journal's
+LEAST_BYTES_PER_SECOND = 8 * 2**20  # a small app's part of a slow disk: less would keep a database from starting
+
+
+def measure(folder: Path) -> int:
+    """Return how many bytes a second the disk takes when each MiB is flushed; half of the flushes took longer."""
+    path = folder / f".pace-{os.getpid()}"
+    block, seconds = os.urandom(BLOCK_BYTES), []
+    try:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(BLOCKS):
+                began = time.perf_counter()
+                file.write(block)
+                os.fdatasync(file.fileno())
+                seconds.append(time.perf_counter() - began)
+    finally:
+        path.unlink(missing_ok=True)
+    return max(1, int(BLOCK_BYTES / max(1e-9, statistics.median(seconds))))
+
+
+def known(home: Home, settings: Config, engine: Engine) -> Config:
+    """Return the settings with the pace of the disk Docker's data is on: measured once, and kept in the agent's file.
+
+    Raises:
+        SetupError: Docker does not answer.
+        OSError: nothing can be written there.
+    """
+    if settings.flushed_bytes_per_second:
+        return settings
+    folder = Path(str(engine.call("GET", "/info").get("DockerRootDir") or "/"))
+    settings = dataclasses.replace(settings, flushed_bytes_per_second=measure(folder))
+    configuration.save(home, settings)
+    return settings
+
+
+def allowed(cpu_millis: int, *, disk: int, cores: int) -> int:
+    """Return the bytes a second an app may write to its volume: as much of the disk as it has of the processors.
+
+    Args:
+        disk: what `measure` found; 0: not measured, and then nothing is held.
+    """
+    if not disk:
+        return 0
+    return max(LEAST_BYTES_PER_SECOND, int(PART * disk * cpu_millis / (1000 * cores)))
