@@ -18,7 +18,7 @@ from nodes.agent.engine import Engine
 
 BLOCK_BYTES = 2**20
 BLOCKS = 16
-PART = 0.75  # of the disk's pace, for all apps of a full device together; the rest is the owner's, and the journal's
+PART = 0.25  # of the disk's pace, for all apps of a full device together: flushes of several at once take far longer
 LEAST_BYTES_PER_SECOND = 8 * 2**20  # a small app's part of a slow disk: less would keep a database from starting
 
 

@@ -48,7 +48,7 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
   ([ADR 0334](adr/0334-who-fills-the-disk.md), [0335](adr/0335-no-freeze-while-files-are-counted.md); figures in [bench/sandbox](../bench/sandbox/README.md)). It does not see a removed file that is only in a
   message between two sockets. What a root app writes into `/etc/hosts`, `/etc/hostname` and
   `/etc/resolv.conf`, which are Docker's files outside of every quota, counts as well, also where Docker holds the rest; one of them can be as large as `disk_bytes` before it is seen.
-- **The disk's pace.** An app is held to its part of what the disk can when each MiB is flushed: three quarters of that, times its part of the processors, at least 8 MiB a second, whether
+- **The disk's pace.** An app is held to its part of what the disk can when each MiB is flushed: a quarter of that, times its part of the processors, at least 8 MiB a second, whether
   others write or not ([ADR 0337](adr/0337-a-part-of-the-disks-pace.md)); beside one that flushes as fast as it may, a neighbour keeps its own ([results](../bench/results/sandbox.md)). Not held: what is written
   beside a volume, reading, and what the kernel writes on its own (a file system's journal; on cgroup v1 also what was written long before). On a disk so slow that the least parts are more than all of it, neighbours wait for each other.
 - **gVisor** is another sandbox: these tables are what apps under runc may do. Under gVisor the same limits, bridge and firewall hold; its trial (`nodes/agent/gvisor.py`)
