@@ -1,4 +1,4 @@
-"""How far an app gets beyond its writable layer before the agent stops it, on a disk where Docker holds nothing to a size."""
+"""How far an app gets beyond its writable layer before the agent stops it, on a device that cannot hold its layer to a size."""
 
 from __future__ import annotations
 

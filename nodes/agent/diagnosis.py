@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodes.agent import files, holdings
+from nodes.agent import files, holdings, sandbox
 from nodes.agent.protocol import HealthCheck, Reason, Runtime, Workload
 from nodes.agent.reconcile import Seen
 
@@ -22,8 +22,12 @@ class Finding:
     permanent: bool = False  # trying again would end the same way
 
 
-def exited(seen: Seen, workload: Workload) -> Finding:
-    """Say why a container's process is gone."""
+def exited(seen: Seen, workload: Workload, *, filled: bool = False) -> Finding:
+    """Say why a container's process is gone.
+
+    Args:
+        filled: it ended by itself, with no room left in what it may write beside its volume.
+    """
     if seen.out_of_memory:
         return Finding(
             Reason.OUT_OF_MEMORY,
@@ -47,6 +51,12 @@ def exited(seen: Seen, workload: Workload) -> Finding:
         return Finding(
             Reason.EXITED,
             "The app ended by itself (exit code 0). It must stay in the foreground and keep serving its port.",
+        )
+    if filled:
+        return Finding(
+            Reason.OUT_OF_DISK,
+            f"The app filled the {_size(sandbox.layer_allowance(workload))} it may write{' outside its volume' if workload.volume_path else ''} "
+            f"and ended with exit code {seen.exit_code}. Give the release more disk, or make it write less.",
         )
     return Finding(
         Reason.EXITED,

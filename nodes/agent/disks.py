@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from nodes.agent import computer, files, loops
@@ -47,12 +48,15 @@ def why_unusable(folder: Path) -> str:
         trial.unlink(missing_ok=True)
 
 
-def make(path: Path, size: int, *, owner: "tuple[int, int]" = (0, 0), encrypted: bool = False) -> None:
+def make(
+    path: Path, size: int, *, owner: "tuple[int, int]" = (0, 0), encrypted: bool = False, lasting: bool = True
+) -> None:
     """Make the file, sparse and exactly this long, holding an empty file system; whole or not at all.
 
     Args:
         owner: user and group of its topmost folder.
         encrypted: let folders in it be encrypted (encryption.py).
+        lasting: false for what is made anew after a power failure: it is not written out at once, and keeps its lost+found.
 
     Raises:
         SetupError: it cannot be made; in words.
@@ -62,15 +66,17 @@ def make(path: Path, size: int, *, owner: "tuple[int, int]" = (0, 0), encrypted:
     try:
         with unfinished.open("xb") as file:
             os.fchmod(file.fileno(), 0o600)
-            file.truncate(_whole(size))
+            file.truncate(whole(size))
         # No blocks kept back for root, no room kept for growth while mounted: the size is the app's own limit.
         _run("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^resize_inode,encrypt" if encrypted else "^resize_inode", "-i", str(BYTES_PER_INODE),
              "-E", f"root_owner={owner[0]}:{owner[1]}", str(unfinished))  # fmt: skip
-        _empty(unfinished)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
+        if lasting:
+            _empty(unfinished)
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
         unfinished.replace(path)
-        files.sync_folder(path.parent)
+        if lasting:
+            files.sync_folder(path.parent)
     except OSError as error:
         raise SetupError(f"A file for an app's data cannot be made in {path.parent}: {error}") from error
     finally:
@@ -83,7 +89,7 @@ def resize(path: Path, size: int) -> None:
     Raises:
         SetupError: what it holds does not fit, or it is damaged.
     """
-    size = _whole(size)
+    size = whole(size)
     if path.stat().st_size == size:
         return
     _run("e2fsck", "-f", "-p", str(path), fine=(0, 1))
@@ -120,24 +126,45 @@ def used_bytes(path: Path, *, mounted: bool = False) -> int:
 
     Exact once it was unmounted. While it is mounted out of our sight: what was written to the disk, or less.
     """
+    found = _superblock(path)
+    if found is None or not found.overhead:  # not known before the first mount, and then there is nothing in it
+        return 0
+    blocks = found.blocks - found.free
+    if mounted:
+        blocks = path.stat().st_blocks * 512 // found.block_bytes
+    return max(0, blocks - found.overhead) * found.block_bytes
+
+
+def is_full(path: Path) -> bool:
+    """Whether less than a hundredth of the file system was free, or no file more could be made, when it was unmounted last."""
+    found = _superblock(path)
+    return found is not None and (found.free * 100 < found.blocks or not found.free_inodes)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    blocks: int
+    free: int
+    free_inodes: int
+    overhead: int
+    block_bytes: int
+
+
+def _superblock(path: Path) -> "_Counts | None":
     with path.open("rb") as file:
         file.seek(_SUPERBLOCK_AT)
         block = file.read(1024)
-    (magic,) = struct.unpack_from("<H", block, 0x38)
-    if len(block) < 1024 or magic != _MAGIC:
-        return 0
-    low, free, log = (struct.unpack_from("<I", block, at)[0] for at in (0x04, 0x0C, 0x18))
+    if len(block) < 1024 or struct.unpack_from("<H", block, 0x38) != (_MAGIC,):
+        return None
+    low, free, inodes, log, overhead = (
+        struct.unpack_from("<I", block, at)[0] for at in (0x04, 0x0C, 0x10, 0x18, 0x248)
+    )
     high, free_high = (struct.unpack_from("<I", block, at)[0] for at in (0x150, 0x158))
-    (overhead,) = struct.unpack_from("<I", block, 0x248)
-    if not overhead:  # not known before the first mount, and then there is nothing in it
-        return 0
-    blocks = (high << 32 | low) - (free_high << 32 | free)
-    if mounted:
-        blocks = path.stat().st_blocks * 512 // (1024 << log)
-    return max(0, int(blocks - overhead)) * (1024 << int(log))
+    return _Counts(high << 32 | low, free_high << 32 | free, inodes, overhead, 1024 << log)
 
 
-def _whole(size: int) -> int:
+def whole(size: int) -> int:
+    """Return how long a file for so many bytes is made."""
     return max(size, SMALLEST_BYTES) // 4096 * 4096
 
 

@@ -5,18 +5,20 @@ Longer than 300 lines because it is the whole of the executor's promise, step by
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nodes.agent import computer, counters, disk_pace, holdings, layers, ports, runtimes, sandbox
+from nodes.agent import computer, counters, disk_pace, holdings, layer_links, layers, ports, runtimes, sandbox
+from nodes.agent.bounded_layers import BoundedLayers, LayerLost, Opening
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config, OwnLimits
 from nodes.agent.diagnosis import DISK_FULL
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters, is_disk_full
-from nodes.agent.errors import Cancelled, LeaseError
+from nodes.agent.errors import Cancelled, LeaseError, SetupError
 from nodes.agent.executor import STOP_SECONDS, Layer, Volume
 from nodes.agent.holders import lease_of, port_taken
 from nodes.agent.images import Images, Local
@@ -26,6 +28,7 @@ from nodes.agent.reconcile import Seen
 from nodes.agent.sandbox import LABEL
 from nodes.agent.volumes import Volumes
 
+log = logging.getLogger(__name__)
 GONE = (404,)
 INIT_PROGRAM = "docker-init"
 NO_IMAGE = "no such image"  # somebody removed it, another agent or the owner: it is fetched again with the next try
@@ -52,6 +55,7 @@ class DockerExecutor:
         self._gvisor = proven
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._docker_root, self._layers = "/", layers.Limit()
+        self._bounded = BoundedLayers(config.device_id, engine)
         self._layer_details: dict[str, dict[str, Any]] = {}  # by container: what `layers.look` needs of it, asked once
         self._cgroup_driver, self._has_init = "", False
         self._mine = f"{LABEL}device={config.device_id}"
@@ -82,6 +86,8 @@ class DockerExecutor:
         self._bridges.remove_unused(used)
         self._volumes.prepare(self._docker_root)
         self._layers = layers.limit(self._engine, info, name=f"{layers.TRIAL}-{self._config.device_id}")
+        leases = [item["Labels"][f"{LABEL}lease"] for item in listed if f"{LABEL}lease" in item["Labels"]]
+        self._bounded.prepare(self._docker_root, info, leases=leases, needed=not self._layers.possible)
         self._bridges.refill()
 
     def start(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:
@@ -123,6 +129,7 @@ class DockerExecutor:
         name = sandbox.container_name(lease_id)
         detail = self._inspect(name)
         self._engine.call("DELETE", f"/containers/{name}", query={"force": "1", "v": "1"}, ignore=GONE)
+        self._bounded.remove(lease_id)
         bridge = _bridge(detail["Config"]["Labels"], detail["HostConfig"]) if detail else self._bridges.of(lease_id)
         if bridge:
             self._bridges.remove(bridge, lease_id)
@@ -157,6 +164,9 @@ class DockerExecutor:
                 self._layer_details[seen.container_id] = detail
         return layers.look({**detail, "State": {"Pid": seen.pid}}, allowed)
 
+    def is_full(self, lease_id: str) -> bool:
+        return self._bounded.is_full(lease_id)
+
     def know_keys(self, keys: "dict[str, str]") -> None:
         self._volumes.keys.know(keys)
 
@@ -185,18 +195,28 @@ class DockerExecutor:
                 with self._volumes.ready(workload, image.user), self._volumes.opened(workload.id) as path:
                     self._restore(lease, path, cancelled)
                     self._volumes.give(workload, image.user, path)
-            bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port, alone=bool(under))
-            try:
-                with self._volumes.ready(workload, image.user) as volume:
-                    self._place(lease, image, bridge, outbound, under, volume=volume, start=start)
-            except BaseException:
-                # With a container on it, it stays until the lease is removed.
-                self._bridges.remove(bridge.name, lease.lease_id)
-                raise
+            with self._bounded.fresh(lease.lease_id, workload) as layer:
+                bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port, alone=bool(under))
+                try:
+                    with self._volumes.ready(workload, image.user) as volume:
+                        self._place(lease, image, bridge, outbound, under, volume=volume, layer=layer, start=start)
+                except BaseException:
+                    # With a container on it, it stays until the lease is removed.
+                    self._bridges.remove(bridge.name, lease.lease_id)
+                    raise
         self._bridges.refill_soon()
 
     def _place(
-        self, lease: DesiredLease, image: Local, bridge: Bridge, outbound: bool, under: str, *, volume: str, start: bool
+        self,
+        lease: DesiredLease,
+        image: Local,
+        bridge: Bridge,
+        outbound: bool,
+        under: str,
+        *,
+        volume: str,
+        layer: "Opening | None",
+        start: bool,
     ) -> None:
         held = bridge.holder
         for port in [held.host_port] if held else ports.free(self._config, lease.lease_id):
@@ -219,20 +239,28 @@ class DockerExecutor:
                 outbound=outbound,
                 volume=volume,
                 layer_bytes=self._layers.bytes_for(lease.workload, image_bytes=image.size),
+                layer=layer.path if layer else "",
                 image_volumes=image.volumes,
                 volume_device=self._volumes.device(lease.workload),
                 disk_bytes_per_second=disk_pace.allowed(
                     lease.workload.cpu_millis, disk=self._config.flushed_bytes_per_second, cores=os.cpu_count() or 1
                 ),
             )
-            if self._create(lease.workload, at, start=start):
+            if self._create(lease.workload, at, layer, start=start):
                 return
         raise LeaseError(Reason.DEVICE_ERROR, "This device has no free port left in its range.")
 
-    def _create(self, workload: Workload, at: sandbox.Placement, *, start: bool) -> bool:
+    def _create(self, workload: Workload, at: sandbox.Placement, layer: "Opening | None", *, start: bool) -> bool:
         """Return False if somebody took the port meanwhile; nothing is left then."""
         name = sandbox.container_name(at.lease_id)
+        folders = sandbox.kept_apart(workload, at).values()
+        if layer and folders:
+            layer.wait()
+        for folder in folders:
+            os.makedirs(folder, exist_ok=True)
         self._engine.call("POST", "/containers/create", sandbox.container_arguments(workload, at), query={"name": name})
+        if layer:
+            self._join(name, layer)
         if not start:
             return True
         try:
@@ -244,15 +272,24 @@ class DockerExecutor:
             return False
         return True
 
+    def _join(self, name: str, layer: Opening) -> None:
+        try:
+            layer_links.join(self._engine.call("GET", f"/containers/{name}/json"), layer.wait())
+        except (OSError, SetupError) as error:
+            raise LeaseError(Reason.DEVICE_ERROR, f"What it writes cannot be held to a size: {error}") from error
+
     def _start_again(self, detail: "dict[str, Any]", lease: DesiredLease) -> bool:
         """Start an exited container, or a standby's, as it is; False if its port or network is gone, and then it is removed."""
         joined = detail["HostConfig"]["NetworkMode"].startswith("container:")
         lost = joined and self._bridges.take_up(lease.lease_id, port=lease.workload.port) is None
         if detail["State"]["Status"] in ("exited", "created") and not lost:
             try:
-                with self._volumes.ready(lease.workload, detail["Config"].get("User") or ""):
+                user = detail["Config"].get("User") or ""
+                with self._volumes.ready(lease.workload, user), self._bounded.again(detail):
                     self._engine.call("POST", f"/containers/{detail['Id']}/start")
                 return True
+            except LayerLost as error:
+                log.warning("%s begins anew, without what it wrote beside its volume: %s", detail["Name"], error)
             except EngineError as error:
                 if not port_taken(error) and error.status != 404:  # 404: its network is gone
                     raise

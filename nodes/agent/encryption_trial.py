@@ -42,7 +42,7 @@ def why_not(folder: Path, engine: Engine) -> str:
     try:
         if not holders.image(engine):
             return "no volume can be opened for it on this kind of processor"
-        with _turn(folder):
+        with turn(folder):
             tidy(folder, engine)
             try:
                 secret = _keeps_secret(folder / f"{NAME}.img", engine)
@@ -68,12 +68,17 @@ def tidy(folder: Path, engine: Engine) -> None:
 def tidy_in_turn(folder: Path, engine: Engine) -> None:
     """Remove what a killed agent's trial left, once no other is under way."""
     if folder.is_dir():
-        with _turn(folder):
+        with turn(folder):
             tidy(folder, engine)
 
 
 @contextmanager
-def _turn(folder: Path) -> Iterator[None]:
+def turn(folder: Path) -> Iterator[None]:
+    """Have the folder for one trial alone while the block lasts.
+
+    Raises:
+        Untried: another agent does not come to an end with its own.
+    """
     folder.mkdir(mode=0o711, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     until = time.monotonic() + TURN_SECONDS

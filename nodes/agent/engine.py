@@ -269,8 +269,8 @@ def number(version: str) -> "tuple[int, int]":
     return major, minor
 
 
-def is_disk_full(error: EngineError) -> bool:
-    """Whether the Engine's own disk had no room, or no quota, for what it was asked."""
+def is_disk_full(error: Exception) -> bool:
+    """Whether the Engine's own disk had no room, or no quota, for what was asked of it."""
     text = str(error).lower()
     return "no space left on device" in text or "disk quota exceeded" in text
 

@@ -111,6 +111,9 @@ class Executor(Protocol):
             allowed: bytes; what is beyond is not counted to the end.
         """
 
+    def is_full(self, lease_id: str) -> bool:
+        """Whether the container, which has ended, had no room left beside its volume, where the kernel holds it to its size."""
+
     def room(self) -> int:
         """Return what is free where containers write: bytes, and what the files would cost that may still be made."""
 

@@ -74,7 +74,8 @@ def lasting(detail: "dict[str, Any]") -> "dict[str, Any]":
     kept = {name: detail.get(name) for name in ("Id", "Mounts", *DOCKER_FILES)}
     upper = {"UpperDir": (graph.get("Data") or {}).get("UpperDir")}
     limits = {name: host.get(name) for name in ("StorageOpt", "ReadonlyRootfs")}
-    return {**kept, "HostConfig": limits, "GraphDriver": {"Data": upper}}
+    labels = {sandbox.LAYER_LABEL: "1"} if sandbox.LAYER_LABEL in _labels(detail) else {}
+    return {**kept, "HostConfig": limits, "GraphDriver": {"Data": upper}, "Config": {"Labels": labels}}
 
 
 def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
@@ -94,7 +95,8 @@ def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
     if host.get("ReadonlyRootfs"):
         return None
     files = _docker_files(detail)
-    folders = _image_volumes(detail) + ([upper] if upper and not held else [])
+    bounded = sandbox.LAYER_LABEL in _labels(detail) and os.path.islink(upper or "")
+    folders = [] if bounded else _image_volumes(detail) + ([upper] if upper and not held else [])
     if not folders:
         return Layer(files, 0) if files > LARGE_FILES_BYTES else None
     found = _nameless(detail, folders)
@@ -113,6 +115,10 @@ def _mounted_upper(detail: "dict[str, Any]") -> str:
                 options = dict(part.partition("=")[::2] for part in kind.split()[-1].split(","))
                 return options.get("upperdir", "")
     return ""
+
+
+def _labels(detail: "dict[str, Any]") -> "dict[str, str]":
+    return (detail.get("Config") or {}).get("Labels") or {}
 
 
 def _image_volumes(detail: "dict[str, Any]") -> "list[str]":

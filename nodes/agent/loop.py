@@ -220,7 +220,8 @@ class Agent:
         if seen is None or seen.running or note.busy or not note.running_since or lease.action is not Action.RUN:
             return
         self._watch.drop(lease.lease_id)
-        found = diagnosis.exited(seen, lease.workload)
+        filled = seen.exit_code != 0 and self._executor.is_full(lease.lease_id)
+        found = diagnosis.exited(seen, lease.workload, filled=filled)
         log.warning("lease %s: %s", lease.lease_id, found.message)
         self._board.fail(lease.lease_id, found, permanent=found.permanent)
 

@@ -67,6 +67,18 @@ def attached(file: Path) -> str:
     return ""
 
 
+def hold(file: Path) -> "tuple[str, int] | None":
+    """Return what `attach` would, if the file is offered already: still mounted, or about to be let go."""
+    path = attached(file)
+    if not path:
+        return None
+    device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    if attached(file) == path:
+        return path, device
+    os.close(device)
+    return None
+
+
 def detach(path: str) -> None:
     """Let go of a device that nobody should have any more; it is fine if it is let go already."""
     try:

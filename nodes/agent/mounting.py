@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,26 +37,32 @@ def mounted(volume: "dict[str, Any]", engine: Engine, *, labels: "dict[str, str]
         opener = str(engine.call("POST", "/containers/create", body)["Id"])
         archive = f"/containers/{opener}/archive"
         with engine.unfinished("PUT", archive, query={"path": sandbox.OPENED_AT}) as unpacking:
-            _wait_until_mounted(str(volume["Mountpoint"]), unpacking)
-            yield str(volume["Mountpoint"])
+            path = str(volume["Mountpoint"])
+            wait_until(lambda: os.path.ismount(path), unpacking, seconds=MOUNT_SECONDS)
+            yield path
     finally:
         if opener:  # waits until Docker has let go of the volume
             engine.call("DELETE", f"/containers/{opener}", query={"force": "1"}, ignore=(404,))
 
 
 def remove_left(engine: Engine, *labels: str) -> None:
-    """Remove the containers of `mounted` that a killed agent left.
+    """Remove the containers of `mounted`, and openers, that a killed agent left, with volumes that have no name.
 
     Args:
         labels: what all of them have, as Docker filters: a name, or a name and a value, "a=b".
     """
     for item in engine.call("GET", "/containers/json", query={"all": "1", **filters(label=list(labels))}):
-        engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1"}, ignore=(404,))
+        engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1", "v": "1"}, ignore=(404,))
 
 
-def _wait_until_mounted(path: str, unpacking: Unfinished) -> None:
-    give_up_at = time.monotonic() + MOUNT_SECONDS
-    while not os.path.ismount(path):
+def wait_until(found: "Callable[[], bool]", unpacking: Unfinished, *, seconds: float) -> None:
+    """Return once Docker has mounted what an archive is to be unpacked into.
+
+    Raises:
+        AgentError: it is not in time; in Docker's words if it has any.
+    """
+    give_up_at = time.monotonic() + seconds
+    while not found():
         if time.monotonic() > give_up_at:
             unpacking.end()  # says why Docker did not mount it
             raise AgentError("The volume is mounted where this agent cannot see it, or Docker takes too long.")

@@ -17,6 +17,7 @@ from nodes.agent import seccomp
 from nodes.agent.protocol import Profile, Runtime, Workload
 
 LABEL = "io.interchain."
+LAYER_LABEL = f"{LABEL}layer"  # of a container whose writable layer is a file system of its own
 # What ordinary public images need to set up their own user and files, and nothing that reaches the kernel or the network.
 BASELINE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID")
 NOBODY = 65_532  # "nonroot" in the distroless images: owns nothing on an ordinary device
@@ -65,6 +66,7 @@ class Placement:
     image_volumes: tuple[str, ...] = ()
     volume_device: str = ""  # leads to the loop device that offers the volume now; "" where there is none
     disk_bytes_per_second: int = 0  # what may be written there (disk_pace.py); 0: as much as the disk takes
+    layer: str = ""  # where the file system of its writable layer is mounted; "" where it has none
 
 
 def container_name(lease_id: str) -> str:
@@ -114,6 +116,8 @@ def container_arguments(workload: Workload, at: Placement) -> dict[str, Any]:
     place = {"bridge": at.bridge, "address": at.address, "port": str(at.host_port)}
     if at.volume:
         place["encrypted"] = "1"
+    if at.layer:
+        place["layer"] = "1"
     place["runtime"] = (Runtime.GVISOR if at.gvisor else Runtime.RUNC).value
     arguments: dict[str, Any] = {
         "Image": at.image_id,  # by id: a tag may be moved between the check and the start
@@ -176,15 +180,23 @@ def holder_arguments(
     }
 
 
-def opener_arguments(volume: str, *, image: str, labels: dict[str, str]) -> dict[str, Any]:
-    """Return the body of `POST /containers/create` for what has a volume mounted while the agent opens or copies it; it never starts."""
+def opener_arguments(
+    volume: str, *, image: str, labels: dict[str, str], options: "dict[str, str] | None" = None
+) -> dict[str, Any]:
+    """Return the body of `POST /containers/create` for what has a volume mounted while the agent opens or copies it; it never starts.
+
+    Args:
+        volume: "" for one without a name, which goes with the container; `options` are those of Docker's local driver for it.
+    """
+    driver = {"DriverConfig": {"Name": "local", "Options": options}} if options else {}
+    own = {"NoCopy": True, **driver}
     return {
         "Image": image,
         "Labels": labels,
         "User": f"{NOBODY}:{NOBODY}",
         "HostConfig": {
             "NetworkMode": "none",
-            "Mounts": [{"Type": "volume", "Source": volume, "Target": OPENED_AT, "VolumeOptions": {"NoCopy": True}}],
+            "Mounts": [{"Type": "volume", "Source": volume, "Target": OPENED_AT, "VolumeOptions": own}],
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "ReadonlyRootfs": True,
@@ -250,8 +262,10 @@ def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]
         config["Runtime"] = at.runtime
     if at.layer_bytes and not restricted:
         config["StorageOpt"] = {"size": str(at.layer_bytes)}  # the kernel's quota: more cannot be written
-    if workload.volume_path:
-        config["Mounts"] = [_volume(workload, at)]
+    mounts = [_volume(workload, at)] if workload.volume_path else []
+    mounts += [_apart(path, folder) for path, folder in kept_apart(workload, at).items()]
+    if mounts:
+        config["Mounts"] = mounts
     if at.volume_device and at.disk_bytes_per_second:
         # Docker follows the link at each start; a flush that waits for nobody keeps no neighbour waiting.
         config["BlkioDeviceWriteBps"] = [{"Path": at.volume_device, "Rate": at.disk_bytes_per_second}]
@@ -269,6 +283,20 @@ def _volume(workload: Workload, at: Placement) -> dict[str, Any]:
             "NoCopy": workload.profile is Profile.RESTRICTED,
         },
     }
+
+
+def _apart(path: str, folder: str) -> dict[str, Any]:
+    """A volume without a name, as Docker would make, so that it is filled from the image and goes with the container."""
+    options = {"type": "none", "device": folder, "o": "bind,nodev,nosuid"}
+    driver = {"Name": "local", "Options": options}
+    return {"Type": "volume", "Target": path, "VolumeOptions": {"DriverConfig": driver}}
+
+
+def kept_apart(workload: Workload, at: Placement) -> dict[str, str]:
+    """Return for each folder the image wants kept apart the one in the layer's file system that is mounted there."""
+    if not at.layer:
+        return {}
+    return {path: f"{at.layer}/apart-{number}" for number, path in enumerate(_other_volumes(workload, at))}
 
 
 def _other_volumes(workload: Workload, at: Placement) -> list[str]:

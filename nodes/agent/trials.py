@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption_trial, gvisor, layers, volumes
+from nodes.agent import disks, encryption_trial, gvisor, layer_trial, layers, volumes
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import ENCRYPTION_CHECK, Check
 
@@ -34,11 +34,19 @@ def _volumes(info: "dict[str, Any]") -> Check:
 
 
 def _layers(engine: Engine, info: "dict[str, Any]") -> Check:
-    if layers.limit(engine, info).possible:
+    why = "" if layers.limit(engine, info).possible else _why_layers_are_unbounded(engine, info)
+    if not why:
         return Check(LAYERS, True, "What apps write outside their volumes is held to a size by the kernel.")
-    message = "What apps write outside their volumes is only looked at, ten times a second while the disk fills."
+    message = (
+        f"What apps write outside their volumes is only looked at, ten times a second while the disk fills ({why})."
+    )
     mend = "Let Docker keep its data on XFS mounted with pquota, or on btrfs with Docker's btrfs driver."
     return Check(LAYERS, False, message, mend, needed=False)
+
+
+def _why_layers_are_unbounded(engine: Engine, info: "dict[str, Any]") -> str:
+    folder = _folder(info)
+    return disks.why_unusable(folder) or layer_trial.why_not(folder, engine, info)
 
 
 def _encryption(engine: Engine, info: "dict[str, Any]", bounded: Check) -> Check:

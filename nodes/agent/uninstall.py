@@ -9,8 +9,8 @@ import signal
 import time
 from pathlib import Path
 
+from nodes.agent import bounded_layers, counters, firewall, holders, owner, service, volumes
 from nodes.agent import config as configuration
-from nodes.agent import counters, firewall, holders, owner, service, volumes
 from nodes.agent.config import Config, Home
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError
@@ -52,6 +52,7 @@ def _empty_engine(settings: Config, engine: Engine, images: "set[str]", *, keep_
         engine.call("DELETE", f"/containers/{path}", query={"force": "1", "v": "1"}, ignore=GONE)
     for path in _listed(engine, "/networks", mine):
         engine.call("DELETE", f"/networks/{path}", ignore=(403, *GONE))
+    volumes.erase_all(settings.device_id, engine, part=bounded_layers.PREFIX)
     if not keep_volumes:
         for path in volumes.names(settings.device_id, engine):
             engine.call("DELETE", f"/volumes/{path}", query={"force": "1"}, ignore=GONE)

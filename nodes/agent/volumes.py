@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption, encryption_trial, holdings, loops, mounting, sandbox
+from nodes.agent import disks, encryption, encryption_trial, holdings, layer_trial, loops, mounting, sandbox
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, LeaseError, SetupError
@@ -195,17 +195,11 @@ class Volumes:
             message = f"The app's data is gone from this device: {image} is missing. It is not started without it."
             raise LeaseError(Reason.DEVICE_ERROR, message)
         try:
-            path = loops.attached(image)
-            if path:  # still mounted, or about to be let go: hold it
-                keep = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                if loops.attached(image) != path:
-                    os.close(keep)
-                    path = ""
-            if not path:
-                if workload is not None:
-                    self._fit(image, workload, owner)
-                path, keep = loops.attach(image)
-            _link(image.with_suffix(".dev"), path)
+            held = loops.hold(image)
+            if held is None and workload is not None:
+                self._fit(image, workload, owner)
+            path, keep = held or loops.attach(image)
+            link(image.with_suffix(".dev"), path)
             return keep
         except OSError as error:
             raise LeaseError(Reason.DEVICE_ERROR, f"The app's volume cannot be opened: {error}") from error
@@ -248,7 +242,8 @@ def is_bounded(volume: "dict[str, Any]") -> bool:
 
 def erase(image: Path) -> None:
     """Remove a volume's file, and let go of the device that offers it."""
-    image.with_suffix(".dev").unlink(missing_ok=True)
+    for left in (".dev", ".mnt", ".link", ".new"):
+        image.with_suffix(left).unlink(missing_ok=True)
     if image.exists():
         device = loops.attached(image)
         if device:
@@ -256,14 +251,19 @@ def erase(image: Path) -> None:
         image.unlink(missing_ok=True)
 
 
-def erase_all(device_id: str, engine: Engine) -> None:
-    """Remove what is left of this device's volumes in Docker's data folder, and the folder after the last."""
+def erase_all(device_id: str, engine: Engine, *, part: str = "") -> None:
+    """Remove what is left of this device's volumes in Docker's data folder, and the folder after the last.
+
+    Args:
+        part: only those whose names go on with this after the device's.
+    """
     folder = Path(str(engine.call("GET", "/info").get("DockerRootDir") or "")) / FOLDER
-    for image in folder.glob(f"{sandbox.volume_name(device_id, '')}*"):
+    for image in folder.glob(f"{sandbox.volume_name(device_id, part)}*"):
         erase(image.with_suffix(".img"))
         image.unlink(missing_ok=True)
     with suppress(encryption_trial.Untried):  # another agent has not come to an end with it
         encryption_trial.tidy_in_turn(folder, engine)
+        layer_trial.tidy_in_turn(folder, engine)
     with suppress(OSError):  # other agents' volumes, or it was never there
         folder.rmdir()
 
@@ -281,8 +281,9 @@ def _owner(workload: Workload, user: str) -> "tuple[int, int]":
     return int(name), int(group)
 
 
-def _link(link: Path, target: str) -> None:
-    beside = link.with_suffix(".link")
+def link(path: Path, target: str) -> None:
+    """Have the link at a path lead elsewhere, at no moment nowhere."""
+    beside = path.with_suffix(".link")
     beside.unlink(missing_ok=True)
     beside.symlink_to(target)
-    beside.replace(link)
+    beside.replace(path)

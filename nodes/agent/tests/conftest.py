@@ -116,7 +116,8 @@ class AgentProcess:
     def start(self) -> None:
         self.portal.wait(lambda: not self.portal.linked, 20, "the last agent's link is gone")
         self.start_without_portal()
-        self.portal.wait(lambda: self.portal.linked, 20, "the agent's link")
+        # One that cannot see what Docker mounts waits for that, in each of its trials.
+        self.portal.wait(lambda: self.portal.linked, 120 if self.wrapper else 20, "the agent's link")
 
     def start_without_portal(self) -> None:
         log = (self.home.parent / "agent.log").open("ab")
@@ -135,9 +136,9 @@ class AgentProcess:
 
 
 @contextmanager
-def running_agent(portal: FakePortal, folder: Path) -> Iterator[AgentProcess]:
+def running_agent(portal: FakePortal, folder: Path, wrapper: "tuple[str, ...]" = ()) -> Iterator[AgentProcess]:
     """Enrol and run an agent until the block ends; nothing of it is left in Docker after."""
-    running = AgentProcess(folder / "home", portal)
+    running = AgentProcess(folder / "home", portal, wrapper=list(wrapper))
     running.enrol()
     running.start()
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nodes.agent import files, sandbox
+from nodes.agent.bounded_layers import BoundedLayers
 from nodes.agent.bridges import Bridges
 from nodes.agent.cli import main
 from nodes.agent.counters import Counters
@@ -28,6 +29,7 @@ from nodes.agent.intake import Intake
 from nodes.agent.loop import Agent
 from nodes.agent.meter import Meters
 from nodes.agent.metering import Metering
+from nodes.agent.openers import Openers
 from nodes.agent.outbox import Outbox, Receipts
 from nodes.agent.server_api import Portal
 from nodes.agent.volumes import Volumes
@@ -43,8 +45,13 @@ AFTER: "dict[str, tuple[type, str]]" = {
     "start 1: it is allowed": (Intake, "admit"),
     "start 2: the image is here": (Images, "ensure"),
     "start 3: the volume is attached": (Volumes, "_attach"),
+    "start 3: a file system for its layer": (BoundedLayers, "_make"),
+    "start 3: what mounts it": (Openers, "_take"),
     "start 4: bridge and holder": (Bridges, "take"),
+    "start 5: its layer is joined to it": (DockerExecutor, "_join"),
     "start 6: its process runs": (DockerExecutor, "_start_again"),  # what step 5 left
+    "start 7: a file system for the next layer": (BoundedLayers, "_make_spare"),
+    "start 7: what mounts it is ready for the next": (Openers, "_give_back"),
     "start 8: its health is watched": (Watch, "add"),
     "stop 2: counters": (Metering, "look"),
     "stop 3: nothing runs": (DockerExecutor, "stop"),

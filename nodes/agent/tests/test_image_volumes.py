@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent.protocol import Action, Image, Observed, Profile, Reason
+from nodes.agent.protocol import Action, Image, Observed, Profile
 from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
 
@@ -43,19 +43,18 @@ def inside(container: str, command: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
 
-def test_a_baseline_app_that_fills_one_is_stopped(agent: AgentProcess, portal: FakePortal) -> None:
+def test_a_baseline_app_has_no_more_room_there_than_in_its_layer(agent: AgentProcess, portal: FakePortal) -> None:
     before = volumes_of_nobody()
     wanted = lease(workload(image=image(), disk_bytes=96 * MB, volume_path="/data"))
     portal.want(wanted)
     portal.wait_for(wanted.lease_id, Observed.RUNNING)
     container = f"interchain-{wanted.lease_id}"
     assert inside(container, "cat /junk/first") == "kept\n"
-    inside(container, FILL)
-    status = portal.wait_for(wanted.lease_id, Observed.FAILED, 60)
-    assert status.reason is Reason.OUT_OF_DISK, status.message
+    assert 12 <= int(inside(container, FILL)) < 24, "a quarter of 96 MiB, less what a file system takes"
+    assert inside(container, "touch /data/mine && echo ok") == "ok\n", "its own volume is where it was"
     portal.want(replace(wanted, action=Action.WIPE))
     portal.wait_for(wanted.lease_id, Observed.WIPED, 60)
-    assert volumes_of_nobody() == before, "nothing of it is left"
+    assert volumes_of_nobody() <= before, "nothing of it is left"
 
 
 def test_a_restricted_app_has_them_in_its_own_memory(agent: AgentProcess, portal: FakePortal) -> None:
@@ -65,6 +64,6 @@ def test_a_restricted_app_has_them_in_its_own_memory(agent: AgentProcess, portal
     portal.want(wanted)
     portal.wait_for(wanted.lease_id, Observed.RUNNING)
     container = f"interchain-{wanted.lease_id}"
-    assert volumes_of_nobody() == before
+    assert volumes_of_nobody() <= before
     assert 60 <= int(inside(container, FILL)) <= 64
     assert inside(container, "touch /data/mine && echo ok") == "ok\n", "its own volume is where it was"

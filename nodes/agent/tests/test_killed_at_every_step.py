@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
+from nodes.agent import sandbox
 from nodes.agent.counters import Counters
 from nodes.agent.protocol import Action, Image, Meter, Observed, Profile
 from nodes.agent.tests.conftest import AgentProcess, counted_by_the_kernel, lease, told_in_full, workload
@@ -56,7 +57,7 @@ def test_killed_at_every_step(portal: FakePortal, tmp_path: Path, docker_engine:
     agent, ledger = AgentProcess(tmp_path / "home", portal), Ledger(tmp_path / "ledger")
     agent.enrol()
     what = workload(
-        image=Image(reference=engine.image(BUSY)), volume_path="/data", profile=Profile.RESTRICTED, disk_bytes=10**9
+        image=Image(reference=engine.image(BUSY)), volume_path="/data", profile=Profile.BASELINE, disk_bytes=10**9
     )
     wanted = lease(what)
 
@@ -71,7 +72,9 @@ def test_killed_at_every_step(portal: FakePortal, tmp_path: Path, docker_engine:
     try:
         with supervised(agent, tmp_path / "ledger"):
             portal.want(wanted)
-            died_at("start", "desired", "reading", "delivery")
+            died_at(*(f"start {number}" for number in (1, 2, 3, 4, 5, 6, 8)), "desired", "reading", "delivery")
+            engine.docker("kill", sandbox.container_name(wanted.lease_id))  # so that it is started once more
+            died_at("start 7")
             portal.fail_with = 503
             died_at("merge")
             portal.fail_with = None

@@ -92,7 +92,7 @@ def test_a_volume_docker_cannot_mount_is_not_taken_for_an_empty_one(
     )
     own.prepare(engine.docker("info", "-f", "{{.DockerRootDir}}"))
     monkeypatch.setattr(mounting, "MOUNT_SECONDS", 0.5)
-    monkeypatch.setattr(volumes, "_link", lambda link, target: link.unlink(missing_ok=True))
+    monkeypatch.setattr(volumes, "link", lambda link, target: link.unlink(missing_ok=True))
     with pytest.raises(AgentError, match="error while mounting volume"), own.opened(wanted.workload.id):
         pass
 

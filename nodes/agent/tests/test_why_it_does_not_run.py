@@ -121,7 +121,7 @@ def test_out_of_memory(agent: AgentProcess, portal: FakePortal) -> None:
 
 
 def test_out_of_disk(agent: AgentProcess, portal: FakePortal) -> None:
-    command = "for i in 1 2 3 4 5 6 7 8; do head -c 2000000 /dev/zero > /www/$i; done; httpd -f -p 8080 -h /www"
+    command = "set -e; for i in 1 2 3 4 5 6 7 8; do head -c 2000000 /dev/zero > /www/$i; done; httpd -f -p 8080 -h /www"
     status = failure(portal, of(command, disk_bytes=8 * 2**20, health=quick(start_seconds=30)))
     assert status.reason is Reason.OUT_OF_DISK
     assert "8 MiB" in status.message

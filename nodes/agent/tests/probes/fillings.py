@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodes.agent.tests.probes.scene import App
 
 MB = 2**20
 DISK_BYTES = 128 * MB  # so that ten thousand folders fit in the volume
 LAYER_BYTES = DISK_BYTES // 4
+STOPPED = "the agent stops the app, and says why"
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Filling:
     tries: str
     line: str
     ends: str = ""
-    seen: str = "the agent stops the app, and says why"  # for the page
+    seen: str = STOPPED  # for the page
     holds: Callable[[App], None] = lambda app: None
 
     @property
@@ -49,14 +51,35 @@ def little(app: App) -> None:
     stays(app)
 
 
+def layer_held(app: App) -> None:
+    """See that it fills up, and takes no more of the owner's disk than the file it is in may."""
+    until = time.monotonic() + 60
+    while (room := os.statvfs(f"/proc/{app.pid}/root")).f_bavail and room.f_favail:
+        if room.f_bavail * room.f_frsize < MB:
+            break
+        assert time.monotonic() < until, room
+        time.sleep(0.1)
+    assert os.stat(app.layer).st_blocks * 512 <= LAYER_BYTES + MB  # what holes are made of, and no more
+    assert room.f_blocks * room.f_frsize <= LAYER_BYTES
+
+
+REFUSED = "the kernel refuses at the limit"
+IN_LAYER = (
+    Filling("large layer", "write files", "file-bomb /tmp/large 60 keep", "ENOSPC", REFUSED, layer_held),
+    Filling("flood", "write files of 1 MiB as fast as it can", "flood /tmp 1500", "done", REFUSED, layer_held),
+    Filling("allocate", "take the room of 100 files of 8 MiB, a call for each (fallocate)", "allocate /tmp 100 8", "ENOSPC", REFUSED),
+    Filling("removed files", "fill files that it removed and keeps open", "deleted-file /tmp 60 120", "ENOSPC", REFUSED, layer_held),
+    Filling("mapped file", "keep a removed file in memory, not open any more", "mapped-file /tmp 60 120", "ENOSPC", REFUSED),
+    Filling("empty files", "make 100,000 files with nothing in them", "empty-files /tmp 100000", "ENOSPC", "the layer has its own inodes", layer_held),
+    Filling("deep path", "put a file below 10,000 folders with names of 255 characters", "deep-file /tmp 10000 1", "ENOSPC", "the same"),
+)  # fmt: skip
+# The same where the device cannot hold the layer; allocating is left out, for it takes gigabytes before anybody can look.
+WATCHED = tuple(replace(one, ends="", seen=STOPPED) for one in IN_LAYER if one.name != "allocate")
+
 FILLINGS: tuple[Filling, ...] = (
-    Filling("large layer", "write files", "file-bomb /tmp/large 60 keep"),
-    Filling("flood", "write files of 1 MiB as fast as it can", "flood /tmp 1500"),
-    Filling("removed files", "fill files that it removed and keeps open", "deleted-file /tmp 60 120"),
-    Filling("mapped file", "keep a removed file in memory, not open any more", "mapped-file /tmp 60 120"),
-    Filling("empty files", "make 100,000 files with nothing in them", "empty-files /tmp 100000"),
-    Filling("deep path", "put a file below 10,000 folders with names of 255 characters", "deep-file /tmp 10000 1"),
+    *IN_LAYER,
     Filling("holes", "make 200 files of 100 MiB that are nothing but a hole", "sparse-files /tmp 200 100", "done", "they count as what they take: next to nothing", stays),
+    Filling("allocate, volume", "take the room of 100 files of 8 MiB, a call for each (fallocate)", "allocate /data 100 8", "ENOSPC", REFUSED),
     Filling("removed files, volume", "fill files that it removed and keeps open", "deleted-file /data 200 3", "ENOSPC", "the kernel refuses at the limit, and what has no name counts as storage", nameless_count),
     Filling("many files, volume", "make a million files with nothing in them", "empty-files /data 1000000", "ENOSPC", "the volume has its own inodes: the owner's disk keeps its own"),
     Filling("deep path, volume", "put a file below 10,000 folders with names of 255 characters", "deep-file /data 10000 1", "done", "it counts, and goes with the volume", stays),

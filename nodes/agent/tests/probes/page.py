@@ -28,8 +28,9 @@ BOMB_HEAD = """
 |---|---|---|---|---|
 """
 FILLING_HEAD = f"""
-Each runs as a `baseline` app of its own with a volume of {DISK_BYTES // MB} MiB and so {LAYER_BYTES // MB} MiB beside it, on a disk where Docker itself holds nothing to a size. After each the
-app is wiped: its container, its layer, its volume's file and loop device are gone, and the agent missed no beat.
+Each runs as a `baseline` app of its own with a volume of {DISK_BYTES // MB} MiB and so {LAYER_BYTES // MB} MiB beside it, on a disk where Docker itself holds nothing to a size: both are file systems
+of their own. After each the app is wiped: its container, its layer's and volume's files and loop devices are gone, and the agent missed no beat. The first ways but
+allocating run once more with an agent that cannot hold the layer and looks at it: each time it stops the app, and says why.
 
 | tries to | in its | ends with | seen from outside |
 |---|---|---|---|
@@ -43,11 +44,12 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
 
 - **inotify** where the agent may not raise Linux's counts (it runs in a container of its own, and nobody typed what the device's page says): programs with one user
   number then have 128 instances together, and an app that takes them all leaves none to root's programs and to its neighbours while it runs.
-- **Writable layer.** Where Docker cannot hold it to a size (most devices), the agent looks how much it holds, and stops the app; until then the app writes: seen, by one
-  of half a core, 2 GB beyond its limit with 400,000 files made before (12 GB on a busy machine), and by `fallocate`, which takes what it is given in one call, 6.4 GB in a second
-  ([ADR 0334](adr/0334-who-fills-the-disk.md), [0335](adr/0335-no-freeze-while-files-are-counted.md); figures in [bench/sandbox](../bench/sandbox/README.md)). It does not see a removed file that is only in a
-  message between two sockets. What a root app writes into `/etc/hosts`, `/etc/hostname` and
-  `/etc/resolv.conf`, which are Docker's files outside of every quota, counts as well, also where Docker holds the rest; one of them can be as large as `disk_bytes` before it is seen.
+- **Docker's files in /etc.** What a root app writes into `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, which are Docker's files outside of every limit, is looked at; one of them can be as
+  large as `disk_bytes` before it is seen, and then the app is stopped.
+- **Writable layer, on some devices.** Where neither Docker nor the agent can hold it to a size (`layer_limit` of the doctor: another storage driver than overlay2, containerd's image store, an agent in a
+  container that cannot see Docker's mounts), the agent looks how much it holds, and stops the app; until then the app writes ([ADR 0334](adr/0334-who-fills-the-disk.md)). Seen, by an app of half a core: 2 GB
+  beyond its limit with 400,000 files made before, and by `fallocate`, which takes what it is given in one call, 6.4 GB in a second. A removed file that is only in a
+  message between two sockets is not seen at all.
 - **The disk's pace.** An app is held to its part of what the disk can when each MiB is flushed: a quarter of that, times its part of the processors, at least 8 MiB a second, whether
   others write or not ([ADR 0337](adr/0337-a-part-of-the-disks-pace.md)); beside one that flushes as fast as it may, a neighbour keeps its own ([results](../bench/results/sandbox.md)). Not held: what is written
   beside a volume, reading, and what the kernel writes on its own (a file system's journal; on cgroup v1 also what was written long before). On a disk so slow that the least parts are more than all of it, neighbours wait for each other.

@@ -27,6 +27,8 @@ from nodes.agent.tests.probes.far import Listeners
 MEMORY_BYTES = 192 * 2**20  # room for 512 processes, so that a fork bomb meets their limit and not this one
 DISK_BYTES = 96 * 2**20
 START_SECONDS = 60
+# The agent cannot see what Docker mounts, as in a container of its own; so it cannot hold layers, and looks at them.
+UNSEEING = ("unshare", "--mount", "--propagation", "private")
 DOCKER0 = "172.17.0.1"
 GROUPS = "/sys/fs/cgroup"
 LIMITS_V1 = {
@@ -118,6 +120,13 @@ class App:
     def volume(self) -> Path:
         return Path(self.inspect("{{(index .Mounts 0).Source}}"))
 
+    @property
+    def layer(self) -> Path:
+        """The file its writable layer lies in."""
+        folder = Path(engine.docker("info", "-f", "{{.DockerRootDir}}")) / "interchain"
+        (found,) = folder.glob(f"*layer-{self.lease.lease_id}.img")
+        return found
+
     def cgroup(self, controller: str, name: str) -> Path:
         """Return the host's own file of a control group of the container: v1 has a tree for each controller, v2 one for all."""
         for line in Path(f"/proc/{self.pid}/cgroup").read_text().splitlines():
@@ -206,8 +215,12 @@ def own_lease(**changes: object) -> DesiredLease:
 
 
 @contextmanager
-def scene(folder: Path) -> Iterator[Scene]:
-    """An agent whose owner allows outbound traffic, and the four apps, all of them well."""
+def scene(folder: Path, wrapper: "tuple[str, ...]" = ()) -> Iterator[Scene]:
+    """An agent whose owner allows outbound traffic, and the four apps, all of them well.
+
+    Args:
+        wrapper: what the agent is started with.
+    """
     secret, abstract = f"interchain-secret-{secrets.token_hex(8)}", f"interchain-probe-{secrets.token_hex(8)}"
     canary = folder / f"canary-{secrets.token_hex(8)}"
     canary.write_text("untouched")
@@ -220,7 +233,7 @@ def scene(folder: Path) -> Iterator[Scene]:
         stack.callback(bystander.wait)
         stack.callback(bystander.kill)
         portal = stack.enter_context(NotingPortal())
-        agent = stack.enter_context(running_agent(portal, folder))
+        agent = stack.enter_context(running_agent(portal, folder, wrapper))
         built = Scene(agent, portal, listeners, bystander, canary, secret, abstract)
         built.device_ports = _device_services(listeners, abstract, portal)
         allow_outbound(agent)

@@ -95,6 +95,21 @@ static int sparse_files(char **argument)
 	return 0;
 }
 
+/* FOLDER COUNT MIB: files that have their room from the first moment, without a byte being written. */
+static int allocate(char **argument)
+{
+	char path[4096];
+	signal(SIGXFSZ, SIG_IGN);
+	for (int number = 0; number < atoi(argument[1]); number++) {
+		snprintf(path, sizeof path, "%s/%d", argument[0], number);
+		int file = open(path, O_CREAT | O_WRONLY, 0600);
+		if (file < 0 || fallocate(file, 0, 0, (off_t)((size_t)atoi(argument[2]) * MIB)) < 0)
+			return printf("took %d\n", number), errno;
+		close(file);
+	}
+	return 0;
+}
+
 static void keep(unsigned seconds)
 {
 	fflush(stdout);
@@ -152,5 +167,5 @@ static int flood(char **argument)
 
 const struct probe storage_probes[] = {
 	{"file-bomb", file_bomb}, {"empty-files", empty_files}, {"deep-file", deep_file}, {"sparse-files", sparse_files},
-	{"deleted-file", deleted_file}, {"mapped-file", mapped_file}, {"flood", flood}, {NULL, NULL},
+	{"deleted-file", deleted_file}, {"mapped-file", mapped_file}, {"flood", flood}, {"allocate", allocate}, {NULL, NULL},
 };

@@ -1,0 +1,238 @@
+"""Writable layers the kernel holds to their size where Docker itself cannot: each lies in a file system of its own (disks.py).
+
+    <Docker's data>/interchain/<name>.img    the file system: `<id>/diff` and `work` are the layer, `apart-<number>` what the image wants kept apart
+    <Docker's data>/interchain/<name>.mnt    link to where it is mounted, while a container starts and no longer
+    <Docker's data>/overlay2/<id>/diff, work links into that (layer_links.py)
+
+Docker mounts the layer at each start of the container. For that moment the agent has the file system mounted by an opener (openers.py); the
+mounted layer keeps it after that. Anybody else's `docker start` finds nothing where the links lead and fails, so no app runs without its limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nodes.agent import disks, layer_links, layer_trial, loops, sandbox, volumes
+from nodes.agent.diagnosis import DISK_FULL
+from nodes.agent.engine import Engine, EngineError, is_disk_full
+from nodes.agent.errors import AgentError, LeaseError, SetupError
+from nodes.agent.openers import CannotMount, Openers
+from nodes.agent.protocol import Reason, Workload
+
+log = logging.getLogger(__name__)
+PREFIX = "layer-"
+OPENER, SPARE = "opener-", "spare-"
+LEAVE_AFTER_SECONDS = 0.5
+
+
+class LayerLost(LeaseError):
+    """What a container wrote beside its volume cannot be had any more."""
+
+
+class Opening(threading.Thread):
+    """A file system that is being mounted at `path`. Whoever needs it there waits; a start of a container without that fails.
+
+    Letting go of it costs Docker as much as a start's other steps do, so it is left until the app has had its start for itself.
+    """
+
+    def __init__(self, path: str, work: "Callable[[ExitStack], None]") -> None:
+        super().__init__(name="layer", daemon=True)
+        self.path, self._work = path, work
+        self._ready, self._leave, self._hurry = threading.Event(), threading.Event(), threading.Event()
+        self._error: "Exception | None" = None
+
+    def run(self) -> None:
+        try:
+            with ExitStack() as stack:
+                try:
+                    self._work(stack)
+                except Exception as error:
+                    self._error = error
+                    return
+                self._ready.set()
+                self._leave.wait()
+                self._hurry.wait(LEAVE_AFTER_SECONDS)
+        except (AgentError, OSError) as error:  # it goes with the next start of the agent, or with the lease
+            log.warning("A layer's file system is still mounted: %s", error)
+        finally:
+            self._ready.set()
+
+    def wait(self) -> str:
+        """Return the path once it is mounted there.
+
+        Raises:
+            LayerLost: Docker cannot mount it. LeaseError, AgentError: it cannot be made, or not be seen.
+        """
+        self._ready.wait()
+        if self._error is not None:
+            raise self._error
+        return self.path
+
+    def leave(self) -> None:
+        """Have it let go of soon; returns at once."""
+        self._leave.set()
+
+    def end(self) -> None:
+        """Return when it is let go of."""
+        self._leave.set()
+        self._hurry.set()
+        self.join()
+
+
+class BoundedLayers:
+    """The layers of one device. Safe to call from any thread, for one lease from one at a time."""
+
+    def __init__(self, device_id: str, engine: Engine) -> None:
+        self._device_id, self._engine = device_id, engine
+        self._folder = Path()
+        labels = {f"{sandbox.LABEL}device": device_id, volumes.OPENER: PREFIX.rstrip("-")}
+        self._openers = Openers(engine, labels, prefix=self._name(OPENER))
+        self._lock = threading.Lock()
+        self._openings: dict[Path, Opening] = {}  # what is, or was, opened for a start
+        self._spare: "tuple[Path, int] | None" = None  # a file system that no lease has, and its size
+        self.possible = False  # whether new containers get one
+
+    def prepare(self, docker_root: str, info: "dict[str, Any]", *, leases: "Iterable[str]", needed: bool) -> None:
+        """Remove what is left of containers that are gone, find out whether this device can do it, and make an opener ready.
+
+        Args:
+            leases: those that have a container. needed: false where Docker holds layers by itself.
+        """
+        self._folder = Path(docker_root) / volumes.FOLDER
+        kept = {self._image(lease_id).stem for lease_id in leases}
+        for image in {path.with_suffix(".img") for path in self._folder.glob(f"{self._name('*')}")}:
+            if image.stem not in kept:
+                volumes.erase(image)
+            image.with_suffix(".mnt").unlink(missing_ok=True)
+        self._spare = None
+        self._openers.prepare(self._folder)
+        self.possible = needed and not layer_trial.why_not(self._folder, self._engine, info)
+        if self.possible:
+            self._refill()
+
+    @contextmanager
+    def fresh(self, lease_id: str, workload: Workload) -> "Iterator[Opening | None]":
+        """Have a new layer made and mounted while the block makes and starts its container; None where it gets none.
+
+        It is begun here and goes on beside the block's first steps, which take as long: see `Opening`.
+        """
+        size = sandbox.layer_allowance(workload)
+        if not self.possible or not size:
+            yield None
+            return
+        with self._opened(self._image(lease_id), size=size) as opening:
+            yield opening
+
+    @contextmanager
+    def again(self, detail: "dict[str, Any]") -> Iterator[None]:
+        """Have a container's layer where its links lead while the block starts it; nothing to do for one without.
+
+        Raises:
+            LayerLost: the file system is gone or damaged, or the container was never joined to it.
+        """
+        if sandbox.LAYER_LABEL not in detail["Config"]["Labels"]:
+            yield
+            return
+        if not layer_links.is_joined(detail):
+            raise LayerLost(Reason.DEVICE_ERROR, "its container was not joined to it")
+        with self._opened(self._image(detail["Config"]["Labels"][f"{sandbox.LABEL}lease"])) as opening:
+            opening.wait()
+            yield
+
+    def remove(self, lease_id: str) -> None:
+        """Remove the layer of a lease whose container is gone; it is fine if there is none."""
+        image = self._image(lease_id)
+        self._wait_until_closed(image)
+        volumes.erase(image)
+
+    def is_full(self, lease_id: str) -> bool:
+        """Whether the container of a lease, which has ended, had no room left in its layer."""
+        image = self._image(lease_id)
+        self._wait_until_closed(image)  # what is free is written down when it is let go of
+        with suppress(FileNotFoundError):
+            return disks.is_full(image)
+        return False
+
+    @contextmanager
+    def _opened(self, image: Path, *, size: int = 0) -> "Iterator[Opening]":
+        """Have it mounted, as long as the block lasts; an app need not wait for the end of it.
+
+        Args:
+            size: make it first, of so many bytes; 0: it is there.
+        """
+        self._wait_until_closed(image)
+        opening = Opening(str(image.with_suffix(".mnt")), partial(self._open, image, size))
+        with self._lock:
+            self._openings[image] = opening
+        opening.start()
+        try:
+            yield opening
+        finally:
+            opening.leave()
+
+    def _open(self, image: Path, size: int, stack: ExitStack) -> None:
+        try:
+            if size:
+                self._make(image, size)
+            if not image.exists():
+                raise LayerLost(Reason.DEVICE_ERROR, f"{image} is missing")
+            device, keep = loops.hold(image) or loops.attach(image)
+            stack.callback(self._refill, image.stat().st_size)
+            stack.callback(os.close, keep)
+            path = stack.enter_context(self._openers.mounted(device))
+            stack.callback(image.with_suffix(".mnt").unlink, missing_ok=True)
+            volumes.link(image.with_suffix(".mnt"), path)
+        except CannotMount as error:
+            raise LayerLost(Reason.DEVICE_ERROR, f"Docker cannot mount {image}: {error}") from error
+        except (OSError, SetupError, EngineError) as error:
+            raise LeaseError(Reason.DEVICE_ERROR, DISK_FULL if is_disk_full(error) else str(error)) from error
+
+    def _make(self, image: Path, size: int) -> None:
+        with self._lock:
+            spare, self._spare = self._spare, None
+        if spare is not None and spare[1] == disks.whole(size):
+            with suppress(FileNotFoundError):
+                spare[0].replace(image)
+                return
+        self._folder.mkdir(mode=0o711, exist_ok=True)
+        disks.make(image, size, lasting=False)
+        if spare is not None:
+            spare[0].unlink(missing_ok=True)
+
+    def _refill(self, size: int = 0) -> None:
+        with self._lock:
+            wanted = bool(size) and (self._spare is None or self._spare[1] != size)
+        if wanted:
+            self._make_spare(size)
+        with suppress(AgentError):  # then the next start makes its own
+            self._openers.refill()
+
+    def _make_spare(self, size: int) -> None:
+        """Have a file system ready for the next start, of the size that was wanted last: one app is often started several times."""
+        path = self._image(f"{SPARE}{uuid.uuid4().hex[:10]}")
+        with suppress(OSError, SetupError):  # then the next start makes its own
+            disks.make(path, size, lasting=False)
+            with self._lock:
+                spare, self._spare = self._spare, (path, size)
+            if spare is not None:
+                spare[0].unlink(missing_ok=True)
+
+    def _wait_until_closed(self, image: Path) -> None:
+        with self._lock:
+            opening = self._openings.pop(image, None)
+        if opening is not None:
+            opening.end()
+
+    def _image(self, lease_id: str) -> Path:
+        return self._folder / f"{self._name(lease_id)}.img"
+
+    def _name(self, lease_id: str) -> str:
+        return sandbox.volume_name(self._device_id, f"{PREFIX}{lease_id}")

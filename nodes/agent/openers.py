@@ -1,0 +1,143 @@
+"""Containers by which Docker is made to mount file systems of ours for a moment: one is kept ready, for making one is most of what that takes.
+
+An opener never runs. It has one volume without a name, which mounts whatever file system the link `<name>.dev` leads to when Docker is told to
+unpack an archive there (mounting.py). Between two uses the link is not there, so an opener that nobody uses has nothing mounted, and no disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodes.agent import holders, mounting, sandbox
+from nodes.agent.engine import Engine, EngineError
+from nodes.agent.errors import AgentError
+
+log = logging.getLogger(__name__)
+GONE = 404
+SPARE = 1  # more are made when so many apps start at once, and removed afterwards
+
+
+class CannotMount(AgentError):
+    """Docker was told to mount the file system, and cannot: it is damaged."""
+
+
+@dataclass(frozen=True)
+class Opener:
+    container: str  # its id
+    device: Path  # the link Docker mounts what it leads to
+    path: str  # where Docker mounts that
+
+
+class Openers:
+    """The openers of one device. Safe to call from any thread."""
+
+    def __init__(self, engine: Engine, labels: "dict[str, str]", *, prefix: str) -> None:
+        """Args: labels: of the containers. prefix: of the links' names, by which they are known again after an agent was killed."""
+        self._engine, self._labels, self._prefix = engine, labels, prefix
+        self._folder = Path()
+        self._lock = threading.Lock()
+        self._spare: list[Opener] = []
+
+    def prepare(self, folder: Path) -> None:
+        """Forget those of earlier runs, and remove their links. Args: folder: where the links are to be."""
+        with self._lock:
+            self._folder, self._spare = folder, []
+        for left in folder.glob(f"{self._prefix}*"):
+            left.unlink(missing_ok=True)
+
+    def refill(self) -> None:
+        """Make one for the next start if there is none."""
+        with self._lock:
+            missing = not self._spare
+        if missing:
+            self._give_back(self._make())
+
+    @contextmanager
+    def mounted(self, device: str, *, seconds: float = 0.0) -> Iterator[str]:
+        """Return where Docker has the file system on a device mounted while the block lasts.
+
+        Args:
+            device: the path of a loop device, which somebody keeps open.
+            seconds: how long Docker may take; 0: `mounting.MOUNT_SECONDS`.
+
+        Raises:
+            CannotMount: Docker says so. AgentError: it does not do it in time, or not where this agent can see it, or no opener can be made.
+        """
+        opener = self._take() or self._make()
+        usable = False
+        try:
+            opener.device.unlink(missing_ok=True)
+            opener.device.symlink_to(device)
+            number = os.stat(device).st_rdev
+            archive = f"/containers/{opener.container}/archive"
+            with self._engine.unfinished("PUT", archive, query={"path": sandbox.OPENED_AT}) as unpacking:
+                try:
+                    mounting.wait_until(_has(opener.path, number), unpacking, seconds=seconds or mounting.MOUNT_SECONDS)
+                except EngineError as error:
+                    if error.status == GONE:
+                        raise
+                    raise CannotMount(str(error)) from error
+                yield opener.path
+                unpacking.end()  # returns when Docker has let go of it
+            usable = not os.path.ismount(opener.path)
+        finally:
+            opener.device.unlink(missing_ok=True)
+            self._give_back(opener) if usable else self._remove(opener)
+
+    def close(self) -> None:
+        """Remove those nobody uses."""
+        with self._lock:
+            spare, self._spare = self._spare, []
+        for opener in spare:
+            self._remove(opener)
+
+    def _take(self) -> "Opener | None":
+        """Return one that is ready, if Docker still has it: somebody may have pruned its containers."""
+        while True:
+            with self._lock:
+                opener = self._spare.pop() if self._spare else None
+            if opener is None:
+                return None
+            found = self._engine.call("GET", f"/containers/{opener.container}/json", ignore=(GONE,))
+            if found is not None and not os.path.ismount(opener.path):
+                return opener
+            self._remove(opener)
+
+    def _make(self) -> Opener:
+        device = self._folder / f"{self._prefix}{uuid.uuid4().hex[:10]}.dev"
+        options = {"type": "ext4", "device": str(device), "o": mounting.OPTIONS}
+        body = sandbox.opener_arguments("", image=holders.image(self._engine), labels=self._labels, options=options)
+        container = str(self._engine.call("POST", "/containers/create", body)["Id"])
+        try:
+            (volume,) = self._engine.call("GET", f"/containers/{container}/json")["Mounts"]
+            return Opener(container, device, str(volume["Source"]))
+        except BaseException:
+            self._remove(Opener(container, device, ""))
+            raise
+
+    def _give_back(self, opener: Opener) -> None:
+        with self._lock:
+            if len(self._spare) < SPARE:
+                self._spare.append(opener)
+                return
+        self._remove(opener)
+
+    def _remove(self, opener: Opener) -> None:
+        try:
+            self._engine.call(
+                "DELETE", f"/containers/{opener.container}", query={"force": "1", "v": "1"}, ignore=(GONE,)
+            )
+        except AgentError as error:  # it goes with the next start of the agent
+            log.warning("An opener is left: %s", error)
+
+
+def _has(path: str, number: int) -> "Callable[[], bool]":
+    """Whether this very device is mounted there, and not what somebody left."""
+    return lambda: os.stat(path).st_dev == number

@@ -1,0 +1,202 @@
+"""A writable layer is a file system of its own: the kernel holds it to its size, and it comes, stays and goes with its container."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from interchain_site.testing import docker as engine
+from nodes.agent import layer_trial, sandbox
+from nodes.agent.engine import Engine
+from nodes.agent.protocol import Action, DesiredLease, Image, Observed
+from nodes.agent.tests import leftovers
+from nodes.agent.tests.conftest import ROOT, AgentProcess, lease, workload
+from nodes.agent.tests.portal import FakePortal
+
+pytestmark = pytest.mark.docker
+MB = 2**20
+SERVE = "httpd -f -p 8080 -h /www"
+
+
+@pytest.fixture
+def portal(shared_portal: FakePortal) -> FakePortal:
+    return shared_portal
+
+
+@pytest.fixture
+def agent(shared_agent: AgentProcess) -> AgentProcess:
+    return shared_agent
+
+
+def run(portal: FakePortal, wanted: DesiredLease) -> str:
+    portal.want(wanted)
+    portal.wait_for(wanted.lease_id, Observed.RUNNING, 60)
+    return sandbox.container_name(wanted.lease_id)
+
+
+def inside(container: str, command: str) -> str:
+    words = ["docker", "exec", container, "/bin/sh", "-c", command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def file_of(portal: FakePortal, wanted: DesiredLease) -> Path:
+    return _folder() / f"{sandbox.volume_name(portal.device_id, 'layer-' + wanted.lease_id)}.img"
+
+
+def crash(portal: FakePortal, container: str) -> None:
+    """Have the app's processes end, and wait until the agent has started it again."""
+    before = engine.docker("inspect", "-f", "{{.State.StartedAt}}", container)
+    engine.docker("kill", container)
+    portal.wait(
+        lambda: (
+            inside(container, "echo up") == "up\n"
+            and engine.docker("inspect", "-f", "{{.State.StartedAt}}", container) != before
+        ),
+        60,
+        "it runs again",
+    )
+
+
+def test_the_kernel_refuses_what_is_too_much_however_it_is_taken(agent: AgentProcess, portal: FakePortal) -> None:
+    image = engine.image(SERVE, "WORKDIR /made/by/docker")
+    wanted = lease(workload(image=Image(reference=image), disk_bytes=32 * MB))
+    container = run(portal, wanted)
+    assert inside(container, "pwd; touch here && echo ok") == "/made/by/docker\nok\n", "a folder the image lacks"
+    taken = inside(container, "for i in 1 2 3 4 5 6; do fallocate -l 8000000 /tmp/$i || echo refused; done")
+    assert "No space left on device" in taken
+    assert taken.count("refused") >= 2
+    assert inside(container, "rm /tmp/*; touch /etc/new /root-file && echo ok") == "ok\n", "it may write everywhere"
+    written = inside(container, "i=0; while dd if=/dev/zero of=/etc/$i bs=1M count=1; do i=$((i+1)); done")
+    assert "No space left on device" in written
+    assert 24 <= int(inside(container, "du -sm /etc").split()[0]) <= 32
+    assert file_of(portal, wanted).stat().st_blocks * 512 <= 32 * MB
+
+
+def test_it_outlives_a_crash_and_goes_with_the_lease(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB))
+    container = run(portal, wanted)
+    inside(container, "echo kept > /etc/mine; rm /www/index.html; echo new > /www/index.html")
+    crash(portal, container)
+    assert inside(container, "cat /etc/mine /www/index.html") == "kept\nnew\n"
+    portal.want(replace(wanted, action=Action.STOP))
+    portal.wait_for(wanted.lease_id, Observed.STOPPED, 60)
+    portal.want(replace(wanted, action=Action.WIPE))
+    portal.wait_for(wanted.lease_id, Observed.WIPED, 60)
+    assert leftovers.of_volumes(wanted.lease_id) == []
+
+
+def test_a_container_whose_layer_is_not_there_runs_for_nobody(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB))
+    container = run(portal, wanted)
+    inside(container, "echo lost > /etc/mine")
+    agent.kill()
+    engine.docker("kill", container)
+    by_hand = subprocess.run(["docker", "start", container], capture_output=True, text=True, check=False)
+    assert by_hand.returncode != 0, "without its limit it must not run"
+    file_of(portal, wanted).unlink()
+    agent.start()
+    portal.wait(lambda: inside(container, "cat /www/index.html") == "hello from a device\n", 60, "it begins anew")
+    assert "No such file" in inside(container, "cat /etc/mine")
+    assert inside(container, "fallocate -l 30000000 /tmp/a; fallocate -l 30000000 /tmp/b").count("No space left") >= 1
+
+
+def test_each_has_its_own_size_whatever_was_kept_ready(agent: AgentProcess, portal: FakePortal) -> None:
+    """Three sizes one after the other, the second of them twice: what is kept ready for it is of the size before, then of its own."""
+    sizes, leases = {}, []
+    for size in (32, 24, 24, 40):
+        wanted = lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=size * MB))
+        leases.append(wanted)
+        portal.want(*leases)
+        portal.wait_for(wanted.lease_id, Observed.RUNNING, 60)
+        container = sandbox.container_name(wanted.lease_id)
+        assert inside(container, "ls /mine") == "ls: /mine: No such file or directory\n", "nobody had it before"
+        inside(container, "echo mine > /mine")
+        sizes[container] = (size, file_of(portal, wanted).stat().st_size)
+        portal.wait(lambda: _spare_is_ready(portal), 60, "what the next start takes")
+    for container, (size, made) in sizes.items():
+        assert made == size * MB
+        total = int(inside(container, "df -k / | tail -n 1").split()[1]) * 1024
+        assert 0.7 * size * MB < total <= size * MB
+        assert inside(container, "ls -d /mine; exit 0") == "/mine\n"
+
+
+def test_the_next_start_makes_its_own_where_what_was_ready_is_gone(agent: AgentProcess, portal: FakePortal) -> None:
+    """Somebody prunes Docker's containers and removes the spare file; the layer is held all the same."""
+    run(portal, lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB)))
+    portal.wait(lambda: _spare_is_ready(portal), 60, "what the next start takes")
+    engine.docker("rm", "-f", "-v", _openers(portal)[0])
+    (spare,) = _spares(portal)
+    spare.unlink()
+    container = run(portal, lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB)))
+    assert "No space left on device" in inside(container, "fallocate -l 30000000 /a; fallocate -l 30000000 /b")
+    portal.wait(lambda: _spare_is_ready(portal), 60, "ready for another one")
+    assert len(_openers(portal)) == 1
+
+
+def _spare_is_ready(portal: FakePortal) -> bool:
+    return bool(_openers(portal)) and bool(_spares(portal)) and not list(_folder().glob(f"{_prefix(portal)}opener-*"))
+
+
+def _openers(portal: FakePortal) -> "list[str]":
+    label = [
+        "--filter",
+        f"label=io.interchain.device={portal.device_id}",
+        "--filter",
+        "label=io.interchain.opener=layer",
+    ]
+    return engine.docker("ps", "-aq", *label).split()
+
+
+def _spares(portal: FakePortal) -> "list[Path]":
+    return list(_folder().glob(f"{_prefix(portal)}spare-*.img"))
+
+
+def _prefix(portal: FakePortal) -> str:
+    return sandbox.volume_name(portal.device_id, "layer-")
+
+
+def _folder() -> Path:
+    return Path(engine.docker("info", "-f", "{{.DockerRootDir}}")) / "interchain"
+
+
+def test_a_trial_whose_agent_was_killed_leaves_nothing_after_the_next(docker_engine: None) -> None:
+    docker = Engine("unix:///var/run/docker.sock")
+    info = docker.call("GET", "/info")
+    program = (
+        "import os, signal; from nodes.agent import layer_trial, engine; from pathlib import Path\n"
+        "layer_trial._mounted_bytes = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "docker = engine.Engine('unix:///var/run/docker.sock'); info = docker.call('GET', '/info')\n"
+        "layer_trial.why_not(Path(info['DockerRootDir']) / 'interchain', docker, info)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == -9
+    named = ["--filter", "label=io.interchain.trial=layer"]
+    assert len(engine.docker("ps", "-aq", *named).split()) == 2
+    assert leftovers.of_volumes(layer_trial.NAME, seconds=0)
+    assert not layer_trial.why_not(_folder(), docker, info)
+    assert not engine.docker("ps", "-aq", *named).split()
+    assert not leftovers.of_volumes(layer_trial.NAME)
+
+
+def test_what_an_agent_that_was_killed_left_goes_at_its_next_start(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB))
+    container = run(portal, wanted)
+    agent.kill()
+    engine.docker("rm", "-f", "-v", container)
+    assert file_of(portal, wanted).exists()
+    portal.want()
+    agent.start()
+    portal.wait(lambda: leftovers.of_volumes(wanted.lease_id, seconds=0) == [], 60, "it is gone")
+
+
+def test_an_engine_of_another_kind_is_found_out(docker_engine: None) -> None:
+    docker = Engine("unix:///var/run/docker.sock")
+    info = docker.call("GET", "/info")
+    folder = Path(info["DockerRootDir"]) / "interchain"
+    assert not layer_trial.why_not(folder, docker, info)
+    assert "btrfs" in layer_trial.why_not(folder, docker, {**info, "Driver": "btrfs"})
+    assert not leftovers.of_volumes(layer_trial.NAME)
