@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 PREFIX = "layer-"
 OPENER, SPARE = "opener-", "spare-"
 LEAVE_AFTER_SECONDS = 0.5
+WRITTEN_SECONDS = 2.0
 
 
 class LayerLost(LeaseError):
@@ -156,8 +158,11 @@ class BoundedLayers:
     def is_full(self, lease_id: str) -> bool:
         """Whether the container of a lease, which has ended, had no room left in its layer."""
         image = self._image(lease_id)
-        self._wait_until_closed(image)  # what is free is written down when it is let go of
+        self._wait_until_closed(image)
         with suppress(FileNotFoundError):
+            until = time.monotonic() + WRITTEN_SECONDS  # what is free is written down when it is unmounted
+            while loops.attached(image) and time.monotonic() < until:
+                time.sleep(0.02)
             return disks.is_full(image)
         return False
 

@@ -19,6 +19,7 @@ PROGRAMS = ("mkfs.ext4", "debugfs", "e2fsck", "resize2fs")
 SMALLEST_BYTES = 2**20
 BYTES_PER_INODE = 8192
 LONGEST_SECONDS = 600
+KEPT_BLOCKS = 4096
 TRIAL_BYTES = 2**21
 _SUPERBLOCK_AT, _MAGIC = 1024, 0xEF53
 
@@ -138,7 +139,10 @@ def used_bytes(path: Path, *, mounted: bool = False) -> int:
 def is_full(path: Path) -> bool:
     """Whether less than a hundredth of the file system was free, or no file more could be made, when it was unmounted last."""
     found = _superblock(path)
-    return found is not None and (found.free * 100 < found.blocks or not found.free_inodes)
+    if found is None:
+        return False
+    kept = min(found.blocks // 50, KEPT_BLOCKS)  # ext4's own, which nobody may fill
+    return not found.free_inodes or (found.free - kept) * 100 < found.blocks
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,9 @@ def test_of_volumes_no_mount_no_loop_device_and_no_file_is_left(agent: AgentProc
     folder = Path(docker.docker("info", "-f", "{{.DockerRootDir}}")) / volumes.FOLDER
     files = sorted(folder.glob(f"{sandbox.volume_name(portal.device_id, '')}*.img"))
     layers = [file for file in files if bounded_layers.PREFIX in file.name]
-    taken = [file for file in layers if bounded_layers.SPARE not in file.name]  # beside what is ready for the next start
+    taken = [
+        file for file in layers if bounded_layers.SPARE not in file.name
+    ]  # beside what is ready for the next start
     assert (len(files) - len(layers), len(taken)) == (3, 2), "what has stopped has no layer"
     assert sum(bool(loops.attached(file)) for file in files) == 4
     agent.kill()
