@@ -63,7 +63,7 @@ def test_of_volumes_no_mount_no_loop_device_and_no_file_is_left(agent: AgentProc
         file for file in layers if bounded_layers.SPARE not in file.name
     ]  # beside what is ready for the next start
     assert (len(files) - len(layers), len(taken)) == (3, 2), "what has stopped has no layer"
-    assert sum(bool(loops.attached(file)) for file in files) == 4
+    portal.wait(lambda: sum(bool(loops.attached(file)) for file in files if file.exists()) == 4, 60, "what runs")
     agent.kill()
     docker.docker("kill", sandbox.container_name(leases[2].lease_id))
     theirs = folder / f"{sandbox.volume_name('another-device', leases[0].workload.id)}.img"
