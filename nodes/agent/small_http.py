@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from nodes.agent.rate import Rate, asker
@@ -59,7 +60,8 @@ class SmallServer(threading.Thread):
 
     def stop(self) -> None:
         self._stopping = True
-        self._waker.send(b"x")
+        with suppress(OSError):  # it was awake, saw it, and has closed its sockets already
+            self._waker.send(b"x")
         if self.is_alive():
             self.join(5)
 
