@@ -26,7 +26,6 @@ from pathlib import Path
 from interchain_site.local import check
 from interchain_site.local.steps import ROOT, Stop, command
 
-MIRROR = "http://deb.debian.org/debian"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PACKAGES = ("docker.io", "docker-cli", "containerd")
 FOLDER = ROOT / "var" / "engines"
@@ -86,7 +85,7 @@ def fetched(release: str) -> Path:
     for folder in ("lists/partial", "archives/partial"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     sources = home / "sources.list"
-    sources.write_text(f"deb [signed-by={KEYRING}] {MIRROR} {release} main\n")
+    sources.write_text(f"deb [signed-by={KEYRING}] {_mirror()} {release} main\n")
     options = {
         "Etc::sourcelist": sources,
         "Etc::sourceparts": "/dev/null",
@@ -106,6 +105,19 @@ def fetched(release: str) -> Path:
             package.unlink()
         unfinished.rename(root)
     return root
+
+
+def _mirror() -> str:
+    """Return the address this machine has Debian's packages from."""
+    listed = command(
+        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(SITE)", "Created-By: Packages"],
+        failure="apt does not say where Debian's packages come from",
+    )
+    for line in listed.splitlines():
+        origin, _, site = line.partition(" ")
+        if origin == "Debian":
+            return site
+    raise Stop("apt has no list of Debian's. Type: apt-get update")
 
 
 def inside(name: str, tests: list[str]) -> int:
