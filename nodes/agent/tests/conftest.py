@@ -31,7 +31,10 @@ def _real_redis() -> None:
 
 
 @pytest.fixture
-def portal() -> Iterator[FakePortal]:
+def portal(request: pytest.FixtureRequest) -> Iterator[FakePortal]:
+    if request.node.get_closest_marker("one_agent"):
+        yield request.getfixturevalue("shared_portal")
+        return
     with FakePortal() as running:
         yield running
 
@@ -153,7 +156,12 @@ def running_agent(portal: FakePortal, folder: Path, wrapper: "tuple[str, ...]" =
 
 
 @pytest.fixture
-def agent(portal: FakePortal, tmp_path: Path, docker_engine: None) -> Iterator[AgentProcess]:
+def agent(
+    request: pytest.FixtureRequest, portal: FakePortal, tmp_path: Path, docker_engine: None
+) -> Iterator[AgentProcess]:
+    if request.node.get_closest_marker("one_agent"):
+        yield request.getfixturevalue("shared_agent")
+        return
     with running_agent(portal, tmp_path) as running:
         yield running
 
@@ -168,6 +176,6 @@ def shared_portal() -> Iterator[FakePortal]:
 def shared_agent(
     shared_portal: FakePortal, tmp_path_factory: pytest.TempPathFactory, docker_engine: None
 ) -> Iterator[AgentProcess]:
-    """One agent for a whole file, where tests differ in what they run and not in what happens to the agent."""
+    """One agent for a whole file (mark `one_agent`), where tests differ in what they run and not in what happens to the agent."""
     with running_agent(shared_portal, tmp_path_factory.mktemp("agent")) as running:
         yield running

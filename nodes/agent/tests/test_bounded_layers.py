@@ -17,19 +17,9 @@ from nodes.agent.tests import leftovers
 from nodes.agent.tests.conftest import ROOT, AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.one_agent]
 MB = 2**20
 SERVE = "httpd -f -p 8080 -h /www"
-
-
-@pytest.fixture
-def portal(shared_portal: FakePortal) -> FakePortal:
-    return shared_portal
-
-
-@pytest.fixture
-def agent(shared_agent: AgentProcess) -> AgentProcess:
-    return shared_agent
 
 
 def run(portal: FakePortal, wanted: DesiredLease) -> str:

@@ -12,22 +12,12 @@ from nodes.agent.protocol import Action, Image, Observed, Profile
 from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.one_agent]
 MB = 2**20
 SERVE = "httpd -f -p 8080 -h /www"
 FILL = (
     "i=0; while dd if=/dev/zero of=/junk/$i bs=1M count=1 2>/dev/null && [ $i -lt 600 ]; do i=$((i+1)); done; echo $i"
 )
-
-
-@pytest.fixture
-def portal(shared_portal: FakePortal) -> FakePortal:
-    return shared_portal
-
-
-@pytest.fixture
-def agent(shared_agent: AgentProcess) -> AgentProcess:
-    return shared_agent
 
 
 def image() -> Image:

@@ -14,18 +14,8 @@ from nodes.agent.protocol import HealthCheck, Image, Observed, Profile
 from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.one_agent]
 MB = 2**20
-
-
-@pytest.fixture
-def portal(shared_portal: FakePortal) -> FakePortal:
-    return shared_portal
-
-
-@pytest.fixture
-def agent(shared_agent: AgentProcess) -> AgentProcess:
-    return shared_agent
 
 
 def run(portal: FakePortal, program: str, port: int, volume_path: str) -> tuple[str, int]:

@@ -17,14 +17,9 @@ from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
 from nodes.agent.tests.test_sandbox_holds import inside
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.one_agent]
 SERVE = "httpd -f -p 8080 -h /www"
 MB = 2**20
-
-
-@pytest.fixture
-def portal(shared_portal: FakePortal) -> FakePortal:
-    return shared_portal
 
 
 @pytest.fixture

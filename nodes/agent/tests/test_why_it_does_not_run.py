@@ -14,17 +14,7 @@ from nodes.agent.protocol import Action, HealthCheck, Image, Observed, Reason, S
 from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
 
-pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-def portal(shared_portal: FakePortal) -> FakePortal:
-    return shared_portal
-
-
-@pytest.fixture
-def agent(shared_agent: AgentProcess) -> AgentProcess:
-    return shared_agent
+pytestmark = [pytest.mark.docker, pytest.mark.one_agent]
 
 
 def failure(portal: FakePortal, what: Workload) -> Status:
