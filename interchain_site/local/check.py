@@ -45,6 +45,11 @@ def checks() -> list[Check]:
             (python, "-m", "pytest", "-n", "0", "interchain_site/tests/test_house_rules.py"),
             "each rule says what to do",
         ),
+        Check(
+            "tests load",  # types are not checked in tests: a name that is gone would show only in the suites
+            (python, "-m", "pytest", "-n", "0", "--collect-only", "--quiet"),
+            "a test imports what is not there",
+        ),
     ]
     if ABI_PROOF.exists():
         found.append(Check("contracts rebuild", (python, str(ABI_PROOF)), "see billing/contracts/README.md"))
@@ -78,8 +83,8 @@ def passes(check: Check) -> bool:
     print(f"{'ok    ' if ok else 'FAILED'}  {check.name:<18} {time.monotonic() - began:6.1f} s", flush=True)
     if not ok:
         lines = (done.stdout + done.stderr).strip().splitlines()
-        more = [f"… and {len(lines) - MOST_LINES} lines more"] if len(lines) > MOST_LINES else []
-        print("\n".join(f"        {line}" for line in [*lines[:MOST_LINES], *more]))
+        left = [f"… {len(lines) - MOST_LINES} lines before"] if len(lines) > MOST_LINES else []
+        print("\n".join(f"        {line}" for line in [*left, *lines[-MOST_LINES:]]))
         print(f"        → {check.mend}", flush=True)
     return ok
 

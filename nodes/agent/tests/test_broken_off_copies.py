@@ -19,10 +19,8 @@ from nodes.agent.tests.portal import FakePortal
 from nodes.agent.tests.test_encryption import key, next_of, stopped
 from nodes.agent.tests.test_sandbox_holds import inside
 from nodes.agent.tests.test_volumes import MB, image_of, running, with_volume
-from nodes.agent.tests.test_volumes import agent as agent  # the fixture
-from nodes.agent.tests.test_volumes import portal as portal  # the fixture
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.one_agent]
 FILES = 12  # of 4 MB: more than restic fetches or sends at once
 WRITE = f"for i in $(seq {FILES}); do dd if=/dev/urandom of=/data/$i bs=1M count=4 2>/dev/null; done; echo marked-text > /data/text; sync"
 SUMS = "cd /data && md5sum * | sort"

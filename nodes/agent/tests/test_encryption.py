@@ -18,11 +18,9 @@ from nodes.agent.protocol import Action, DesiredLease, Observed, Reason
 from nodes.agent.tests.conftest import AgentProcess, lease
 from nodes.agent.tests.portal import FakePortal
 from nodes.agent.tests.test_sandbox_holds import inside
-from nodes.agent.tests.test_volumes import agent as agent  # the fixture
 from nodes.agent.tests.test_volumes import image_of, running, with_volume
-from nodes.agent.tests.test_volumes import portal as portal  # the fixture
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.one_agent]
 TEXT = "the combination of the safe is 12345 "
 
 

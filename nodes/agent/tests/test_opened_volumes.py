@@ -19,12 +19,10 @@ from nodes.agent.protocol import Action, Observed
 from nodes.agent.tests.conftest import AgentProcess, lease
 from nodes.agent.tests.portal import FakePortal
 from nodes.agent.tests.test_sandbox_holds import inside
-from nodes.agent.tests.test_volumes import agent as agent  # the fixture
 from nodes.agent.tests.test_volumes import image_of, running, with_volume
-from nodes.agent.tests.test_volumes import portal as portal  # the fixture
 from nodes.agent.volumes import Volumes
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.one_agent]
 
 
 def test_a_volume_can_be_looked_into_whether_its_app_runs_or_not(agent: AgentProcess, portal: FakePortal) -> None:
