@@ -81,7 +81,10 @@ class ReleaseForm(DomainForm):
         min_value=Decimal("0.01"), max_digits=7, decimal_places=3, initial=Decimal("0.5"), label="Processor cores"
     )
     disk_mb = forms.IntegerField(
-        min_value=0, initial=1000, label="Disk, MB", help_text="For its volume and what it writes."
+        min_value=0,
+        initial=1000,
+        label="Disk, MB",
+        help_text="For its volume and what it writes. With more cores it may write faster; 8 MB a second at least.",
     )
     volume_path = forms.CharField(
         required=False,

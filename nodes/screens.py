@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -133,6 +135,13 @@ def hours_in_words(openings: tuple[Hours, ...]) -> str:
 
 def _clock(minute: int) -> str:
     return f"{minute // 60:02d}:{minute % 60:02d}"
+
+
+def devices(devices: Iterable[Device]) -> list[tuple[Device, datetime | None]]:
+    """Return each device with when it was last heard."""
+    listed = list(devices)
+    heard = liveness.last_heard_of(listed)
+    return [(device, heard[device.pk]) for device in listed]
 
 
 def device(device: Device) -> dict[str, Any]:

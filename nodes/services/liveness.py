@@ -7,6 +7,7 @@ starts over after either was lost, so that a restart of ours never declares the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Collection, Iterable
@@ -89,11 +90,19 @@ def listening() -> None:
 
 def last_heard(device: Device) -> datetime | None:
     """Return when the device was last heard, from Redis or else from the database."""
-    try:
-        score = redis.connection().zscore(SEEN_KEY, str(device.pk))
-    except RedisError:
-        score = None
-    return datetime.fromtimestamp(float(score), tz=UTC) if score is not None else device.last_seen_at
+    return last_heard_of([device])[device.pk]
+
+
+def last_heard_of(devices: Collection[Device]) -> dict[UUID, datetime | None]:
+    """Return when each was last heard, from Redis or else from the database."""
+    scores: list[Any] = [None] * len(devices)
+    if devices:
+        with contextlib.suppress(RedisError):
+            scores = redis.connection().zmscore(SEEN_KEY, [str(device.pk) for device in devices])
+    return {
+        device.pk: device.last_seen_at if score is None else datetime.fromtimestamp(float(score), tz=UTC)
+        for device, score in zip(devices, scores, strict=True)
+    }
 
 
 def mark_online(device: Device) -> None:

@@ -6,15 +6,18 @@ import io
 import re
 import subprocess
 import zipfile
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
+from interchain_site.core import redis
 from interchain_site.testing.devices import make_device, make_workload
 from nodes import queries
 from nodes.errors import NotFound
 from nodes.models import Device, EnrolmentToken
-from nodes.services import devices, enrolment, leases, placement
+from nodes.services import devices, enrolment, leases, liveness, placement
 from nodes.states import DeviceState
 
 
@@ -26,6 +29,14 @@ def owner_page(client, cast):
 
 def test_an_empty_list_says_what_to_do(owner_page):
     assert "Add your first device" in owner_page.get("/devices/").text
+
+
+def test_the_list_says_when_a_device_was_heard_not_when_that_was_saved(owner_page, box):
+    Device.objects.update(last_seen_at=timezone.now() - timedelta(hours=3))
+    liveness.heard([box.device.pk])
+    assert "3 h ago" not in owner_page.get("/devices/").text
+    redis.connection().delete(liveness.SEEN_KEY)
+    assert "3 h ago" in owner_page.get("/devices/").text
 
 
 def test_adding_a_device_shows_one_command_once(owner_page, cast, settings):

@@ -24,7 +24,7 @@ from nodes.views.people import owner_of, signed_in
 def devices(request: HttpRequest) -> HttpResponse:
     """All devices of a person, with the fragment that keeps them current."""
     fragment = "nodes/_devices.html" if request.headers.get("HX-Request") else "nodes/devices.html"
-    return render(request, fragment, {"devices": queries.devices_of(owner_of(request))})
+    return render(request, fragment, {"devices": screens.devices(queries.devices_of(owner_of(request)))})
 
 
 @signed_in
