@@ -1,6 +1,7 @@
 """Writable layers the kernel holds to their size where Docker itself cannot: each lies in a file system of its own (disks.py).
 
     <Docker's data>/interchain/<name>.img    the file system: `<id>/diff` and `work` are the layer, `apart-<number>` what the image wants kept apart
+    <Docker's data>/interchain/<name>.dev    link to the loop device that offers it now
     <Docker's data>/interchain/<name>.mnt    link to where it is mounted, while a container starts and no longer
     <Docker's data>/overlay2/<id>/diff, work links into that (layer_links.py)
 
@@ -40,14 +41,14 @@ class LayerLost(LeaseError):
 
 
 class Opening(threading.Thread):
-    """A file system that is being mounted at `path`. Whoever needs it there waits; a start of a container without that fails.
+    """A file system that is being mounted at `path`, from the loop device the link `device` leads to. Whoever needs it there waits; a start of a container without that fails.
 
     Letting go of it costs Docker as much as a start's other steps do, so it is left until the app has had its start for itself.
     """
 
-    def __init__(self, path: str, work: "Callable[[ExitStack], None]") -> None:
+    def __init__(self, path: str, device: str, work: "Callable[[ExitStack], None]") -> None:
         super().__init__(name="layer", daemon=True)
-        self.path, self._work = path, work
+        self.path, self.device, self._work = path, device, work
         self._ready, self._leave, self._hurry = threading.Event(), threading.Event(), threading.Event()
         self._error: "Exception | None" = None
 
@@ -174,7 +175,8 @@ class BoundedLayers:
             size: make it first, of so many bytes; 0: it is there.
         """
         self._wait_until_closed(image)
-        opening = Opening(str(image.with_suffix(".mnt")), partial(self._open, image, size))
+        path, device = str(image.with_suffix(".mnt")), str(image.with_suffix(".dev"))
+        opening = Opening(path, device, partial(self._open, image, size))
         with self._lock:
             self._openings[image] = opening
         opening.start()
@@ -192,6 +194,7 @@ class BoundedLayers:
             device, keep = loops.hold(image) or loops.attach(image)
             stack.callback(self._refill, image.stat().st_size)
             stack.callback(os.close, keep)
+            volumes.link(image.with_suffix(".dev"), device)  # Docker finds by it what to hold the app's writes to
             path = stack.enter_context(self._openers.mounted(device))
             stack.callback(image.with_suffix(".mnt").unlink, missing_ok=True)
             volumes.link(image.with_suffix(".mnt"), path)

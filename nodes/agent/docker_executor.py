@@ -241,9 +241,12 @@ class DockerExecutor:
                 layer_bytes=self._layers.bytes_for(lease.workload, image_bytes=image.size),
                 layer=layer.path if layer else "",
                 image_volumes=image.volumes,
-                volume_device=self._volumes.device(lease.workload),
-                disk_bytes_per_second=disk_pace.allowed(
-                    lease.workload.cpu_millis, disk=self._config.flushed_bytes_per_second, cores=os.cpu_count() or 1
+                paces=disk_pace.held(
+                    lease.workload.cpu_millis,
+                    disk=self._config.flushed_bytes_per_second,
+                    cores=os.cpu_count() or 1,
+                    volume=self._volumes.device(lease.workload),
+                    layer=layer.device if layer else "",
                 ),
             )
             if self._create(lease.workload, at, layer, start=start):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodes.agent import seccomp
+from nodes.agent.disk_pace import Pace, blkio
 from nodes.agent.protocol import Profile, Runtime, Workload
 
 LABEL = "io.interchain."
@@ -64,8 +65,7 @@ class Placement:
     layer_bytes: int = 0  # what Docker is to hold the writable layer to; 0 where it cannot
     # Folders the image wants kept apart: Docker alone would give each the owner's whole disk.
     image_volumes: tuple[str, ...] = ()
-    volume_device: str = ""  # leads to the loop device that offers the volume now; "" where there is none
-    disk_bytes_per_second: int = 0  # what may be written there (disk_pace.py); 0: as much as the disk takes
+    paces: tuple[Pace, ...] = ()  # what may be written to its loop devices
     layer: str = ""  # where the file system of its writable layer is mounted; "" where it has none
 
 
@@ -266,10 +266,7 @@ def _host_config(workload: Workload, at: Placement, port: str) -> dict[str, Any]
     mounts += [_apart(path, folder) for path, folder in kept_apart(workload, at).items()]
     if mounts:
         config["Mounts"] = mounts
-    if at.volume_device and at.disk_bytes_per_second:
-        # Docker follows the link at each start; a flush that waits for nobody keeps no neighbour waiting.
-        config["BlkioDeviceWriteBps"] = [{"Path": at.volume_device, "Rate": at.disk_bytes_per_second}]
-    return config
+    return config | blkio(at.paces)  # a flush that waits for nobody keeps no neighbour waiting
 
 
 def _volume(workload: Workload, at: Placement) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from nodes.agent.tests.test_sandbox_holds import inside
 
 MIB = 2**20
 WRITTEN_MIB = 32
+WRITES = 1000
 START_SECONDS = 60
 
 
@@ -41,34 +43,41 @@ def test_what_was_not_measured_is_not_held() -> None:
     assert disk_pace.allowed(1000, disk=0, cores=2) == 0
 
 
+def test_writes_are_a_part_of_the_processors_whatever_the_disk() -> None:
+    assert disk_pace.allowed_writes(2000) == 4 * disk_pace.allowed_writes(500)
+    assert disk_pace.allowed_writes(1) == disk_pace.LEAST_WRITES_PER_SECOND
+
+
+def test_a_layer_alone_has_all_of_an_apps_pace_and_beside_a_volume_a_quarter() -> None:
+    size: "dict[str, Any]" = {"disk": 2**40, "cores": 2}
+    alone, quarter = (disk_pace.held(part, **size, volume="", layer="/l.dev") for part in (1000, 250))
+    (volume,) = disk_pace.held(1000, **size, volume="/v.dev", layer="")
+    assert (volume.bytes, volume.writes) == (alone[0].bytes, alone[0].writes)
+    assert disk_pace.held(1000, **size, volume="/v.dev", layer="/l.dev") == (volume, *quarter)
+    assert disk_pace.held(1000, **size, volume="", layer="") == ()
+
+
 def test_the_disk_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
     assert disk_pace.measure(tmp_path) > 0
     assert not list(tmp_path.iterdir())
 
 
-def seconds_to_flush(container: str) -> float:
+def seconds_to_flush(container: str, folder: str) -> float:
     began = time.monotonic()
-    code, text = inside(container, f"dd if=/dev/zero of=/data/much bs=1M count={WRITTEN_MIB} conv=fsync")
+    code, text = inside(container, f"dd if=/dev/zero of={folder}/much bs=1M count={WRITTEN_MIB} conv=fsync")
     assert code == 0, text
     return time.monotonic() - began
 
 
-@pytest.mark.docker
-def test_a_real_app_is_held_to_its_part_after_a_crash_too(agent: AgentProcess, portal: FakePortal) -> None:
-    home = Home(agent.home)
-    known = configuration.load(home)
-    assert known.flushed_bytes_per_second > 0, "measured at the first start"
-    slow = disk_pace.LEAST_BYTES_PER_SECOND
-    configuration.save(home, replace(known, flushed_bytes_per_second=slow))
-    agent.kill()
-    agent.start()
-    serve = Image(reference=engine.image("httpd -f -p 8080 -h /www"))
-    one = lease(workload(image=serve, volume_path="/data", disk_bytes=96 * MIB))
-    portal.want(one)
-    portal.wait_for(one.lease_id, Observed.RUNNING, START_SECONDS)
-    container = f"interchain-{one.lease_id}"
-    least = WRITTEN_MIB * MIB / slow * 0.75
-    assert seconds_to_flush(container) > least
+def seconds_of_writes(container: str, folder: str) -> float:
+    """How long so many writes of 4 kB take, each of which goes to the disk by itself."""
+    began = time.monotonic()
+    code, text = inside(container, f"dd if=/dev/zero of={folder}/small bs=4k count={WRITES} oflag=direct")
+    assert code == 0, text
+    return time.monotonic() - began
+
+
+def wait_until_started_anew(portal: FakePortal, container: str) -> None:
     first = engine.docker("inspect", "-f", "{{.State.StartedAt}}", container)
     engine.docker("kill", container)
     portal.wait(
@@ -79,4 +88,33 @@ def test_a_real_app_is_held_to_its_part_after_a_crash_too(agent: AgentProcess, p
         START_SECONDS,
         "the app is started again",
     )
-    assert seconds_to_flush(container) > least, "its volume may be offered by another device now"
+
+
+def have_a_slow_disk(agent: AgentProcess) -> int:
+    """Returns its bytes a second."""
+    home, slow = Home(agent.home), disk_pace.LEAST_BYTES_PER_SECOND
+    known = configuration.load(home)
+    assert known.flushed_bytes_per_second > 0, "measured at the first start"
+    configuration.save(home, replace(known, flushed_bytes_per_second=slow))
+    agent.kill()
+    agent.start()
+    return slow
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("folder", ["/data", "/www"], ids=["volume", "layer"])
+def test_a_real_app_is_held_to_its_part_after_a_crash_too(agent: AgentProcess, portal: FakePortal, folder: str) -> None:
+    slow = have_a_slow_disk(agent)
+    serve = Image(reference=engine.image("httpd -f -p 8080 -h /www"))
+    volume = "/data" if folder == "/data" else ""
+    one = lease(workload(image=serve, volume_path=volume, disk_bytes=96 * MIB, cpu_millis=100))
+    portal.want(one)
+    portal.wait_for(one.lease_id, Observed.RUNNING, START_SECONDS)
+    container = f"interchain-{one.lease_id}"
+    least = WRITTEN_MIB * MIB / slow * 0.75
+    least_of_writes = WRITES / disk_pace.LEAST_WRITES_PER_SECOND * 0.75
+    assert seconds_to_flush(container, folder) > least
+    assert seconds_of_writes(container, folder) > least_of_writes
+    wait_until_started_anew(portal, container)
+    assert seconds_to_flush(container, folder) > least, "its files may be offered by another device now"
+    assert seconds_of_writes(container, folder) > least_of_writes

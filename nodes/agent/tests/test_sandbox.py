@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nodes.agent import sandbox, seccomp
+from nodes.agent.disk_pace import Pace
 from nodes.agent.protocol import Profile
 from nodes.agent.sandbox import Placement, container_arguments
 from nodes.agent.tests.conftest import workload
@@ -164,11 +165,12 @@ def test_a_volume_is_the_workloads_and_the_devices_own() -> None:
     assert sandbox.volume_name("dev", "w") != sandbox.volume_name("other", "w")
 
 
-def test_a_volume_is_written_at_the_pace_of_its_lease() -> None:
-    work = replace(WORK, volume_path="/data")
-    host = container_arguments(work, replace(AT, volume_device="/v.dev", disk_bytes_per_second=5))["HostConfig"]
+def test_each_device_is_written_at_its_pace() -> None:
+    paces = (Pace("/v.dev", 5, 7), Pace("/l.dev", 0, 8))
+    host = container_arguments(WORK, replace(AT, paces=paces))["HostConfig"]
     assert host["BlkioDeviceWriteBps"] == [{"Path": "/v.dev", "Rate": 5}]
-    assert "BlkioDeviceWriteBps" not in container_arguments(work, replace(AT, disk_bytes_per_second=5))["HostConfig"]
+    assert host["BlkioDeviceWriteIOps"] == [{"Path": "/v.dev", "Rate": 7}, {"Path": "/l.dev", "Rate": 8}]
+    assert not any(name.startswith("Blkio") for name in container_arguments(WORK, AT)["HostConfig"])
 
 
 def test_outbound_asks_public_name_servers() -> None:
