@@ -29,6 +29,7 @@ from interchain_site.local.steps import ROOT, Stop, command
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PACKAGES = ("docker.io", "docker-cli", "containerd")
 FOLDER = ROOT / "var" / "engines"
+SETTINGS = Path("/etc/docker")
 DATA = Path("/var/lib")  # not in a container's own layers, where no Engine can keep its own
 START_SECONDS = 60
 TESTS = [  # start, port, metering, copies, wipe · image · layer · network · volume
@@ -125,9 +126,10 @@ def inside(name: str, tests: list[str]) -> int:
     command(["ip", "link", "set", "lo", "up"], failure="The tests' network does not come up")
     command(["mount", "-t", "tmpfs", "tmpfs", "/run"], failure="The tests' /run cannot be mounted")  # its sockets
     Path("/run/lock").mkdir()
+    _set_up(VARIANTS[name])
     data = Path(tempfile.mkdtemp(prefix="interchain-engine-", dir=DATA))
     try:
-        with running(VARIANTS[name], data):
+        with running(data):
             about = "Docker {{.ServerVersion}}, {{.Driver}} {{.DriverStatus}}"
             print(command(["docker", "info", "-f", about], failure="Docker says nothing of itself"), flush=True)
             call = [str(check.BIN / "python"), "-m", "pytest", "-n", "0", "-m", "docker", *tests]
@@ -136,22 +138,26 @@ def inside(name: str, tests: list[str]) -> int:
         shutil.rmtree(data, ignore_errors=True)
 
 
+def _set_up(variant: Variant) -> None:
+    """Have every Engine here, those that tests start for themselves too, read the variant's settings."""
+    SETTINGS.mkdir(exist_ok=True)
+    command(["mount", "-t", "tmpfs", "tmpfs", str(SETTINGS)], failure="The Engine's settings cannot be replaced")
+    settings = {"features": {"containerd-snapshotter": variant.containerd}}
+    (SETTINGS / "daemon.json").write_text(json.dumps(settings))
+    os.environ.update(variant.environment)
+
+
 @contextmanager
-def running(variant: Variant, data: Path) -> Iterator[None]:
+def running(data: Path) -> Iterator[None]:
     """Run the Engine at its usual address while the block lasts.
 
     Raises:
         Stop: it does not come up.
     """
     log = data / "dockerd.log"
-    settings = data / "daemon.json"
-    settings.write_text(json.dumps({"features": {"containerd-snapshotter": variant.containerd}}))
-    options = ["--config-file", str(settings), "--data-root", str(data / "docker")]
-    options += ["--exec-opt", "native.cgroupdriver=cgroupfs"]
+    options = ["--data-root", str(data / "docker"), "--exec-opt", "native.cgroupdriver=cgroupfs"]
     with log.open("wb") as said:
-        process = subprocess.Popen(
-            ["dockerd", *options], stdout=said, stderr=said, env={**os.environ, **variant.environment}
-        )
+        process = subprocess.Popen(["dockerd", *options], stdout=said, stderr=said)
     try:
         _wait_for(process, log)
         yield

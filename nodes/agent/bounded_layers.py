@@ -3,7 +3,7 @@
     <Docker's data>/interchain/<name>.img    the file system: `<id>/diff` and `work` are the layer, `apart-<number>` what the image wants kept apart
     <Docker's data>/interchain/<name>.dev    link to the loop device that offers it now
     <Docker's data>/interchain/<name>.mnt    link to where it is mounted, while a container starts and no longer
-    <Docker's data>/overlay2/<id>/diff, work links into that (layer_links.py)
+    <Docker's data>/overlay2/<id>/diff, work links into that; elsewhere in containerd's store (layer_links.py)
 
 Docker mounts the layer at each start of the container. For that moment the agent has the file system mounted by an opener (openers.py); the
 mounted layer keeps it after that. Anybody else's `docker start` finds nothing where the links lead and fails, so no app runs without its limit.
@@ -144,10 +144,14 @@ class BoundedLayers:
         if sandbox.LAYER_LABEL not in detail["Config"]["Labels"]:
             yield
             return
-        if not layer_links.is_joined(detail):
-            raise LayerLost(Reason.DEVICE_ERROR, "its container was not joined to it")
         with self._opened(self._image(detail["Config"]["Labels"][f"{sandbox.LABEL}lease"])) as opening:
             opening.wait()
+            try:
+                joined = layer_links.is_joined(detail, self._engine)
+            except EngineError as error:
+                raise LayerLost(Reason.DEVICE_ERROR, f"Docker cannot mount its files: {error}") from error
+            if not joined:
+                raise LayerLost(Reason.DEVICE_ERROR, "its container is not joined to it")
             yield
 
     def remove(self, lease_id: str) -> None:

@@ -18,7 +18,7 @@ from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config, OwnLimits
 from nodes.agent.diagnosis import DISK_FULL
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters, is_disk_full
-from nodes.agent.errors import Cancelled, LeaseError, SetupError
+from nodes.agent.errors import AgentError, Cancelled, LeaseError
 from nodes.agent.executor import STOP_SECONDS, Layer, Volume
 from nodes.agent.holders import lease_of, port_taken
 from nodes.agent.images import Images, Local
@@ -276,9 +276,12 @@ class DockerExecutor:
         return True
 
     def _join(self, name: str, layer: Opening) -> None:
+        path, detail = layer.wait(), self._engine.call("GET", f"/containers/{name}/json")
         try:
-            layer_links.join(self._engine.call("GET", f"/containers/{name}/json"), layer.wait())
-        except (OSError, SetupError) as error:
+            layer_links.join(detail, path, self._engine)
+        except (EngineError, EngineDown):
+            raise
+        except (OSError, AgentError) as error:
             raise LeaseError(Reason.DEVICE_ERROR, f"What it writes cannot be held to a size: {error}") from error
 
     def _start_again(self, detail: "dict[str, Any]", lease: DesiredLease) -> bool:

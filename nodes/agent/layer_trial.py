@@ -29,8 +29,9 @@ def why_not(folder: Path, engine: Engine, info: "dict[str, Any]") -> str:
         folder: where layers' files are; made if it is missing.
         info: what Docker says of itself.
     """
-    if info.get("Driver") != layer_links.DRIVER:
-        return f"Docker keeps containers by {info.get('Driver')}, not by {layer_links.DRIVER}"
+    unknown = layer_links.why_not(info)
+    if unknown:
+        return unknown
     try:
         if not holders.image(engine):
             return "no file system can be opened for it on this kind of processor"
@@ -69,7 +70,7 @@ def _holds(folder: Path, engine: Engine) -> bool:
             body = {"Image": holders.image(engine), "Labels": LABELS, "HostConfig": {"NetworkMode": "none"}}
             container = str(engine.call("POST", "/containers/create", body)["Id"])
             detail = engine.call("GET", f"/containers/{container}/json")
-            layer_links.join(detail, path)
+            layer_links.join(detail, path, engine)
             return _mounted_bytes(detail, engine) <= BYTES
     finally:
         os.close(keep)
@@ -77,8 +78,6 @@ def _holds(folder: Path, engine: Engine) -> bool:
 
 def _mounted_bytes(detail: "dict[str, Any]", engine: Engine) -> int:
     """Return the size of what Docker mounts as the container's files."""
-    merged = str(detail["GraphDriver"]["Data"]["MergedDir"])
-    with engine.unfinished("PUT", f"/containers/{detail['Id']}/archive", query={"path": "/"}) as unpacking:
-        mounting.wait_until(lambda: os.path.ismount(merged), unpacking, seconds=SECONDS)
-        found = os.statvfs(merged)
+    with layer_links.mounted(detail, engine) as overlay:
+        found = os.statvfs(overlay.path)
         return found.f_blocks * found.f_frsize

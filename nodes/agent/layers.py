@@ -10,10 +10,9 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from nodes.agent import holders, holdings, sandbox
+from nodes.agent import holders, holdings, layer_links, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
 from nodes.agent.executor import Layer
@@ -21,7 +20,6 @@ from nodes.agent.protocol import Workload
 
 TRIAL = "interchain-trial"
 LARGE_FILES_BYTES = 2**20
-CONTAINERD = "io.containerd.snapshotter.v1"
 _ANONYMOUS = re.compile("[0-9a-f]{64}")
 DOCKER_FILES = ("HostsPath", "HostnamePath", "ResolvConfPath")
 
@@ -46,7 +44,7 @@ def limit(engine: Engine, info: "dict[str, Any]", *, name: str = TRIAL) -> Limit
 
     A Docker that keeps images in containerd's store takes every size and holds none.
     """
-    if in_containerd(info):
+    if layer_links.in_containerd(info):
         return Limit()
     try:
         image = holders.image(engine)
@@ -59,11 +57,6 @@ def limit(engine: Engine, info: "dict[str, Any]", *, name: str = TRIAL) -> Limit
     except AgentError:
         return Limit()
     return Limit(possible=True, with_image=info.get("Driver") == "btrfs")
-
-
-def in_containerd(info: "dict[str, Any]") -> bool:
-    """Whether Docker keeps images and layers in containerd's store, as from version 29 on it does unless told otherwise."""
-    return ["driver-type", CONTAINERD] in (info.get("DriverStatus") or [])
 
 
 def lasting(detail: "dict[str, Any]") -> "dict[str, Any]":
@@ -108,13 +101,7 @@ def look(detail: "dict[str, Any]", allowed: int = 0) -> "Layer | None":
 def _mounted_upper(detail: "dict[str, Any]") -> str:
     """Return where a running container writes, as the kernel has it: a Docker that keeps images in containerd does not say."""
     number = int((detail.get("State") or {}).get("Pid") or 0)
-    with suppress(OSError):  # it does not run, or has ended
-        for line in Path(f"/proc/{number}/mountinfo").read_text().splitlines():
-            where, _, kind = line.partition(" - ")
-            if where.split()[4] == "/" and kind.startswith("overlay "):
-                options = dict(part.partition("=")[::2] for part in kind.split()[-1].split(","))
-                return options.get("upperdir", "")
-    return ""
+    return next((overlay.upper for overlay in layer_links.overlays(number) if overlay.path == "/"), "")
 
 
 def _labels(detail: "dict[str, Any]") -> "dict[str, str]":

@@ -78,7 +78,8 @@ NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SYS_PTRACE CAP_SYS_ADMIN
 # CAP_SYS_ADMIN attaches loop devices (apps' volumes) and counts instructions (perf) on kernels before 5.8. No line here may hide /sys/fs/cgroup: the counters are there.
 ProtectSystem=strict
-ReadWritePaths={base} -/run/lock -/run/xtables.lock -{docker_root}
+ReadWritePaths={base} -/run/lock -/run/xtables.lock -{docker_root} -/var/lib/containerd
+# Where Docker uses the containerd of the system, apps' writable layers lie there.
 ProtectHome=read-only
 PrivateTmp=yes
 ProtectClock=yes

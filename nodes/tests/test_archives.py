@@ -121,6 +121,10 @@ BAD = {
     "no layer": (tar(*parts(Layers=["x/layer.tar"])), "lacks 'x/layer.tar'"),
     "no layers": (tar(*parts(Layers=[])), "do not match"),
     "another layer": (tar(*parts(layer=tar(("evil.txt", b"evil")))), "not what the image's config says"),
+    "zstd": (
+        tar(*parts(layer=bytes.fromhex("28b52ffd045891000068656c6c6f2066726f6d2061206c61796572b68862d7"))),
+        "compressed by zstd.*compression=gzip",
+    ),
     "windows": (tar(*parts(config=CONFIG | {"os": "windows"})), "windows/amd64"),
     "other processor": (tar(*parts(config=CONFIG | {"architecture": "s390x"})), "linux/s390x"),
     "absolute name": (tar(*parts(), ("/etc/passwd", b"x")), "outside itself"),

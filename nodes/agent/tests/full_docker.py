@@ -136,7 +136,7 @@ def main(folder: Path) -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with (
         disk(folder / "data", "ext4") as full,
-        private_engine(folder, data=full.folder, options=["--storage-driver", "overlay2"], network=False) as docker,
+        private_engine(folder, data=full.folder, options=[], network=False) as docker,
         FakePortal() as portal,
     ):
         agent = AgentProcess(folder / "home", portal, engine=docker.address)

@@ -33,6 +33,10 @@ class PrivateEngine:
         (self.folder / "docker.pid").unlink(missing_ok=True)
         namespace = ["unshare", "--net"] if self.network else []
         command = [*namespace, "dockerd", "--data-root", str(self.data), "--exec-root", str(self.folder / "exec")]
+        if "--storage-driver" in self.options:  # Docker's own, also where this machine's Docker uses containerd's store
+            settings = self.folder / "daemon.json"
+            settings.write_text("{}")
+            command += ["--config-file", str(settings)]
         command += ["-H", self.address, "-p", str(self.folder / "docker.pid"), *self.options]
         with (self.folder / "dockerd.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

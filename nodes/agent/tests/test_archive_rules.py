@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import platform
 import tarfile
 import time
@@ -142,6 +144,24 @@ def test_a_damaged_layer_and_gzip_in_gzip(tmp_path: Path) -> None:
     assert "damaged" in refusal(saved(tmp_path / "a.tar", gzip.compress(GOOD)[:-20], described=GOOD))
     twice = gzip.compress(gzip.compress(GOOD))
     assert "damaged" in refusal(saved(tmp_path / "b.tar", twice, described=GOOD))
+
+
+ZSTD = bytes.fromhex(
+    "28b52ffd045891000068656c6c6f2066726f6d2061206c61796572b68862d7"
+)  # what the program makes of a few words
+
+
+@pytest.mark.parametrize(
+    ("program", "packed"), [("zstd", ZSTD), ("xz", lzma.compress(GOOD)), ("bzip2", bz2.compress(GOOD))]
+)
+def test_a_layer_that_is_compressed_otherwise_is_refused_by_that_name(
+    tmp_path: Path, program: str, packed: bytes
+) -> None:
+    """As images of other registries are, and as a Docker that keeps them in containerd's store saves them."""
+    said = refusal(saved(tmp_path / "a.tar", packed, described=GOOD))
+    assert f"compressed by {program}" in said
+    assert "compression=gzip" in said
+    assert "damaged" not in said
 
 
 def test_a_bomb_of_zeros_in_a_gzipped_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import layer_trial, sandbox
+from nodes.agent import disks, layer_links, layer_trial, sandbox
 from nodes.agent.engine import Engine
+from nodes.agent.errors import SetupError
 from nodes.agent.protocol import Action, DesiredLease, Image, Observed
 from nodes.agent.tests import leftovers
 from nodes.agent.tests.conftest import ROOT, AgentProcess, lease, workload
@@ -36,6 +37,13 @@ def inside(container: str, command: str) -> str:
 
 def file_of(portal: FakePortal, wanted: DesiredLease) -> Path:
     return _folder() / f"{sandbox.volume_name(portal.device_id, 'layer-' + wanted.lease_id)}.img"
+
+
+def upper(container: str) -> Path:
+    """Return where Docker keeps what a running container writes."""
+    number = engine.docker("inspect", "-f", "{{.State.Pid}}", container)
+    (found,) = [overlay.upper for overlay in layer_links.overlays(number) if overlay.path == "/"]
+    return Path(found)
 
 
 def crash(portal: FakePortal, container: str) -> None:
@@ -71,6 +79,8 @@ def test_it_outlives_a_crash_and_goes_with_the_lease(agent: AgentProcess, portal
     wanted = lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB))
     container = run(portal, wanted)
     inside(container, "echo kept > /etc/mine; rm /www/index.html; echo new > /www/index.html")
+    layer = upper(container).parent
+    assert upper(container).is_symlink()
     crash(portal, container)
     assert inside(container, "cat /etc/mine /www/index.html") == "kept\nnew\n"
     portal.want(replace(wanted, action=Action.STOP))
@@ -78,6 +88,7 @@ def test_it_outlives_a_crash_and_goes_with_the_lease(agent: AgentProcess, portal
     portal.want(replace(wanted, action=Action.WIPE))
     portal.wait_for(wanted.lease_id, Observed.WIPED, 60)
     assert leftovers.of_volumes(wanted.lease_id) == []
+    portal.wait(lambda: not layer.exists(), 60, "Docker has nothing of it")
 
 
 def test_a_container_whose_layer_is_not_there_runs_for_nobody(agent: AgentProcess, portal: FakePortal) -> None:
@@ -93,6 +104,32 @@ def test_a_container_whose_layer_is_not_there_runs_for_nobody(agent: AgentProces
     portal.wait(lambda: inside(container, "cat /www/index.html") == "hello from a device\n", 60, "it begins anew")
     assert "No such file" in inside(container, "cat /etc/mine")
     assert inside(container, "fallocate -l 30000000 /tmp/a; fallocate -l 30000000 /tmp/b").count("No space left") >= 1
+
+
+def test_a_file_system_that_lost_what_was_in_it_begins_anew(agent: AgentProcess, portal: FakePortal) -> None:
+    """As a power failure leaves one that was not written out: sound, and empty."""
+    wanted = lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB))
+    container = run(portal, wanted)
+    agent.kill()
+    engine.docker("kill", container)
+    file_of(portal, wanted).unlink()
+    disks.make(file_of(portal, wanted), 32 * MB, lasting=False)
+    agent.start()
+    portal.wait(lambda: inside(container, "cat /www/index.html") == "hello from a device\n", 60, "it begins anew")
+    assert inside(container, "fallocate -l 30000000 /tmp/a; fallocate -l 30000000 /tmp/b").count("No space left") >= 1
+
+
+def test_a_container_that_is_mounted_is_not_joined(docker_engine: None, tmp_path: Path) -> None:
+    """It would go on with the folder it has, without a limit."""
+    docker = Engine("unix:///var/run/docker.sock")
+    container = engine.docker("create", engine.image(SERVE))
+    try:
+        detail = docker.call("GET", f"/containers/{container}/json")
+        with layer_links.mounted(detail, docker), pytest.raises(SetupError, match="mounted"):
+            layer_links.join(detail, str(tmp_path), docker)
+        assert not layer_links.is_joined(detail, docker)
+    finally:
+        engine.docker("rm", "-f", container)
 
 
 def test_each_has_its_own_size_whatever_was_kept_ready(agent: AgentProcess, portal: FakePortal) -> None:

@@ -46,7 +46,7 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
   number then have 128 instances together, and an app that takes them all leaves none to root's programs and to its neighbours while it runs.
 - **Docker's files in /etc.** What a root app writes into `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, which are Docker's files outside of every limit, is looked at; one of them can be as
   large as `disk_bytes` before it is seen, and then the app is stopped.
-- **Writable layer, on some devices.** Where neither Docker nor the agent can hold it to a size (`layer_limit` of the doctor: another storage driver than overlay2, containerd's image store, an agent in a
+- **Writable layer, on some devices.** Where neither Docker nor the agent can hold it to a size (`layer_limit` of the doctor: another storage driver than overlay2 or containerd's overlayfs, an agent in a
   container that cannot see Docker's mounts), the agent looks how much it holds, and stops the app; until then the app writes ([ADR 0334](adr/0334-who-fills-the-disk.md)). Seen, by an app of half a core: 2 GB
   beyond its limit with 400,000 files made before, and by `fallocate`, which takes what it is given in one call, 6.4 GB in a second. A removed file that is only in a
   message between two sockets is not seen at all.

@@ -127,6 +127,14 @@ class App:
         (found,) = folder.glob(f"*layer-{self.lease.lease_id}.img")
         return found
 
+    @property
+    def upper(self) -> str:
+        """Where Docker keeps its writable layer, as the kernel has it."""
+        for line in Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines():
+            if line.split()[4] == "/":
+                return line.partition("upperdir=")[2].partition(",")[0]
+        raise AssertionError("it has no root")
+
     def cgroup(self, controller: str, name: str) -> Path:
         """Return the host's own file of a control group of the container: v1 has a tree for each controller, v2 one for all."""
         for line in Path(f"/proc/{self.pid}/cgroup").read_text().splitlines():

@@ -47,7 +47,8 @@ def ends(portal: NotingPortal, beside: "list[App]", filling: Filling) -> None:
     wanted = own_lease(disk_bytes=DISK_BYTES)
     portal.want(*kept, wanted)
     app = App(wanted, portal.wait_for(wanted.lease_id, Observed.RUNNING, START_SECONDS).host_port)
-    upper = app.inspect("{{.GraphDriver.Data.UpperDir}}")
+    upper = app.upper
+    assert os.path.lexists(upper)
     try:
         if filling.ends:
             answer = app.ask(*filling.line.split(), seconds=90)
