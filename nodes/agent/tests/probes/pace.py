@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from nodes.agent.tests.probes.scene import App, Gone
 
 STORMS = ("forks", "memory", "disk", "logs", "processor", "packets")
-MORE_STORMS = ("flushes", "entries")  # for the bench only
+MORE_STORMS = ("flushes", "entries", "reads", "lookups")  # for the bench only
 SETTLE_SECONDS = 0.2
 
 

@@ -51,8 +51,9 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
   beyond its limit with 400,000 files made before, and by `fallocate`, which takes what it is given in one call, 6.4 GB in a second. A removed file that is only in a
   message between two sockets is not seen at all.
 - **The disk's pace.** An app is held to its part of what the disk can when each MiB is flushed: a quarter of that, times its part of the processors, at least 8 MiB a second, whether
-  others write or not ([ADR 0337](adr/0337-a-part-of-the-disks-pace.md)); beside one that flushes as fast as it may, a neighbour keeps its own ([results](../bench/results/sandbox.md)). Not held: what is written
-  beside a volume, reading, and what the kernel writes on its own (a file system's journal; on cgroup v1 also what was written long before). On a disk so slow that the least parts are more than all of it, neighbours wait for each other.
+  others write or not ([ADR 0337](adr/0337-a-part-of-the-disks-pace.md)); beside one that flushes as fast as it may, a neighbour keeps its own ([results](../bench/results/sandbox.md)). Writes are counted as well, at 3,000 a second for
+  each core the app has, and the writable layer is held like the volume ([ADR 0338](adr/0338-writes-are-counted-too.md)). Not held: reading, a layer that is no file system of its own, files that are made, flushed and removed
+  again and again (the journal's thread is the kernel's; some 0.4 of a core goes to it and to others), and what the kernel writes on its own (on cgroup v1 also what was written long before). On a disk so slow that the least parts are more than all of it, neighbours wait for each other.
 - **gVisor** is another sandbox: these tables are what apps under runc may do. Under gVisor the same limits, bridge and firewall hold; its trial (`nodes/agent/gvisor.py`)
   shows them on each device.
 - **Docker's own work** for an app's network is not within the app's quota of the processor, nor is that for its log, which the agent holds to

@@ -71,6 +71,34 @@ static void entries(void)
 	unlink("/data/entry");
 }
 
+/* Past the app's own page cache, a size at a time, from anywhere in a file of 16 MiB. */
+static void read_by(size_t size)
+{
+	static char *block;
+	static int file = -1;
+	const size_t whole = 16 << 20;
+	if (file < 0) {
+		if (posix_memalign((void **)&block, 4096, 1 << 20))
+			_exit(1);
+		file = open("/data/reads", O_CREAT | O_RDWR | O_DIRECT, 0600);
+		for (size_t at = 0; at < whole; at += 1 << 20)
+			if (pwrite(file, block, 1 << 20, (off_t)at) < 0)
+				break;
+	}
+	if (pread(file, block, size, (off_t)((size_t)rand() % (whole / size) * size)) < 0)
+		usleep(1000);
+}
+
+static void reads(void)
+{
+	read_by(1 << 20);
+}
+
+static void lookups(void)
+{
+	read_by(4096);
+}
+
 static void logs(void)
 {
 	static char block[65536];
@@ -110,7 +138,8 @@ static void packets(void)
 }
 
 static const struct { const char *name; void (*blow)(void); } storms[] = {
-	{"forks", forks}, {"memory", memory}, {"disk", disk}, {"flushes", flushes}, {"entries", entries}, {"logs", logs}, {"processor", processor},
+	{"forks", forks}, {"memory", memory}, {"disk", disk}, {"flushes", flushes}, {"entries", entries}, {"reads", reads},
+	{"lookups", lookups}, {"logs", logs}, {"processor", processor},
 	{"packets", packets}, {NULL, NULL}};
 
 /* KIND SECONDS: begin a storm and return. */
