@@ -22,6 +22,7 @@ LONGEST_SECONDS = 600
 KEPT_BLOCKS = 4096
 TRIAL_BYTES = 2**21
 _SUPERBLOCK_AT, _MAGIC = 1024, 0xEF53
+_RECOVER = 0x4  # incompatible feature: the journal is not empty
 
 
 def missing_program() -> str:
@@ -125,14 +126,17 @@ def encrypts(path: Path) -> bool:
 def used_bytes(path: Path, *, mounted: bool = False) -> int:
     """Return what the file system holds, without what it needs for itself.
 
-    Exact once it was unmounted. While it is mounted out of our sight: what was written to the disk, or less.
+    Exact once it was unmounted. While it is mounted out of our sight, or was never unmounted (a power failure): what was written to
+    the disk, or less.
     """
     found = _superblock(path)
     if found is None or not found.overhead:  # not known before the first mount, and then there is nothing in it
         return 0
     blocks = found.blocks - found.free
-    if mounted:
-        blocks = path.stat().st_blocks * 512 // found.block_bytes
+    if mounted or found.in_use:
+        written = path.stat().st_blocks * 512 // found.block_bytes
+        # What is free is written down at an unmount: since then files may have gone.
+        blocks = written if mounted else min(blocks, written)
     return max(0, blocks - found.overhead) * found.block_bytes
 
 
@@ -152,6 +156,7 @@ class _Counts:
     free_inodes: int
     overhead: int
     block_bytes: int
+    in_use: bool  # mounted, or was not unmounted
 
 
 def _superblock(path: Path) -> "_Counts | None":
@@ -160,11 +165,13 @@ def _superblock(path: Path) -> "_Counts | None":
         block = file.read(1024)
     if len(block) < 1024 or struct.unpack_from("<H", block, 0x38) != (_MAGIC,):
         return None
-    low, free, inodes, log, overhead = (
-        struct.unpack_from("<I", block, at)[0] for at in (0x04, 0x0C, 0x10, 0x18, 0x248)
+    low, free, inodes, log, overhead, incompatible = (
+        struct.unpack_from("<I", block, at)[0] for at in (0x04, 0x0C, 0x10, 0x18, 0x248, 0x60)
     )
     high, free_high = (struct.unpack_from("<I", block, at)[0] for at in (0x150, 0x158))
-    return _Counts(high << 32 | low, free_high << 32 | free, inodes, overhead, 1024 << log)
+    return _Counts(
+        high << 32 | low, free_high << 32 | free, inodes, overhead, 1024 << log, bool(incompatible & _RECOVER)
+    )
 
 
 def whole(size: int) -> int:

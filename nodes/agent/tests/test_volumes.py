@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,14 +225,41 @@ def test_a_loop_device_lets_go_with_its_last_user_or_when_told(image: Path) -> N
 def test_what_it_holds_is_known_without_a_mount(image: Path) -> None:
     mounted = image.with_name("mounted")
     mounted.mkdir()
-    path, keep = loops.attach(image)
-    subprocess.run(["mount", "-t", "ext4", path, mounted], check=True)
-    os.close(keep)
-    try:
+    with mounted_on(image, mounted):
         (mounted / "file").write_bytes(bytes(3 * MB))
         found = os.statvfs(mounted)
         held = (found.f_blocks - found.f_bfree) * found.f_frsize
-    finally:
-        subprocess.run(["umount", mounted], check=True)
     assert 3 * MB <= held < 3 * MB + 64 * 1024
     assert disks.used_bytes(image) == held
+
+
+def test_what_was_removed_before_a_power_failure_is_not_counted(image: Path) -> None:
+    mounted, left = image.with_name("mounted"), image.with_name("left.img")
+    mounted.mkdir()
+    with mounted_on(image, mounted):
+        (mounted / "file").write_bytes(os.urandom(3 * MB))
+    assert disks.used_bytes(image) >= 3 * MB
+    with mounted_on(image, mounted):
+        (mounted / "file").unlink()
+        until = time.monotonic() + 60
+        while image.stat().st_blocks * 512 >= 3 * MB:
+            assert time.monotonic() < until, "freed blocks go back"
+            subprocess.run(["sync", "--file-system", mounted], check=True)
+            time.sleep(0.05)
+        subprocess.run(["cp", "--sparse=always", image, left], check=True)
+        inside = os.statvfs(mounted)
+        held = (inside.f_blocks - inside.f_bfree) * inside.f_frsize
+    assert held < 64 * 1024
+    assert disks.used_bytes(left) <= held
+    assert disks.used_bytes(image) == held
+
+
+@contextmanager
+def mounted_on(image: Path, folder: Path) -> Iterator[None]:
+    path, keep = loops.attach(image)
+    subprocess.run(["mount", "-t", "ext4", "-o", "discard", path, folder], check=True)
+    os.close(keep)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
