@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, layer_links, layer_trial, loops, sandbox, volumes
+from nodes.agent import disks, layer_links, layer_trial, loops, sandbox, volume_files
 from nodes.agent.diagnosis import DISK_FULL
 from nodes.agent.engine import Engine, EngineError, is_disk_full
 from nodes.agent.errors import AgentError, LeaseError, SetupError
@@ -31,7 +31,7 @@ from nodes.agent.protocol import Reason, Workload
 
 log = logging.getLogger(__name__)
 PREFIX = "layer-"
-OPENER, SPARE = "opener-", "spare-"
+SPARE = "spare-"
 LEAVE_AFTER_SECONDS = 0.5
 WRITTEN_SECONDS = 2.0
 
@@ -93,30 +93,28 @@ class Opening(threading.Thread):
 class BoundedLayers:
     """The layers of one device. Safe to call from any thread, for one lease from one at a time."""
 
-    def __init__(self, device_id: str, engine: Engine) -> None:
-        self._device_id, self._engine = device_id, engine
+    def __init__(self, device_id: str, engine: Engine, openers: Openers) -> None:
+        """Args: openers: of the device; prepared before the layers are."""
+        self._device_id, self._engine, self._openers = device_id, engine, openers
         self._folder = Path()
-        labels = {f"{sandbox.LABEL}device": device_id, volumes.OPENER: PREFIX.rstrip("-")}
-        self._openers = Openers(engine, labels, prefix=self._name(OPENER))
         self._lock = threading.Lock()
         self._openings: dict[Path, Opening] = {}  # what is, or was, opened for a start
         self._spare: "tuple[Path, int] | None" = None  # a file system that no lease has, and its size
         self.possible = False  # whether new containers get one
 
     def prepare(self, docker_root: str, info: "dict[str, Any]", *, leases: "Iterable[str]", needed: bool) -> None:
-        """Remove what is left of containers that are gone, find out whether this device can do it, and make an opener ready.
+        """Remove what is left of containers that are gone, find out whether this device can do it, and make openers ready.
 
         Args:
             leases: those that have a container. needed: false where Docker holds layers by itself.
         """
-        self._folder = Path(docker_root) / volumes.FOLDER
+        self._folder = Path(docker_root) / volume_files.FOLDER
         kept = {self._image(lease_id).stem for lease_id in leases}
         for image in {path.with_suffix(".img") for path in self._folder.glob(f"{self._name('*')}")}:
             if image.stem not in kept:
-                volumes.erase(image)
+                volume_files.erase(image)
             image.with_suffix(".mnt").unlink(missing_ok=True)
         self._spare = None
-        self._openers.prepare(self._folder)
         self.possible = needed and not layer_trial.why_not(self._folder, self._engine, info)
         if self.possible:
             self._refill()
@@ -158,7 +156,7 @@ class BoundedLayers:
         """Remove the layer of a lease whose container is gone; it is fine if there is none."""
         image = self._image(lease_id)
         self._wait_until_closed(image)
-        volumes.erase(image)
+        volume_files.erase(image)
 
     def is_full(self, lease_id: str) -> bool:
         """Whether the container of a lease, which has ended, had no room left in its layer."""
@@ -198,10 +196,10 @@ class BoundedLayers:
             device, keep = loops.hold(image) or loops.attach(image)
             stack.callback(self._refill, image.stat().st_size)
             stack.callback(os.close, keep)
-            volumes.link(image.with_suffix(".dev"), device)  # Docker finds by it what to hold the app's writes to
+            volume_files.link(image.with_suffix(".dev"), device)  # Docker finds by it what to hold the app's writes to
             path = stack.enter_context(self._openers.mounted(device))
             stack.callback(image.with_suffix(".mnt").unlink, missing_ok=True)
-            volumes.link(image.with_suffix(".mnt"), path)
+            volume_files.link(image.with_suffix(".mnt"), path)
         except CannotMount as error:
             raise LayerLost(Reason.DEVICE_ERROR, f"Docker cannot mount {image}: {error}") from error
         except (OSError, SetupError, EngineError) as error:

@@ -17,6 +17,7 @@ from nodes.agent.bounded_layers import BoundedLayers, LayerLost, Opening
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config, OwnLimits
 from nodes.agent.diagnosis import DISK_FULL
+from nodes.agent.encryption import BoundElsewhere
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters, is_disk_full
 from nodes.agent.errors import AgentError, Cancelled, LeaseError
 from nodes.agent.executor import STOP_SECONDS, Layer, Volume
@@ -55,7 +56,7 @@ class DockerExecutor:
         self._gvisor = proven
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._docker_root, self._layers = "/", layers.Limit()
-        self._bounded = BoundedLayers(config.device_id, engine)
+        self._bounded = BoundedLayers(config.device_id, engine, self._volumes.openers)
         self._layer_details: dict[str, dict[str, Any]] = {}  # by container: what `layers.look` needs of it, asked once
         self._cgroup_driver, self._has_init = "", False
         self._mine = f"{LABEL}device={config.device_id}"
@@ -294,7 +295,7 @@ class DockerExecutor:
                 with self._volumes.ready(lease.workload, user), self._bounded.again(detail):
                     self._engine.call("POST", f"/containers/{detail['Id']}/start")
                 return True
-            except LayerLost as error:
+            except (LayerLost, BoundElsewhere) as error:
                 log.warning("%s begins anew, without what it wrote beside its volume: %s", detail["Name"], error)
             except EngineError as error:
                 if not port_taken(error) and error.status != 404:  # 404: its network is gone

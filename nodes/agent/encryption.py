@@ -1,12 +1,15 @@
 """Volumes that a stolen disk does not give away: encrypted by the file system itself, with a key that is only in memory.
 
 The file system in the volume's file (volumes.py) has one folder, `data`, encrypted by fscrypt. The portal gives the key with the lease; it is
-never written anywhere. Docker mounts two volumes:
+never written anywhere. Docker has two volumes:
 
-    <volume>        the whole file system; only while `<volume>-open` is being mounted, or something is copied
-    <volume>-open   its folder `data`, bound; what the app has. It fails where the first is not mounted, so no app begins on an empty folder
+    <volume>        the file system, by which Docker knows whose the file is; no container has it
+    <volume>-open   its folder `data`, bound; what the app has
 
-The kernel forgets the key with the last mount. After a restart the agent has no key until the portal has answered once.
+The folder is bound through the link `<volume>.mnt` beside the file. It leads to where an opener (openers.py) has the file system mounted, while an app
+starts and no longer; otherwise binding fails, so no app begins on an empty folder.
+
+The kernel forgets the key with the last mount: what an app has keeps it. After a restart the agent has no key until the portal has answered once.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nodes.agent import fscrypt, sandbox
-from nodes.agent.engine import Engine
+from nodes.agent.engine import Engine, EngineError
 from nodes.agent.errors import LeaseError
 from nodes.agent.protocol import Reason, Workload
 
@@ -29,6 +32,10 @@ NO_KEY = (
     "The app's data here is encrypted, and its key comes from the portal, which has not answered since this agent started. "
     "It starts once the portal answers."
 )
+
+
+class BoundElsewhere(LeaseError):
+    """A container is to have the data from where it is not mounted any more; one made anew has it."""
 
 
 class Keys:
@@ -109,9 +116,22 @@ def _make(folder: Path, identifier: bytes, owner: "tuple[int, int]") -> None:
 
 
 def opened_volume(name: str, folder: str, labels: "dict[str, str]", engine: Engine) -> str:
-    """Have Docker know the folder as a volume of its own; returns its name."""
+    """Have Docker know the folder as a volume of its own; returns its name.
+
+    Raises:
+        BoundElsewhere: a container has one that binds another folder.
+    """
     opened = opened_name(name)
-    if engine.call("GET", f"/volumes/{opened}", ignore=(404,)) is None:
+    known = engine.call("GET", f"/volumes/{opened}", ignore=(404,))
+    if known is not None and (known.get("Options") or {}).get("device") != folder:
+        try:
+            engine.call("DELETE", f"/volumes/{opened}", ignore=(404,))
+        except EngineError as error:
+            raise BoundElsewhere(
+                Reason.DEVICE_ERROR, f"An older container of this app is still there: {error}"
+            ) from error
+        known = None
+    if known is None:
         options = {"type": "none", "device": folder, "o": "bind,nodev,nosuid"}
         body = {"Name": opened, "Driver": "local", "DriverOpts": options, "Labels": labels}
         engine.call("POST", "/volumes/create", body)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nodes.agent import disks, encryption, fscrypt, holders, loops, mounting, sandbox
+from nodes.agent import disks, encryption, fscrypt, holders, loops, openers, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
 
@@ -59,9 +59,8 @@ def why_not(folder: Path, engine: Engine) -> str:
 
 def tidy(folder: Path, engine: Engine) -> None:
     """Remove what a trial made, also one whose agent was killed; not while one is under way."""
-    mounting.remove_left(engine, *(f"{name}={value}" for name, value in LABELS.items()))
-    engine.call("DELETE", f"/volumes/{NAME}", ignore=(404,))
-    for path in folder.glob(f"{NAME}.*"):
+    openers.remove_left(engine, *(f"{name}={value}" for name, value in LABELS.items()))
+    for path in folder.glob(f"{NAME}*"):
         path.unlink(missing_ok=True)
 
 
@@ -97,13 +96,12 @@ def turn(folder: Path) -> Iterator[None]:
 
 def _keeps_secret(image: Path, engine: Engine) -> bool:
     """Write into an encrypted folder as an app's volume has one, and return whether the text cannot be read from the disk."""
+    own = openers.Openers(engine, LABELS, prefix=f"{NAME}-")
+    own.prepare(image.parent)
     disks.make(image, BYTES, encrypted=True)
     device, keep = loops.attach(image)
     try:
-        options = {"type": "ext4", "device": device, "o": mounting.OPTIONS}
-        body = {"Name": NAME, "Driver": "local", "DriverOpts": options, "Labels": LABELS}
-        volume = engine.call("POST", "/volumes/create", body)
-        with mounting.mounted(volume, engine, labels=LABELS) as mounted:
+        with own.mounted(device) as mounted:
             data = Path(encryption.unlock(mounted, os.urandom(fscrypt.KEY_BYTES), (0, 0)))
             with (data / "mark").open("wb") as file:
                 file.write(MARK)

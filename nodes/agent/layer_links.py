@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import computer, mounting
+from nodes.agent import computer, openers
 from nodes.agent.engine import Engine
 from nodes.agent.errors import SetupError
 
@@ -84,13 +84,13 @@ def is_joined(detail: "dict[str, Any]", engine: Engine) -> bool:
 
 @contextmanager
 def mounted(detail: "dict[str, Any]", engine: Engine) -> Iterator[Overlay]:
-    """Have Docker mount the files of a container that does not run, as long as the block lasts (see mounting.py).
+    """Have Docker mount the files of a container that does not run, as long as the block lasts (see openers.py).
 
     Raises:
         AgentError: it does not, or not where this agent can see it.
     """
     with engine.unfinished("PUT", f"/containers/{detail['Id']}/archive", query={"path": "/"}) as unpacking:
-        mounting.wait_until(lambda: _mounted(detail) is not None, unpacking, seconds=MOUNT_SECONDS)
+        openers.wait_until(lambda: _mounted(detail) is not None, unpacking, seconds=MOUNT_SECONDS)
         found = _mounted(detail)
         if found is None:
             raise SetupError("Somebody has the container's files unmounted.")

@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption_trial, holders, layer_links, loops, mounting, sandbox
+from nodes.agent import disks, encryption_trial, holders, layer_links, loops, openers, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
-from nodes.agent.openers import Openers
 
 NAME = "interchain-trial-layer"
 LABELS = {f"{sandbox.LABEL}trial": "layer"}
@@ -48,7 +47,7 @@ def why_not(folder: Path, engine: Engine, info: "dict[str, Any]") -> str:
 
 def tidy(folder: Path, engine: Engine) -> None:
     """Remove what a trial made, also one whose agent was killed; not while one is under way."""
-    mounting.remove_left(engine, *(f"{name}={value}" for name, value in LABELS.items()))
+    openers.remove_left(engine, *(f"{name}={value}" for name, value in LABELS.items()))
     for path in folder.glob(f"{NAME}*"):
         path.unlink(missing_ok=True)
 
@@ -61,12 +60,12 @@ def tidy_in_turn(folder: Path, engine: Engine) -> None:
 
 
 def _holds(folder: Path, engine: Engine) -> bool:
-    image, openers = folder / f"{NAME}.img", Openers(engine, LABELS, prefix=f"{NAME}-")
-    openers.prepare(folder)
+    image, own = folder / f"{NAME}.img", openers.Openers(engine, LABELS, prefix=f"{NAME}-")
+    own.prepare(folder)
     disks.make(image, BYTES, lasting=False)
     device, keep = loops.attach(image)
     try:
-        with openers.mounted(device, seconds=SECONDS) as path:
+        with own.mounted(device, seconds=SECONDS) as path:
             body = {"Image": holders.image(engine), "Labels": LABELS, "HostConfig": {"NetworkMode": "none"}}
             container = str(engine.call("POST", "/containers/create", body)["Id"])
             detail = engine.call("GET", f"/containers/{container}/json")

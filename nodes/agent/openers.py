@@ -1,7 +1,10 @@
-"""Containers by which Docker is made to mount file systems of ours for a moment: one is kept ready, for making one is most of what that takes.
+"""Containers by which Docker is made to mount file systems of ours for a moment: two are kept ready, for making one is most of what that takes.
 
 An opener never runs. It has one volume without a name, which mounts whatever file system the link `<name>.dev` leads to when Docker is told to
-unpack an archive there (mounting.py). Between two uses the link is not there, so an opener that nobody uses has nothing mounted, and no disk.
+unpack an archive there, and the archive does not come to its end until we are done. That takes 2 ms; starting a container that sleeps takes 200. An
+agent that is killed ends it, too. Between two uses the link is not there, so an opener that nobody uses has nothing mounted, and no disk.
+
+The same file system may be mounted by others meanwhile: the kernel has it once, so all see the same files, and a key given to it opens it for all.
 """
 
 from __future__ import annotations
@@ -9,19 +12,24 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodes.agent import holders, mounting, sandbox
-from nodes.agent.engine import Engine, EngineError
+from nodes.agent import holders, sandbox
+from nodes.agent.engine import Engine, EngineError, Unfinished, filters
 from nodes.agent.errors import AgentError
 
 log = logging.getLogger(__name__)
 GONE = 404
-SPARE = 1  # more are made when so many apps start at once, and removed afterwards
+SPARE = 2  # what one start takes: for its layer and for its encrypted volume. More are made when apps start at once, and removed afterwards
+MOUNT_SECONDS = 15.0  # a file system that was not unmounted reads its journal first
+LOOK_SECONDS = 0.001
+# Freed blocks go back to the owner's disk; what we mount holds no devices and lends no rights.
+OPTIONS = "discard,nodev,nosuid"
 
 
 class CannotMount(AgentError):
@@ -53,10 +61,10 @@ class Openers:
             left.unlink(missing_ok=True)
 
     def refill(self) -> None:
-        """Make one for the next start if there is none."""
+        """Make those that are missing for the next start."""
         with self._lock:
-            missing = not self._spare
-        if missing:
+            missing = SPARE - len(self._spare)
+        for _ in range(missing):
             self._give_back(self._make())
 
     @contextmanager
@@ -65,7 +73,7 @@ class Openers:
 
         Args:
             device: the path of a loop device, which somebody keeps open.
-            seconds: how long Docker may take; 0: `mounting.MOUNT_SECONDS`.
+            seconds: how long Docker may take; 0: `MOUNT_SECONDS`.
 
         Raises:
             CannotMount: Docker says so. AgentError: it does not do it in time, or not where this agent can see it, or no opener can be made.
@@ -79,7 +87,7 @@ class Openers:
             archive = f"/containers/{opener.container}/archive"
             with self._engine.unfinished("PUT", archive, query={"path": sandbox.OPENED_AT}) as unpacking:
                 try:
-                    mounting.wait_until(_has(opener.path, number), unpacking, seconds=seconds or mounting.MOUNT_SECONDS)
+                    wait_until(_has(opener.path, number), unpacking, seconds=seconds or MOUNT_SECONDS)
                 except EngineError as error:
                     if error.status == GONE:
                         raise
@@ -112,8 +120,8 @@ class Openers:
 
     def _make(self) -> Opener:
         device = self._folder / f"{self._prefix}{uuid.uuid4().hex[:10]}.dev"
-        options = {"type": "ext4", "device": str(device), "o": mounting.OPTIONS}
-        body = sandbox.opener_arguments("", image=holders.image(self._engine), labels=self._labels, options=options)
+        options = {"type": "ext4", "device": str(device), "o": OPTIONS}
+        body = sandbox.opener_arguments(image=holders.image(self._engine), labels=self._labels, options=options)
         container = str(self._engine.call("POST", "/containers/create", body)["Id"])
         try:
             (volume,) = self._engine.call("GET", f"/containers/{container}/json")["Mounts"]
@@ -141,3 +149,27 @@ class Openers:
 def _has(path: str, number: int) -> "Callable[[], bool]":
     """Whether this very device is mounted there, and not what somebody left."""
     return lambda: os.stat(path).st_dev == number
+
+
+def remove_left(engine: Engine, *labels: str) -> None:
+    """Remove the openers that a killed agent left, with their volumes.
+
+    Args:
+        labels: what all of them have, as Docker filters: a name, or a name and a value, "a=b".
+    """
+    for item in engine.call("GET", "/containers/json", query={"all": "1", **filters(label=list(labels))}):
+        engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1", "v": "1"}, ignore=(GONE,))
+
+
+def wait_until(found: "Callable[[], bool]", unpacking: Unfinished, *, seconds: float) -> None:
+    """Return once Docker has mounted what an archive is to be unpacked into.
+
+    Raises:
+        AgentError: it is not in time; in Docker's words if it has any.
+    """
+    give_up_at = time.monotonic() + seconds
+    while not found():
+        if time.monotonic() > give_up_at:
+            unpacking.end()  # says why Docker did not mount it
+            raise AgentError("The volume is mounted where this agent cannot see it, or Docker takes too long.")
+        time.sleep(LOOK_SECONDS)

@@ -180,23 +180,20 @@ def holder_arguments(
     }
 
 
-def opener_arguments(
-    volume: str, *, image: str, labels: dict[str, str], options: "dict[str, str] | None" = None
-) -> dict[str, Any]:
-    """Return the body of `POST /containers/create` for what has a volume mounted while the agent opens or copies it; it never starts.
+def opener_arguments(*, image: str, labels: dict[str, str], options: dict[str, str]) -> dict[str, Any]:
+    """Return the body of `POST /containers/create` for what has a file system mounted for the agent (openers.py); it never starts.
 
     Args:
-        volume: "" for one without a name, which goes with the container; `options` are those of Docker's local driver for it.
+        options: of Docker's local driver, for its one volume, which has no name and goes with it.
     """
-    driver = {"DriverConfig": {"Name": "local", "Options": options}} if options else {}
-    own = {"NoCopy": True, **driver}
+    own = {"NoCopy": True, "DriverConfig": {"Name": "local", "Options": options}}
     return {
         "Image": image,
         "Labels": labels,
         "User": f"{NOBODY}:{NOBODY}",
         "HostConfig": {
             "NetworkMode": "none",
-            "Mounts": [{"Type": "volume", "Source": volume, "Target": OPENED_AT, "VolumeOptions": own}],
+            "Mounts": [{"Type": "volume", "Source": "", "Target": OPENED_AT, "VolumeOptions": own}],
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "ReadonlyRootfs": True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption_trial, gvisor, layer_trial, layers, volumes
+from nodes.agent import disks, encryption_trial, gvisor, layer_trial, layers, volume_files
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import ENCRYPTION_CHECK, Check
 
@@ -64,4 +64,4 @@ def _encryption(engine: Engine, info: "dict[str, Any]", bounded: Check) -> Check
 
 
 def _folder(info: "dict[str, Any]") -> Path:
-    return Path(str(info.get("DockerRootDir") or "/")) / volumes.FOLDER
+    return Path(str(info.get("DockerRootDir") or "/")) / volume_files.FOLDER

@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from nodes.agent import bounded_layers, counters, firewall, holders, owner, service, volumes
+from nodes.agent import bounded_layers, counters, firewall, holders, owner, service, volume_files, volumes
 from nodes.agent import config as configuration
 from nodes.agent.config import Config, Home
 from nodes.agent.engine import Engine, filters
@@ -52,11 +52,12 @@ def _empty_engine(settings: Config, engine: Engine, images: "set[str]", *, keep_
         engine.call("DELETE", f"/containers/{path}", query={"force": "1", "v": "1"}, ignore=GONE)
     for path in _listed(engine, "/networks", mine):
         engine.call("DELETE", f"/networks/{path}", ignore=(403, *GONE))
-    volumes.erase_all(settings.device_id, engine, part=bounded_layers.PREFIX)
+    for part in (bounded_layers.PREFIX, volumes.OPENER_PREFIX):
+        volume_files.erase_all(settings.device_id, engine, part=part)
     if not keep_volumes:
         for path in volumes.names(settings.device_id, engine):
             engine.call("DELETE", f"/volumes/{path}", query={"force": "1"}, ignore=GONE)
-        volumes.erase_all(settings.device_id, engine)
+        volume_files.erase_all(settings.device_id, engine)
     alone = not _others(engine)
     _remove_images(engine, images, alone=alone)
     if alone:

@@ -4,6 +4,7 @@ Where the device can, a volume is a file system of its own in one sparse file (d
 
     <Docker's data>/interchain/<volume>.img    the file system
     <Docker's data>/interchain/<volume>.dev    link to the loop device that offers it now
+    <Docker's data>/interchain/<volume>.mnt    of an encrypted one: link to where it is mounted, while a container starts and no longer
 
 Docker's local driver mounts the link when the container starts and unmounts it when it ends; the loop device then goes by itself. So
 nothing has to be put back after a reboot or a restart of Docker: each start attaches what it needs. A volume whose file is gone is
@@ -20,17 +21,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption, encryption_trial, holdings, layer_trial, loops, mounting, sandbox
+from nodes.agent import disks, encryption, encryption_trial, holdings, loops, openers, sandbox, volume_files
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, LeaseError, SetupError
 from nodes.agent.executor import Volume
+from nodes.agent.openers import CannotMount, Openers
 from nodes.agent.protocol import Profile, Reason, Workload
 
 log = logging.getLogger(__name__)
 
-FOLDER = "interchain"
 OPENER = f"{sandbox.LABEL}opener"
+OPENER_PREFIX = "opener-"
 
 
 class Volumes:
@@ -43,14 +45,19 @@ class Volumes:
         self.bounded = False  # whether new volumes are file systems of their own
         self._encrypts: "bool | None" = None  # whether they can be encrypted; None: could not be found out yet
         self.keys = encryption.Keys()
+        labels = {f"{sandbox.LABEL}device": config.device_id, OPENER: "1"}
+        self.openers = Openers(engine, labels, prefix=self._name(OPENER_PREFIX))
 
     def prepare(self, docker_root: str) -> None:
         """Find out whether this device can bound a volume. Called once, before anything starts."""
-        self._folder = Path(docker_root) / FOLDER
+        self._folder = Path(docker_root) / volume_files.FOLDER
         self.bounded = not disks.why_unusable(self._folder)
         with suppress(encryption_trial.Untried):  # then it is tried again with the first volume that has a key
             self._can_encrypt()
-        mounting.remove_left(self._engine, f"{sandbox.LABEL}device={self._config.device_id}", OPENER)
+        openers.remove_left(self._engine, f"{sandbox.LABEL}device={self._config.device_id}", OPENER)
+        self.openers.prepare(self._folder)
+        for left in self._folder.glob(f"{self._name('*')}.mnt"):
+            left.unlink(missing_ok=True)
 
     @contextmanager
     def ready(self, workload: Workload, user: str) -> Iterator[str]:
@@ -62,7 +69,8 @@ class Volumes:
             user: what the image asks to run as; a restricted app's volume belongs to whom it runs as.
 
         Raises:
-            LeaseError: its file is gone, or its data does not fit in `disk_bytes`.
+            LeaseError: its file is gone or damaged, or its data does not fit in `disk_bytes`.
+            encryption.BoundElsewhere: its container must be made anew.
         """
         if not workload.volume_path:
             yield ""
@@ -78,22 +86,19 @@ class Volumes:
             self._plain(workload, owner)
             yield ""
             return
-        with self._lock:
-            keep = self._attach(self._image(name), workload, owner)
-        try:
+        with self._attached(self._image(name), workload, owner) as device:
             if not encryption.is_encrypted(volume):
                 yield ""
                 return
-            with mounting.mounted(volume, self._engine, labels=self._opener(name)) as path:
-                folder = encryption.unlock(path, self.keys.of(workload.id), owner)
+            with self._mounted(device) as path, self._shown(self._image(name), path) as shown:
+                encryption.unlock(path, self.keys.of(workload.id), owner)
                 labels = sandbox.volume_labels(self._config.device_id, workload.id)
+                folder = os.path.join(shown, encryption.FOLDER)
                 yield encryption.opened_volume(name, folder, labels, self._engine)
-        finally:
-            os.close(keep)
 
     @contextmanager
     def opened(self, workload_id: str) -> "Iterator[str]":
-        """Return where the workload's volume lies while the block lasts: Docker keeps it mounted for a container that sleeps.
+        """Return where the workload's volume lies while the block lasts, whether its app runs or not.
 
         Raises:
             AgentError: there is none, or it cannot be seen from here: never an empty folder in its place.
@@ -105,14 +110,9 @@ class Volumes:
         if not is_bounded(volume):
             yield str(volume["Mountpoint"])
             return
-        with self._lock:
-            keep = self._attach(self._image(name))
-        try:
-            with mounting.mounted(volume, self._engine, labels=self._opener(name)) as path:
-                sealed = encryption.is_encrypted(volume)
-                yield encryption.unlock(path, self.keys.of(workload_id), (0, 0)) if sealed else path
-        finally:
-            os.close(keep)
+        with self._attached(self._image(name)) as device, self._mounted(device) as path:
+            sealed = encryption.is_encrypted(volume)
+            yield encryption.unlock(path, self.keys.of(workload_id), (0, 0)) if sealed else path
 
     def give(self, workload: Workload, user: str, path: str) -> None:
         """Let a restricted app own its volume again after something else was brought there."""
@@ -153,7 +153,7 @@ class Volumes:
         for each in (encryption.opened_name(name), name):
             self._engine.call("DELETE", f"/volumes/{each}", ignore=(404,))
         with self._lock:
-            erase(self._image(name))
+            volume_files.erase(self._image(name))
         return found.bytes if found else 0
 
     def _can_encrypt(self) -> bool:
@@ -182,15 +182,48 @@ class Volumes:
                 disks.make(image, workload.disk_bytes, owner=owner, encrypted=encrypted)
             except (OSError, SetupError) as error:
                 raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
-        options = {"type": "ext4", "device": str(image.with_suffix(".dev")), "o": mounting.OPTIONS}
+        options = {"type": "ext4", "device": str(image.with_suffix(".dev")), "o": openers.OPTIONS}
         labels = sandbox.volume_labels(self._config.device_id, workload.id)
         labels |= {encryption.LABEL: "1"} if disks.encrypts(image) else {}
         body = {"Name": name, "Driver": "local", "DriverOpts": options, "Labels": labels}
         created: "dict[str, Any]" = self._engine.call("POST", "/volumes/create", body)
         return created
 
-    def _attach(self, image: Path, workload: "Workload | None" = None, owner: "tuple[int, int]" = (0, 0)) -> int:
-        """Return a descriptor that keeps the loop device until Docker has mounted it."""
+    @contextmanager
+    def _attached(
+        self, image: Path, workload: "Workload | None" = None, owner: "tuple[int, int]" = (0, 0)
+    ) -> Iterator[str]:
+        """Return the loop device that offers the file, at least while the block lasts."""
+        with self._lock:
+            device, keep = self._attach(image, workload, owner)
+        try:
+            yield device
+        finally:
+            os.close(keep)
+
+    @contextmanager
+    def _mounted(self, device: str) -> Iterator[str]:
+        try:
+            with self.openers.mounted(device) as path:
+                yield path
+        except CannotMount as error:
+            raise LeaseError(Reason.DEVICE_ERROR, f"The app's volume cannot be opened: {error}") from error
+
+    @contextmanager
+    def _shown(self, image: Path, path: str) -> Iterator[str]:
+        """Return the link that leads to where an encrypted volume is mounted while the block lasts."""
+        shown = image.with_suffix(".mnt")
+        with self._lock:
+            volume_files.link(shown, path)
+        try:
+            yield str(shown)
+        finally:
+            with self._lock, suppress(FileNotFoundError):
+                if os.readlink(shown) == path:  # else another start of this app has it meanwhile
+                    shown.unlink()
+
+    def _attach(self, image: Path, workload: "Workload | None", owner: "tuple[int, int]") -> "tuple[str, int]":
+        """Return the loop device, and a descriptor that keeps it until Docker has mounted it."""
         if not image.exists():
             message = f"The app's data is gone from this device: {image} is missing. It is not started without it."
             raise LeaseError(Reason.DEVICE_ERROR, message)
@@ -199,8 +232,8 @@ class Volumes:
             if held is None and workload is not None:
                 self._fit(image, workload, owner)
             path, keep = held or loops.attach(image)
-            link(image.with_suffix(".dev"), path)
-            return keep
+            volume_files.link(image.with_suffix(".dev"), path)
+            return path, keep
         except OSError as error:
             raise LeaseError(Reason.DEVICE_ERROR, f"The app's volume cannot be opened: {error}") from error
 
@@ -225,9 +258,6 @@ class Volumes:
             body = {"Name": self._name(workload.id), "Labels": labels}
             os.chown(self._engine.call("POST", "/volumes/create", body)["Mountpoint"], *owner)
 
-    def _opener(self, name: str) -> "dict[str, str]":
-        return {f"{sandbox.LABEL}device": self._config.device_id, OPENER: name}
-
     def _image(self, name: str) -> Path:
         return self._folder / f"{name}.img"
 
@@ -238,34 +268,6 @@ class Volumes:
 def is_bounded(volume: "dict[str, Any]") -> bool:
     """Whether a volume Docker told of is one of ours with a file system of its own."""
     return str((volume.get("Options") or {}).get("device", "")).endswith(".dev")
-
-
-def erase(image: Path) -> None:
-    """Remove a volume's file, and let go of the device that offers it."""
-    for left in (".dev", ".mnt", ".link", ".new"):
-        image.with_suffix(left).unlink(missing_ok=True)
-    if image.exists():
-        device = loops.attached(image)
-        if device:
-            loops.detach(device)
-        image.unlink(missing_ok=True)
-
-
-def erase_all(device_id: str, engine: Engine, *, part: str = "") -> None:
-    """Remove what is left of this device's volumes in Docker's data folder, and the folder after the last.
-
-    Args:
-        part: only those whose names go on with this after the device's.
-    """
-    folder = Path(str(engine.call("GET", "/info").get("DockerRootDir") or "")) / FOLDER
-    for image in folder.glob(f"{sandbox.volume_name(device_id, part)}*"):
-        erase(image.with_suffix(".img"))
-        image.unlink(missing_ok=True)
-    with suppress(encryption_trial.Untried):  # another agent has not come to an end with it
-        encryption_trial.tidy_in_turn(folder, engine)
-        layer_trial.tidy_in_turn(folder, engine)
-    with suppress(OSError):  # other agents' volumes, or it was never there
-        folder.rmdir()
 
 
 def names(device_id: str, engine: Engine) -> "list[str]":
@@ -279,11 +281,3 @@ def _owner(workload: Workload, user: str) -> "tuple[int, int]":
         return 0, 0
     name, _, group = sandbox.unprivileged(user).partition(":")
     return int(name), int(group)
-
-
-def link(path: Path, target: str) -> None:
-    """Have the link at a path lead elsewhere, at no moment nowhere."""
-    beside = path.with_suffix(".link")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(target)
-    beside.replace(path)

@@ -12,7 +12,7 @@ import pytest
 
 from interchain_site.testing import docker as engine
 from interchain_site.testing.devices import make_workload
-from nodes.agent import loops, sandbox, uninstall, volumes
+from nodes.agent import loops, sandbox, uninstall, volume_files
 from nodes.agent.config import Home
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import HealthCheck, Image
@@ -52,7 +52,7 @@ def computer(name: str, portal: str, cast, folder: Path) -> Iterator[Device]:
             yield device
     finally:
         engine.remove_labelled(f"io.interchain.device={device.pk}")
-        volumes.erase_all(str(device.pk), Engine("unix:///var/run/docker.sock"))
+        volume_files.erase_all(str(device.pk), Engine("unix:///var/run/docker.sock"))
 
 
 def inside(lease: Lease, command: str) -> str:
@@ -65,7 +65,7 @@ def running(lease: Lease) -> Lease:
 
 def image_of(device: Device, workload_id: str) -> Path:
     root = Path(engine.docker("info", "-f", "{{.DockerRootDir}}"))
-    return root / volumes.FOLDER / f"{sandbox.volume_name(str(device.pk), workload_id)}.img"
+    return root / volume_files.FOLDER / f"{sandbox.volume_name(str(device.pk), workload_id)}.img"
 
 
 def taken(lease: Lease) -> Snapshot:

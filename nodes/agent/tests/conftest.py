@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import sandbox, volumes
+from nodes.agent import sandbox, volume_files
 from nodes.agent.counters import Counters
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import Action, DesiredLease, HealthCheck, Image, Meter, Workload
@@ -150,7 +150,7 @@ def running_agent(portal: FakePortal, folder: Path, wrapper: "tuple[str, ...]" =
         if running.process is not None and running.process.poll() is None:
             running.kill()
         engine.remove_labelled(f"io.interchain.device={portal.device_id}")
-        volumes.erase_all(portal.device_id, Engine(running.engine))
+        volume_files.erase_all(portal.device_id, Engine(running.engine))
         left = leftovers.of_volumes(sandbox.volume_name(portal.device_id, ""))
         assert not left, left
 

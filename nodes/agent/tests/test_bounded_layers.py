@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import disks, layer_links, layer_trial, sandbox
+from nodes.agent import disks, layer_links, layer_trial, openers, sandbox, volumes
 from nodes.agent.engine import Engine
 from nodes.agent.errors import SetupError
 from nodes.agent.protocol import Action, DesiredLease, Image, Observed
@@ -157,17 +157,18 @@ def test_the_next_start_makes_its_own_where_what_was_ready_is_gone(agent: AgentP
     """Somebody prunes Docker's containers and removes the spare file; the layer is held all the same."""
     run(portal, lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB)))
     portal.wait(lambda: _spare_is_ready(portal), 60, "what the next start takes")
-    engine.docker("rm", "-f", "-v", _openers(portal)[0])
+    engine.docker("rm", "-f", "-v", *_openers(portal))
     (spare,) = _spares(portal)
     spare.unlink()
     container = run(portal, lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB)))
     assert "No space left on device" in inside(container, "fallocate -l 30000000 /a; fallocate -l 30000000 /b")
     portal.wait(lambda: _spare_is_ready(portal), 60, "ready for another one")
-    assert len(_openers(portal)) == 1
+    portal.wait(lambda: len(_openers(portal)) == openers.SPARE, 60, "openers as before")
 
 
 def _spare_is_ready(portal: FakePortal) -> bool:
-    return bool(_openers(portal)) and bool(_spares(portal)) and not list(_folder().glob(f"{_prefix(portal)}opener-*"))
+    links = _folder().glob(sandbox.volume_name(portal.device_id, f"{volumes.OPENER_PREFIX}*"))
+    return bool(_openers(portal)) and bool(_spares(portal)) and not list(links)
 
 
 def _openers(portal: FakePortal) -> "list[str]":
@@ -175,7 +176,7 @@ def _openers(portal: FakePortal) -> "list[str]":
         "--filter",
         f"label=io.interchain.device={portal.device_id}",
         "--filter",
-        "label=io.interchain.opener=layer",
+        "label=io.interchain.opener",
     ]
     return engine.docker("ps", "-aq", *label).split()
 

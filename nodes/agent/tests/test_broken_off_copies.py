@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import encryption_trial, sandbox, volumes
+from nodes.agent import encryption_trial, sandbox, volume_files
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import Action, DesiredLease, Observed, Restore, SnapshotReport
 from nodes.agent.tests.conftest import AgentProcess
@@ -31,7 +31,7 @@ def app(request: pytest.FixtureRequest, portal: FakePortal) -> DesiredLease:
     wanted = with_volume(disk_bytes=96 * MB)
     if request.param == "plain":
         return wanted
-    root = Path(engine.docker("info", "-f", "{{.DockerRootDir}}")) / volumes.FOLDER
+    root = Path(engine.docker("info", "-f", "{{.DockerRootDir}}")) / volume_files.FOLDER
     if why := encryption_trial.why_not(root, Engine("unix:///var/run/docker.sock")):
         pytest.skip(f"data cannot be encrypted here: {why}")
     return replace(wanted, volume_key=key())

@@ -5,15 +5,20 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import encryption_trial, fscrypt, loops, sandbox, volumes
+from nodes.agent import encryption, encryption_trial, fscrypt, loops, sandbox, volume_files
+from nodes.agent.config import Config
+from nodes.agent.docker_executor import DockerExecutor
 from nodes.agent.encryption import Keys
 from nodes.agent.engine import Engine
+from nodes.agent.images import Images
 from nodes.agent.protocol import Action, DesiredLease, Observed, Reason
 from nodes.agent.tests.conftest import AgentProcess, lease
 from nodes.agent.tests.portal import FakePortal
@@ -54,7 +59,7 @@ def failed(portal: FakePortal, wanted: DesiredLease) -> str:
 
 @pytest.fixture(autouse=True)
 def _kernel_can(portal: FakePortal) -> None:
-    root = Path(engine.docker("info", "-f", "{{.DockerRootDir}}")) / volumes.FOLDER
+    root = Path(engine.docker("info", "-f", "{{.DockerRootDir}}")) / volume_files.FOLDER
     if why := encryption_trial.why_not(root, Engine("unix:///var/run/docker.sock")):
         pytest.skip(f"data cannot be encrypted here: {why}")
 
@@ -149,6 +154,37 @@ def test_a_volume_unmounted_behind_its_back_is_never_an_empty_one(agent: AgentPr
     portal.wait(lambda: _started(container) not in ("", starts), 60, "the agent starts it again")
     portal.wait_for(wanted.lease_id, Observed.RUNNING)
     assert inside(container, "cat /data/file") == (0, "kept\n")
+
+
+def test_a_container_an_older_agent_bound_elsewhere_is_made_anew_with_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agents before bound the folder of Docker's own mount, which is not there any more."""
+    socket = Engine("unix:///var/run/docker.sock")
+    config = Config("bound-elsewhere", "http://127.0.0.1", "ws://127.0.0.1", 10**9, subnet_pool="10.231.0.0/16")
+    executor = DockerExecutor(config, engine=socket, images=Images(socket, fetch=lambda *_: None, folder=tmp_path))
+    executor.prepare()
+    wanted = replace(with_volume(), volume_key=key())
+    executor.know_keys({wanted.workload.id: wanted.volume_key})
+    bind: Callable[..., str] = encryption.opened_volume
+    try:
+        with monkeypatch.context() as older:
+            older.setattr(
+                encryption, "opened_volume", lambda name, folder, *more: bind(name, os.path.realpath(folder), *more)
+            )
+            before = executor.start(wanted, cancelled=threading.Event())
+        container = sandbox.container_name(wanted.lease_id)
+        assert inside(container, "echo kept > /data/file && sync")[0] == 0
+        executor.stop(wanted.lease_id)
+        after = executor.start(wanted, cancelled=threading.Event())
+        assert after.container_id != before.container_id
+        assert inside(container, "cat /data/file") == (0, "kept\n")
+        executor.stop(wanted.lease_id)
+        assert executor.start(wanted, cancelled=threading.Event()).container_id == after.container_id, "as it is"
+        assert inside(container, "cat /data/file") == (0, "kept\n")
+    finally:
+        engine.remove_labelled("io.interchain.device=bound-elsewhere")
+        volume_files.erase_all("bound-elsewhere", socket)
 
 
 def _started(container: str) -> str:

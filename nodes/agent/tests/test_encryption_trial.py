@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker
-from nodes.agent import disks, encryption, encryption_trial, mounting, trials, volumes
+from nodes.agent import disks, encryption, encryption_trial, openers, trials, volume_files
 from nodes.agent.config import Config
 from nodes.agent.encryption_trial import NAME, Untried, why_not
 from nodes.agent.engine import Engine
@@ -31,7 +31,7 @@ SOCKET = "unix:///var/run/docker.sock"
 
 @pytest.fixture
 def folder(docker_engine: None) -> Path:
-    found = Path(docker.docker("info", "-f", "{{.DockerRootDir}}")) / volumes.FOLDER
+    found = Path(docker.docker("info", "-f", "{{.DockerRootDir}}")) / volume_files.FOLDER
     if why := why_not(found, Engine(SOCKET)):
         pytest.skip(f"data cannot be encrypted here: {why}")
     return found
@@ -97,8 +97,8 @@ def test_what_could_not_be_tried_is_neither_yes_nor_no(folder: Path, monkeypatch
     assert not found.ok
     assert "not known yet" in found.message
     with monkeypatch.context() as change:  # Docker mounts it where this agent does not see it
-        change.setattr(os.path, "ismount", lambda path: False)
-        change.setattr(mounting, "MOUNT_SECONDS", 0.5)
+        change.setattr(openers, "_has", lambda path, number: lambda: False)
+        change.setattr(openers, "MOUNT_SECONDS", 0.5)
         with pytest.raises(Untried, match="cannot see it"):
             why_not(folder, Engine(SOCKET))
     assert why_not(folder, Engine(SOCKET)) == ""
@@ -155,6 +155,6 @@ def test_one_that_was_killed_in_the_middle_is_tidied_up(folder: Path, next_is: s
     if next_is == "a start":
         Volumes(Config(NAME, "http://127.0.0.1", "ws://127.0.0.1", 10**9), Engine(SOCKET)).prepare(str(folder.parent))
     else:
-        volumes.erase_all("nobody", Engine(SOCKET))
+        volume_files.erase_all("nobody", Engine(SOCKET))
     assert leftovers.of_volumes(NAME) == []
     assert containers() == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import loops, mounting, sandbox, volumes
+from nodes.agent import loops, openers, sandbox
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, EngineError
 from nodes.agent.errors import AgentError
@@ -31,8 +31,11 @@ def test_a_volume_can_be_looked_into_whether_its_app_runs_or_not(agent: AgentPro
     socket = Engine("unix:///var/run/docker.sock")
     own = Volumes(Config(portal.device_id, "http://127.0.0.1", "ws://127.0.0.1", 10**9), socket)
     own.prepare(engine.docker("info", "-f", "{{.DockerRootDir}}"))
-    with own.opened(wanted.workload.id) as path:
+    with own.opened(wanted.workload.id) as path, own.opened(wanted.workload.id) as beside:
         assert (Path(path) / "file").read_text() == "kept\n"
+        (Path(beside) / "file").write_text("changed\n")
+        assert (Path(path) / "file").read_text() == "changed\n", "it is one file system, however often it is mounted"
+        (Path(path) / "file").write_text("kept\n")
     assert inside(sandbox.container_name(wanted.lease_id), "cat /data/file")[1] == "kept\n"
     portal.want(replace(wanted, action=Action.STOP))
     portal.wait_for(wanted.lease_id, Observed.STOPPED)
@@ -89,8 +92,10 @@ def test_a_volume_docker_cannot_mount_is_not_taken_for_an_empty_one(
         Config(portal.device_id, "http://127.0.0.1", "ws://127.0.0.1", 10**9), Engine("unix:///var/run/docker.sock")
     )
     own.prepare(engine.docker("info", "-f", "{{.DockerRootDir}}"))
-    monkeypatch.setattr(mounting, "MOUNT_SECONDS", 0.5)
-    monkeypatch.setattr(volumes, "link", lambda link, target: link.unlink(missing_ok=True))
+    monkeypatch.setattr(openers, "MOUNT_SECONDS", 0.5)
+    with image_of(portal, wanted).open("r+b") as file:
+        file.seek(1024)
+        file.write(bytes(1024))  # its superblock
     with pytest.raises(AgentError, match="error while mounting volume"), own.opened(wanted.workload.id):
         pass
 

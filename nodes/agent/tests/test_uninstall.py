@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from interchain_site.testing import docker
-from nodes.agent import bounded_layers, holders, loops, sandbox, service, uninstall, volumes
+from nodes.agent import bounded_layers, holders, loops, sandbox, service, uninstall, volume_files
 from nodes.agent.config import Home
 from nodes.agent.images import LOADED, TAG
 from nodes.agent.protocol import Action, Image, Observed
@@ -56,7 +56,7 @@ def test_of_volumes_no_mount_no_loop_device_and_no_file_is_left(agent: AgentProc
         portal.wait_for(one.lease_id, Observed.RUNNING, 60)
     portal.want(leases[0], replace(leases[1], action=Action.STOP), leases[2])
     portal.wait_for(leases[1].lease_id, Observed.STOPPED, 60)
-    folder = Path(docker.docker("info", "-f", "{{.DockerRootDir}}")) / volumes.FOLDER
+    folder = Path(docker.docker("info", "-f", "{{.DockerRootDir}}")) / volume_files.FOLDER
     files = sorted(folder.glob(f"{sandbox.volume_name(portal.device_id, '')}*.img"))
     layers = [file for file in files if bounded_layers.PREFIX in file.name]
     taken = [

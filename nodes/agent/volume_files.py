@@ -1,0 +1,47 @@
+"""The files of volumes and layers in Docker's data folder, and the links beside them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from nodes.agent import encryption_trial, layer_trial, loops, sandbox
+from nodes.agent.engine import Engine
+
+FOLDER = "interchain"  # in Docker's data folder
+
+
+def erase(image: Path) -> None:
+    """Remove a volume's file, and let go of the device that offers it."""
+    for left in (".dev", ".mnt", ".link", ".new"):
+        image.with_suffix(left).unlink(missing_ok=True)
+    if image.exists():
+        device = loops.attached(image)
+        if device:
+            loops.detach(device)
+        image.unlink(missing_ok=True)
+
+
+def erase_all(device_id: str, engine: Engine, *, part: str = "") -> None:
+    """Remove what is left of this device's volumes in Docker's data folder, and the folder after the last.
+
+    Args:
+        part: only those whose names go on with this after the device's.
+    """
+    folder = Path(str(engine.call("GET", "/info").get("DockerRootDir") or "")) / FOLDER
+    for image in folder.glob(f"{sandbox.volume_name(device_id, part)}*"):
+        erase(image.with_suffix(".img"))
+        image.unlink(missing_ok=True)
+    with suppress(encryption_trial.Untried):  # another agent has not come to an end with it
+        encryption_trial.tidy_in_turn(folder, engine)
+        layer_trial.tidy_in_turn(folder, engine)
+    with suppress(OSError):  # other agents' volumes, or it was never there
+        folder.rmdir()
+
+
+def link(path: Path, target: str) -> None:
+    """Have the link at a path lead elsewhere, at no moment nowhere."""
+    beside = path.with_suffix(".link")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
+    beside.replace(path)
