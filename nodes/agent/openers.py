@@ -28,6 +28,8 @@ GONE = 404
 SPARE = 2  # what one start takes: for its layer and for its encrypted volume. More are made when apps start at once, and removed afterwards
 MOUNT_SECONDS = 15.0  # a file system that was not unmounted reads its journal first
 LOOK_SECONDS = 0.001
+UNSEEN_SECONDS = 2.0  # between the kernel's having a file system and Docker's having it mounted are microseconds
+KNOWN_TO_THE_KERNEL = Path("/sys/fs/ext4")  # every ext4 file system that anybody has mounted, by its device
 # Freed blocks go back to the owner's disk; what we mount holds no devices and lends no rights.
 OPTIONS = "discard,nodev,nosuid"
 
@@ -83,11 +85,11 @@ class Openers:
         try:
             opener.device.unlink(missing_ok=True)
             opener.device.symlink_to(device)
-            number = os.stat(device).st_rdev
+            number, unseen = os.stat(device).st_rdev, _unseen(device)
             archive = f"/containers/{opener.container}/archive"
             with self._engine.unfinished("PUT", archive, query={"path": sandbox.OPENED_AT}) as unpacking:
                 try:
-                    wait_until(_has(opener.path, number), unpacking, seconds=seconds or MOUNT_SECONDS)
+                    wait_until(_has(opener.path, number), unpacking, seconds=seconds or MOUNT_SECONDS, unseen=unseen)
                 except EngineError as error:
                     if error.status == GONE:
                         raise
@@ -161,14 +163,37 @@ def remove_left(engine: Engine, *labels: str) -> None:
         engine.call("DELETE", f"/containers/{item['Id']}", query={"force": "1", "v": "1"}, ignore=(GONE,))
 
 
-def wait_until(found: "Callable[[], bool]", unpacking: Unfinished, *, seconds: float) -> None:
+def _unseen(device: str) -> "Callable[[], bool]":
+    """Whether Docker has mounted it a while ago, and so where this agent cannot see it; not to be told where others have it mounted already."""
+    known = KNOWN_TO_THE_KERNEL / Path(device).name
+    if known.exists():
+        return lambda: False
+    since: "float | None" = None
+
+    def found() -> bool:
+        nonlocal since
+        if since is None and known.exists():
+            since = time.monotonic()
+        return since is not None and time.monotonic() - since > UNSEEN_SECONDS
+
+    return found
+
+
+def wait_until(
+    found: "Callable[[], bool]", unpacking: Unfinished, *, seconds: float, unseen: "Callable[[], bool]" = lambda: False
+) -> None:
     """Return once Docker has mounted what an archive is to be unpacked into.
+
+    Args:
+        unseen: whether it is sure that it never will be found.
 
     Raises:
         AgentError: it is not in time; in Docker's words if it has any.
     """
     give_up_at = time.monotonic() + seconds
     while not found():
+        if unseen():
+            raise AgentError("Docker has mounted the volume where this agent cannot see it.")
         if time.monotonic() > give_up_at:
             unpacking.end()  # says why Docker did not mount it
             raise AgentError("The volume is mounted where this agent cannot see it, or Docker takes too long.")

@@ -105,6 +105,26 @@ def test_what_could_not_be_tried_is_neither_yes_nor_no(folder: Path, monkeypatch
     assert leftovers.of_volumes(NAME) == []
 
 
+BESIDE = """
+import sys
+from pathlib import Path
+from nodes.agent import openers
+from nodes.agent.encryption_trial import why_not
+from nodes.agent.engine import Engine
+openers.MOUNT_SECONDS = 100_000
+why_not(Path(sys.argv[1]), Engine(sys.argv[2]))
+"""
+
+
+def test_an_agent_that_cannot_see_docker_s_mounts_finds_that_out_without_waiting(folder: Path) -> None:
+    apart = ["unshare", "--mount", "--propagation", "private"]
+    command = [*apart, sys.executable, "-c", BESIDE, str(folder), SOCKET]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert "Untried: Docker has mounted the volume where this agent cannot see it" in done.stderr
+    assert leftovers.of_volumes(NAME) == []
+    assert containers() == []
+
+
 def test_a_volume_with_a_key_waits_until_it_could_be_tried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = Volumes(Config(NAME, "http://127.0.0.1", "ws://127.0.0.1", 10**9), Engine(SOCKET))
     app = replace(workload(), volume_path="/data")
