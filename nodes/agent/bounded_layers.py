@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, layer_links, layer_trial, loops, sandbox, volume_files
+from nodes.agent import disks, layer_links, loops, sandbox, volume_files
 from nodes.agent.diagnosis import DISK_FULL
 from nodes.agent.engine import Engine, EngineError, is_disk_full
 from nodes.agent.errors import AgentError, LeaseError, SetupError
@@ -102,11 +102,11 @@ class BoundedLayers:
         self._spare: "tuple[Path, int] | None" = None  # a file system that no lease has, and its size
         self.possible = False  # whether new containers get one
 
-    def prepare(self, docker_root: str, info: "dict[str, Any]", *, leases: "Iterable[str]", needed: bool) -> None:
-        """Remove what is left of containers that are gone, find out whether this device can do it, and make openers ready.
+    def prepare(self, docker_root: str, *, leases: "Iterable[str]", possible: bool) -> None:
+        """Remove what is left of containers that are gone, and make openers ready.
 
         Args:
-            leases: those that have a container. needed: false where Docker holds layers by itself.
+            leases: those that have a container. possible: whether new containers are to get one (trials.py).
         """
         self._folder = Path(docker_root) / volume_files.FOLDER
         kept = {self._image(lease_id).stem for lease_id in leases}
@@ -115,7 +115,7 @@ class BoundedLayers:
                 volume_files.erase(image)
             image.with_suffix(".mnt").unlink(missing_ok=True)
         self._spare = None
-        self.possible = needed and not layer_trial.why_not(self._folder, self._engine, info)
+        self.possible = possible
         if self.possible:
             self._refill()
 

@@ -27,6 +27,7 @@ from nodes.agent.log_brake import LogBrake
 from nodes.agent.protocol import LOG_TAIL_BYTES, LOG_TAIL_LINES, DesiredLease, Reason, Workload
 from nodes.agent.reconcile import Seen
 from nodes.agent.sandbox import LABEL
+from nodes.agent.trials import Trials
 from nodes.agent.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,17 @@ class DockerExecutor:
         restore: "Callable[[DesiredLease, str, threading.Event], None]" = lambda lease, path, cancelled: None,
         proven: "Callable[[], str]" = lambda: "",
         own: "OwnLimits | None" = None,
+        tried: "Trials | None" = None,
     ) -> None:
         """Args: restore: lets the volume at a path hold what the lease is to begin with (snapshots.py).
         proven: the Engine's name of the runtime that was proven to be gVisor, "" while none is (gvisor.py).
-        own: the owner's limits; None for who starts nothing."""
+        own: the owner's limits; None for who starts nothing.
+        tried: what the doctor has found out already."""
         self._config, self._engine, self._images, self._restore = config, engine, images, restore
         self._brake, self._own = LogBrake(engine), own
         self._gvisor = proven
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
+        self._tried = tried or Trials(engine, device_id=config.device_id)
         self._docker_root, self._layers = "/", layers.Limit()
         self._bounded = BoundedLayers(config.device_id, engine, self._volumes.openers)
         self._layer_details: dict[str, dict[str, Any]] = {}  # by container: what `layers.look` needs of it, asked once
@@ -86,9 +90,10 @@ class DockerExecutor:
         used |= {_bridge(item["Labels"], item["HostConfig"]) for item in listed if f"{LABEL}lease" in item["Labels"]}
         self._bridges.remove_unused(used)
         self._volumes.prepare(self._docker_root)
-        self._layers = layers.limit(self._engine, info, name=f"{layers.TRIAL}-{self._config.device_id}")
+        self._layers = self._tried.docker_limit(info)
         leases = [item["Labels"][f"{LABEL}lease"] for item in listed if f"{LABEL}lease" in item["Labels"]]
-        self._bounded.prepare(self._docker_root, info, leases=leases, needed=not self._layers.possible)
+        possible = not self._layers.possible and not self._tried.why_layers_are_unbounded(info)
+        self._bounded.prepare(self._docker_root, leases=leases, possible=possible)
         self._bridges.refill()
 
     def start(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:

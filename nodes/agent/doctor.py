@@ -31,17 +31,30 @@ ZONE_FOLDERS = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zone
 REGISTRY = ("registry-1.docker.io", 443)
 
 
-def examine(engine: Engine, firewall: Firewall, *, folder: "Path | None" = None, portal_url: str = "") -> "list[Check]":
+def examine(
+    engine: Engine,
+    firewall: Firewall,
+    *,
+    folder: "Path | None" = None,
+    portal_url: str = "",
+    tried: "trials.Trials | None" = None,
+) -> "list[Check]":
     """Return every check, in the order a person would mend them.
 
     Args:
         folder: where the agent keeps its files; without it the disk is looked at where Docker keeps its own.
         portal_url: without it the network and the clock are not looked at.
+        tried: what the caller will ask for afterwards.
     """
     checks, info = [_time_zones(), _snapshots()], {}
     try:
         version, info = engine.call("GET", "/version"), engine.call("GET", "/info")
-        checks += [*_version(version), *_isolation(info), _storage(info), *trials.run(engine, info, folder=folder)]
+        checks += [
+            *_version(version),
+            *_isolation(info),
+            _storage(info),
+            *trials.run(engine, info, folder=folder, tried=tried),
+        ]
     except EngineDown as error:
         checks.append(Check("docker", False, error.what, error.mend))
     except AgentError as error:

@@ -6,28 +6,19 @@ Only one trial is made at a time on an Engine, whoever makes it, so what lies th
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from nodes.agent import disks, encryption, fscrypt, holders, loops, openers, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
+from nodes.agent.trial_turns import Untried, turn
 
 NAME = "interchain-trial-encryption"
 LABELS = {f"{sandbox.LABEL}trial": "encryption"}
 BYTES = 2**21
 MARK = b"interchain tries whether this can be read " * 50
-TURN_SECONDS = 60.0
-
-
-class Untried(AgentError):
-    """It could not be found out whether this device can encrypt: that says neither that it can nor that it cannot."""
-
-    permanent = False
 
 
 def why_not(folder: Path, engine: Engine) -> str:
@@ -69,29 +60,6 @@ def tidy_in_turn(folder: Path, engine: Engine) -> None:
     if folder.is_dir():
         with turn(folder):
             tidy(folder, engine)
-
-
-@contextmanager
-def turn(folder: Path) -> Iterator[None]:
-    """Have the folder for one trial alone while the block lasts.
-
-    Raises:
-        Untried: another agent does not come to an end with its own.
-    """
-    folder.mkdir(mode=0o711, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    until = time.monotonic() + TURN_SECONDS
-    try:
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            if time.monotonic() > until:
-                raise Untried("another agent on this computer does not come to an end with trying it")
-            time.sleep(0.05)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _keeps_secret(image: Path, engine: Engine) -> bool:

@@ -1,7 +1,7 @@
 """Tries whether the writable layer of a container can be held to a size here: Docker promises nobody how it keeps its files.
 
 A container that never runs is joined to a small file system, Docker mounts it for an archive, and what is mounted must have that size.
-Trials of several agents take turns (encryption_trial.py), so what lies there before one was left by an agent that was killed in its own.
+Trials of several agents take turns (trial_turns.py), so what lies there before one was left by an agent that was killed in its own.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption_trial, holders, layer_links, loops, openers, sandbox
+from nodes.agent import disks, holders, layer_links, loops, openers, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
+from nodes.agent.trial_turns import turn
 
 NAME = "interchain-trial-layer"
 LABELS = {f"{sandbox.LABEL}trial": "layer"}
@@ -34,7 +35,7 @@ def why_not(folder: Path, engine: Engine, info: "dict[str, Any]") -> str:
     try:
         if not holders.image(engine):
             return "no file system can be opened for it on this kind of processor"
-        with encryption_trial.turn(folder):
+        with turn(folder):
             tidy(folder, engine)
             try:
                 return "" if _holds(folder, engine) else "Docker does not keep to it"
@@ -55,7 +56,7 @@ def tidy(folder: Path, engine: Engine) -> None:
 def tidy_in_turn(folder: Path, engine: Engine) -> None:
     """Remove what a killed agent's trial left, once no other is under way."""
     if folder.is_dir():
-        with encryption_trial.turn(folder):
+        with turn(folder):
             tidy(folder, engine)
 
 

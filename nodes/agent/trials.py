@@ -8,18 +8,45 @@ from typing import Any
 from nodes.agent import disks, encryption_trial, gvisor, layer_trial, layers, volume_files
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import ENCRYPTION_CHECK, Check
+from nodes.agent.trial_turns import Untried
 
 VOLUMES, LAYERS = "volume_limit", "layer_limit"
 
 
-def run(engine: Engine, info: "dict[str, Any]", *, folder: "Path | None" = None) -> "list[Check]":
+class Trials:
+    """What is needed both to say what this device can do and to do it: each is tried once, when it is first asked for."""
+
+    def __init__(self, engine: Engine, *, device_id: str = "") -> None:
+        """Args: device_id: so that two agents of one Engine are not in each other's way; "" before enrolment."""
+        self._engine, self._name = engine, f"{layers.TRIAL}-{device_id}" if device_id else layers.TRIAL
+        self._limit: "layers.Limit | None" = None
+        self._why_unbounded: "str | None" = None
+
+    def docker_limit(self, info: "dict[str, Any]") -> layers.Limit:
+        """Return how Docker itself holds writable layers to a size."""
+        if self._limit is None:
+            self._limit = layers.limit(self._engine, info, name=self._name)
+        return self._limit
+
+    def why_layers_are_unbounded(self, info: "dict[str, Any]") -> str:
+        """Return why the agent cannot hold writable layers to a size where Docker does not, "" if it can."""
+        if self._why_unbounded is None:
+            folder = _folder(info)
+            self._why_unbounded = disks.why_unusable(folder) or layer_trial.why_not(folder, self._engine, info)
+        return self._why_unbounded
+
+
+def run(
+    engine: Engine, info: "dict[str, Any]", *, folder: "Path | None" = None, tried: "Trials | None" = None
+) -> "list[Check]":
     """Return a check for each thing that was tried. None of them is needed: what cannot be held is watched, and gVisor is extra.
 
     Args:
         folder: the device's, where the result of gVisor's trial is kept.
+        tried: what others will ask for, too.
     """
-    bounded = _volumes(info)
-    return [bounded, _layers(engine, info), _encryption(engine, info, bounded), gvisor.check(engine, info, folder)]
+    bounded, layer = _volumes(info), _layers(tried or Trials(engine), info)
+    return [bounded, layer, _encryption(engine, info, bounded), gvisor.check(engine, info, folder)]
 
 
 def _volumes(info: "dict[str, Any]") -> Check:
@@ -33,8 +60,8 @@ def _volumes(info: "dict[str, Any]") -> Check:
     return Check(VOLUMES, False, message, mend, needed=False)
 
 
-def _layers(engine: Engine, info: "dict[str, Any]") -> Check:
-    why = "" if layers.limit(engine, info).possible else _why_layers_are_unbounded(engine, info)
+def _layers(tried: Trials, info: "dict[str, Any]") -> Check:
+    why = "" if tried.docker_limit(info).possible else tried.why_layers_are_unbounded(info)
     if not why:
         return Check(LAYERS, True, "What apps write outside their volumes is held to a size by the kernel.")
     message = (
@@ -44,15 +71,10 @@ def _layers(engine: Engine, info: "dict[str, Any]") -> Check:
     return Check(LAYERS, False, message, mend, needed=False)
 
 
-def _why_layers_are_unbounded(engine: Engine, info: "dict[str, Any]") -> str:
-    folder = _folder(info)
-    return disks.why_unusable(folder) or layer_trial.why_not(folder, engine, info)
-
-
 def _encryption(engine: Engine, info: "dict[str, Any]", bounded: Check) -> Check:
     try:
         why = encryption_trial.why_not(_folder(info), engine) if bounded.ok else "volumes are plain folders here"
-    except encryption_trial.Untried as error:
+    except Untried as error:
         message = f"Whether apps' data can be encrypted on the disk is not known yet, and until then it is not: {error}"
         mend = "It is tried again within the hour; to try it at once: interchain-node doctor"
         return Check(ENCRYPTION_CHECK, False, message, mend, needed=False)

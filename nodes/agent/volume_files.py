@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nodes.agent import encryption_trial, layer_trial, loops, sandbox
 from nodes.agent.engine import Engine
+from nodes.agent.trial_turns import Untried
 
 FOLDER = "interchain"  # in Docker's data folder
 
@@ -32,7 +33,7 @@ def erase_all(device_id: str, engine: Engine, *, part: str = "") -> None:
     for image in folder.glob(f"{sandbox.volume_name(device_id, part)}*"):
         erase(image.with_suffix(".img"))
         image.unlink(missing_ok=True)
-    with suppress(encryption_trial.Untried):  # another agent has not come to an end with it
+    with suppress(Untried):  # another agent has not come to an end with it
         encryption_trial.tidy_in_turn(folder, engine)
         layer_trial.tidy_in_turn(folder, engine)
     with suppress(OSError):  # other agents' volumes, or it was never there

@@ -28,6 +28,7 @@ from nodes.agent.errors import AgentError, LeaseError, SetupError
 from nodes.agent.executor import Volume
 from nodes.agent.openers import CannotMount, Openers
 from nodes.agent.protocol import Profile, Reason, Workload
+from nodes.agent.trial_turns import Untried
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Volumes:
         """Find out whether this device can bound a volume. Called once, before anything starts."""
         self._folder = Path(docker_root) / volume_files.FOLDER
         self.bounded = not disks.why_unusable(self._folder)
-        with suppress(encryption_trial.Untried):  # then it is tried again with the first volume that has a key
+        with suppress(Untried):  # then it is tried again with the first volume that has a key
             self._can_encrypt()
         openers.remove_left(self._engine, f"{sandbox.LABEL}device={self._config.device_id}", OPENER)
         self.openers.prepare(self._folder)
@@ -157,7 +158,7 @@ class Volumes:
         return found.bytes if found else 0
 
     def _can_encrypt(self) -> bool:
-        """Raises: encryption_trial.Untried"""
+        """Raises: trial_turns.Untried"""
         if self._encrypts is None:
             self._encrypts = self.bounded and not encryption_trial.why_not(self._folder, self._engine)
         return self._encrypts
@@ -170,7 +171,7 @@ class Volumes:
         """
         try:
             return self.keys.of(workload.id) is not None and self._can_encrypt()
-        except encryption_trial.Untried as error:
+        except Untried as error:
             words = f"Whether the app's data can be encrypted here could not be tried: {error}"
             raise LeaseError(Reason.DEVICE_ERROR, words) from error
 

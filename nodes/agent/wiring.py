@@ -37,6 +37,7 @@ from nodes.agent.server_api import CONNECT_SECONDS, Portal, patiently
 from nodes.agent.snapshots import Snapshots
 from nodes.agent.spot_checks import SpotChecks
 from nodes.agent.steps import Steps
+from nodes.agent.trials import Trials
 from nodes.agent.tunnel import Tunnels
 from nodes.agent.update import Updater
 from nodes.agent.watch import Watch
@@ -61,7 +62,8 @@ class Node:
         files.note_holder(self._lock)
         engine, firewall = Engine(settings.engine), Firewall()
         # What runs here already is looked after on a full disk, too; it may well be what fills it.
-        doctor.require(doctor.examine(engine, firewall, folder=home.root), but="disk")
+        tried = Trials(engine, device_id=settings.device_id)
+        doctor.require(doctor.examine(engine, firewall, folder=home.root, tried=tried), but="disk")
         with suppress(OSError):  # a full disk: nothing is held, and the next start measures
             settings = disk_pace.known(home, settings, engine)
         counters = Counters()
@@ -79,6 +81,7 @@ class Node:
             images=images,
             restore=lambda *what: self._snapshots.restore(*what),
             proven=lambda: runtimes.proven(home.root),
+            tried=tried,
         )
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
         outbox = Outbox(home.outbox, key=key, device_id=settings.device_id, now=self._portal.now)

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import disks, layer_links, layer_trial, openers, sandbox, volumes
+from nodes.agent import disks, layer_links, layer_trial, layers, openers, sandbox, trials, volume_files, volumes
+from nodes.agent.config import Config
+from nodes.agent.docker_executor import DockerExecutor
 from nodes.agent.engine import Engine
 from nodes.agent.errors import SetupError
+from nodes.agent.images import Images
 from nodes.agent.protocol import Action, DesiredLease, Image, Observed
 from nodes.agent.tests import leftovers
 from nodes.agent.tests.conftest import ROOT, AgentProcess, lease, workload
@@ -229,3 +232,29 @@ def test_an_engine_of_another_kind_is_found_out(docker_engine: None) -> None:
     assert not layer_trial.why_not(folder, docker, info)
     assert "btrfs" in layer_trial.why_not(folder, docker, {**info, "Driver": "btrfs"})
     assert not leftovers.of_volumes(layer_trial.NAME)
+
+
+def test_what_the_doctor_tried_is_not_tried_again_by_who_starts_apps(
+    docker_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker, name = Engine("unix:///var/run/docker.sock"), "tried-once"
+    tried = trials.Trials(docker, device_id=name)
+    checks = {check.name: check for check in trials.run(docker, docker.call("GET", "/info"), tried=tried)}
+    assert checks[trials.LAYERS].ok
+    again: list[str] = []
+    monkeypatch.setattr(layer_trial, "why_not", lambda *_: again.append("the agent's own") or "not again")
+    monkeypatch.setattr(layers, "limit", lambda *_, **__: again.append("Docker's") or layers.Limit())
+    config = Config(name, "http://127.0.0.1", "ws://127.0.0.1", 10**9, subnet_pool="10.230.0.0/16")
+    images = Images(docker, fetch=lambda *_: None, folder=tmp_path)
+    try:
+        executor = DockerExecutor(config, engine=docker, images=images, tried=tried)
+        executor.prepare()
+        assert again == []
+        assert executor._bounded.possible, "it goes by what was found"
+        other = DockerExecutor(config, engine=docker, images=images)
+        other.prepare()
+        assert again == ["Docker's", "the agent's own"], "who was told nothing finds out"
+        assert not other._bounded.possible
+    finally:
+        engine.remove_labelled(f"io.interchain.device={name}")
+        volume_files.erase_all(name, docker)

@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker
-from nodes.agent import disks, encryption, encryption_trial, openers, trials, volume_files
+from nodes.agent import disks, encryption, openers, trial_turns, trials, volume_files
 from nodes.agent.config import Config
-from nodes.agent.encryption_trial import NAME, Untried, why_not
+from nodes.agent.encryption_trial import NAME, why_not
 from nodes.agent.engine import Engine
 from nodes.agent.errors import LeaseError
 from nodes.agent.protocol import Check
 from nodes.agent.tests import leftovers
 from nodes.agent.tests.conftest import workload
 from nodes.agent.tests.test_encryption import key
+from nodes.agent.trial_turns import Untried
 from nodes.agent.volumes import Volumes
 
 pytestmark = pytest.mark.docker
@@ -131,7 +132,7 @@ def test_a_volume_with_a_key_waits_until_it_could_be_tried(folder: Path, monkeyp
     own.keys.know({app.id: key()})
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(lock, fcntl.LOCK_EX)  # another agent is in the middle of its own trial
-    monkeypatch.setattr(encryption_trial, "TURN_SECONDS", 0.3)
+    monkeypatch.setattr(trial_turns, "TURN_SECONDS", 0.3)
     try:
         own.prepare(str(folder.parent))
         with pytest.raises(LeaseError, match="could not be tried") as refused, own.ready(app, ""):
