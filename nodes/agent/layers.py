@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from nodes.agent import holders, holdings, layer_links, sandbox
+from nodes.agent import holders, holdings, layer_links, limits, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
 from nodes.agent.executor import Layer
@@ -50,7 +50,7 @@ def limit(engine: Engine, info: "dict[str, Any]", *, name: str = TRIAL) -> Limit
         image = holders.image(engine)
         if not image:
             return Limit()
-        config = {"NetworkMode": "none", "StorageOpt": {"size": str(sandbox.LEAST_LAYER_BYTES)}}
+        config = {"NetworkMode": "none", "StorageOpt": {"size": str(limits.LEAST_LAYER_BYTES)}}
         engine.call("DELETE", f"/containers/{name}", ignore=(404, 409))
         engine.call("POST", "/containers/create", {"Image": image, "HostConfig": config}, query={"name": name})
         engine.call("DELETE", f"/containers/{name}", ignore=(404,))

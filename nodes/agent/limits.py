@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from nodes.agent.protocol import Hours, Limits, Mode, Profile, Workload
 
 MINUTES_A_DAY = 24 * 60
+LEAST_LAYER_BYTES = 16 * 2**20
 NEARLY_USED_PERCENT = 98  # of the month's traffic: from here on apps move away
 NAMES = {Profile.RESTRICTED.value: "restricted", Profile.BASELINE.value: "baseline"}
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -49,6 +50,19 @@ def objection(limits: Limits, workload: Workload) -> str:
 def least(*amounts: int) -> int:
     """Return the smallest amount, where 0 stands for no limit."""
     return min((amount for amount in amounts if amount > 0), default=0)
+
+
+def layer_bytes(disk_bytes: int, profile: str, *, has_volume: bool) -> int:
+    """Return what a container may write beside its volume: all it has where there is none, else a quarter of that."""
+    if profile == Profile.RESTRICTED.value:
+        return 0
+    return max(disk_bytes // 4, LEAST_LAYER_BYTES) if has_volume else disk_bytes
+
+
+def held_disk_bytes(disk_bytes: int, profile: str, *, has_volume: bool, runs: bool = True) -> int:
+    """Return what a workload may take of a device's disk: its volume, and its layer as long as it has a container."""
+    beside = layer_bytes(disk_bytes, profile, has_volume=True) if has_volume and runs else 0
+    return disk_bytes + beside
 
 
 def by_clock(limits: Limits, now: datetime) -> Standing:

@@ -13,7 +13,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-from nodes.agent import seccomp
+from nodes.agent import limits, seccomp
 from nodes.agent.disk_pace import Pace, blkio
 from nodes.agent.protocol import Profile, Runtime, Workload
 
@@ -27,7 +27,6 @@ OPEN_FILES = 16_384  # below the hard limit Docker itself commonly has: raising 
 QUEUE_BYTES = 409_600
 PENDING_SIGNALS = 4096
 TMPFS_BYTES = 64 * 2**20
-LEAST_LAYER_BYTES = 16 * 2**20
 LOG_FILES, LOG_FILE_SIZE = 2, "1m"
 PERIOD_MICROSECONDS = 100_000
 HOLDER_PORT = 1  # inside a holder's network; led to the app's own
@@ -301,9 +300,7 @@ def _other_volumes(workload: Workload, at: Placement) -> list[str]:
 
 def layer_allowance(workload: Workload) -> int:
     """Return the bytes a container may write beside its volume: all it has where there is none, else a quarter of that."""
-    if workload.profile is Profile.RESTRICTED:
-        return 0
-    return max(workload.disk_bytes // 4, LEAST_LAYER_BYTES) if workload.volume_path else workload.disk_bytes
+    return limits.layer_bytes(workload.disk_bytes, workload.profile.value, has_volume=bool(workload.volume_path))
 
 
 def volume_labels(device_id: str, workload_id: str) -> dict[str, str]:

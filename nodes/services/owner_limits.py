@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from uuid import UUID
 
@@ -59,12 +58,7 @@ def make_true(device: Device) -> None:
     leaving: set[UUID] = set()
     for lease in excess:
         leaving.add(lease.workload_id)
-        held = dataclasses.replace(
-            held,
-            cpu_millis=held.cpu_millis - lease.cpu_millis,
-            memory_bytes=held.memory_bytes - lease.memory_bytes,
-            disk_bytes=held.disk_bytes - lease.disk_bytes,
-        )
+        held -= reservations.room_of(lease)
         if lent.fits(held):
             break
     moving.move_away(device, reason=LESS, which=lambda workload: UUID(workload.id) in leaving)

@@ -1,22 +1,22 @@
 """What a device has promised, counted per workload: a generation that is to stop shares its promise with the next one, two that
-are wanted side by side (during a release) have one each, and a stopped one keeps only the disk of its volume.
+are wanted side by side (during a release) have one each, and a stopped one keeps only the disk of its volume. Of the disk a workload
+is promised what the device lets it write (limits.held_disk_bytes): its volume, and what it may write beside that.
 
 Lock order everywhere in nodes: lease rows first, then one device row.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import Q, QuerySet
 
 from nodes.agent import protocol
-from nodes.agent.limits import least
+from nodes.agent.limits import held_disk_bytes, least
 from nodes.models import Device, Lease
 from nodes.states import HOLDS_MEMORY, WANTED, LeaseState
 
@@ -55,7 +55,16 @@ class Room:
 
 
 def need_of(workload: protocol.Workload) -> Room:
-    return Room(workload.cpu_millis, workload.memory_bytes, workload.disk_bytes)
+    disk = held_disk_bytes(workload.disk_bytes, workload.profile.value, has_volume=bool(workload.volume_path))
+    return Room(workload.cpu_millis, workload.memory_bytes, disk)
+
+
+def room_of(lease: Lease) -> Room:
+    """Return what one lease holds by itself, as it is now."""
+    runs = lease.state in HOLDS_MEMORY
+    profile = str(lease.workload_public.get("profile", ""))
+    disk = held_disk_bytes(lease.disk_bytes, profile, has_volume=lease.has_volume, runs=runs)
+    return Room(lease.cpu_millis if runs else 0, lease.memory_bytes if runs else 0, disk)
 
 
 def free_room(device: Device) -> Room:
@@ -81,12 +90,10 @@ def held_with(own: Sequence[Lease], need: Room, *, stopping: Collection[UUID]) -
     Args:
         stopping: leases of it that are asked to stop when the new one is opened.
     """
-    after = [copy.copy(lease) for lease in own]
-    for lease in after:
-        if lease.pk in stopping:
-            lease.action = protocol.Action.STOP.value
-    new = Lease(workload_id=own[0].workload_id, **dataclasses.asdict(need))
-    return _held(own), _held([*after, new]), _held(lease for lease in after if lease.action in WANTED)
+    now = [_promise(lease) for lease in own]
+    after = [replace(each, wanted=each.wanted and each.lease_id not in stopping) for each in now]
+    new = _Promise(own[0].workload_id, uuid.uuid4(), wanted=True, room=need)
+    return _held(now), _held([*after, new]), _held(each for each in after if each.wanted)
 
 
 def refresh(device_id: UUID) -> None:
@@ -125,7 +132,7 @@ def write(held: Mapping[UUID, Room]) -> None:
 
 def held_by(device: Device) -> Room:
     """Return what the device's leases hold."""
-    return _held(_holding().filter(device=device))
+    return _held(_promise(lease) for lease in _holding().filter(device=device))
 
 
 def lent_by(device: Device) -> Room:
@@ -138,27 +145,35 @@ def lent_by(device: Device) -> Room:
 
 
 def _holding() -> QuerySet[Lease]:
-    counted = ("device_id", "workload_id", "state", "action", "cpu_millis", "memory_bytes", "disk_bytes")
-    return Lease.objects.filter(_HOLDS).only(*counted).order_by()
+    amounts = ("cpu_millis", "memory_bytes", "disk_bytes", "has_volume", "workload_public")
+    return Lease.objects.filter(_HOLDS).only("device_id", "workload_id", "state", "action", *amounts).order_by()
 
 
-def _held(leases: Iterable[Lease]) -> Room:
+@dataclass(frozen=True)
+class _Promise:
+    """What one lease holds, and whether it is to go on."""
+
+    workload_id: UUID
+    lease_id: UUID
+    wanted: bool
+    room: Room
+
+
+def _promise(lease: Lease) -> _Promise:
+    return _Promise(lease.workload_id, lease.pk, lease.action in WANTED, room_of(lease))
+
+
+def _held(promises: Iterable[_Promise]) -> Room:
     per_workload: dict[tuple[UUID, UUID | None], Room] = {}
-    leases = list(leases)
-    wanted = {lease.workload_id: lease.pk for lease in leases if lease.action in WANTED}
-    for lease in leases:
-        runs = lease.state in HOLDS_MEMORY
+    promises = list(promises)
+    wanted = {each.workload_id: each.lease_id for each in promises if each.wanted}
+    for each in promises:
         # What is to stop shares with one that is wanted.
-        place = (lease.workload_id, lease.pk if lease.action in WANTED else wanted.get(lease.workload_id))
+        place = (each.workload_id, each.lease_id if each.wanted else wanted.get(each.workload_id))
         known = per_workload.get(place, Room())
         per_workload[place] = Room(
-            max(known.cpu_millis, lease.cpu_millis if runs else 0),
-            max(known.memory_bytes, lease.memory_bytes if runs else 0),
-            max(known.disk_bytes, lease.disk_bytes),
+            max(known.cpu_millis, each.room.cpu_millis),
+            max(known.memory_bytes, each.room.memory_bytes),
+            max(known.disk_bytes, each.room.disk_bytes),
         )
-    rooms = per_workload.values()
-    return Room(
-        sum(room.cpu_millis for room in rooms),
-        sum(room.memory_bytes for room in rooms),
-        sum(room.disk_bytes for room in rooms),
-    )
+    return sum(per_workload.values(), Room())

@@ -110,7 +110,7 @@ def test_compute_of_all_leases_is_held_to_the_devices_cores(cast):
 
 def test_storage_of_all_leases_is_held_to_the_devices_disk(cast):
     box = make_device(cast.owner, capacity=dataclasses.replace(CAPACITY, disk_bytes=2 * GIGABYTE))
-    leases = [opened(box, name, disk_bytes=GIGABYTE, volume_path="/data") for name in ("one", "two")]
+    leases = [opened(box, name, disk_bytes=GIGABYTE // 2, volume_path="/data") for name in ("one", "two")]
     Lease.objects.update(disk_bytes=2 * GIGABYTE)
     for lease in leases:
         box.measures(lease, storage=2**62)

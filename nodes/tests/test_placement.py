@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from interchain_site.core.errors import DomainError
 from interchain_site.testing.devices import CAPACITY, GIGABYTE, make_device, make_workload
 from nodes.agent.protocol import Action, Check, Image, Observed, Profile, Runtime
+from nodes.agent.sandbox import layer_allowance
 from nodes.errors import Invalid, NoDevice
 from nodes.models import Device, Lease
-from nodes.services import checkups, leases, placement
+from nodes.services import checkups, leases, placement, reservations
 from nodes.states import DeviceState
 
 SMALL = dataclasses.replace(CAPACITY, memory_bytes=GIGABYTE)
@@ -107,6 +108,32 @@ def test_a_stopped_workload_keeps_its_disk_and_frees_the_rest(box):
     box.wipes(lease)
     device.refresh_from_db()
     assert device.reserved_disk_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside"),
+    [({}, 0), ({"volume_path": "/data"}, GIGABYTE // 4), ({"volume_path": "/data", "profile": Profile.RESTRICTED}, 0)],
+)
+def test_what_an_app_may_write_beside_its_volume_is_promised_with_it(cast, changes, beside):
+    workload = make_workload(**changes)
+    small = dataclasses.replace(CAPACITY, disk_bytes=GIGABYTE + beside - 1)
+    device = make_device(cast.owner, capacity=small).device
+    with pytest.raises(NoDevice, match="enough disk"):
+        placement.open_lease(workload=workload, by=None)
+    Device.objects.filter(pk=device.pk).update(disk_bytes=GIGABYTE + beside)
+    placement.open_lease(workload=workload, by=None)
+    device.refresh_from_db()
+    assert device.reserved_disk_bytes == reservations.held_by(device).disk_bytes == GIGABYTE + beside
+    assert beside == layer_allowance(workload) * bool(workload.volume_path), "what the agent lets it write"
+
+
+def test_what_was_promised_before_is_counted_anew_with_the_devices_next_change(cast, box):
+    lease = placement.open_lease(workload=make_workload(volume_path="/data"), by=None)
+    Device.objects.update(reserved_disk_bytes=lease.disk_bytes)  # as a portal counted that knew of volumes only
+    other = placement.open_lease(workload=make_workload("other"), by=None)
+    leases.close_lease(lease_id=other.pk, by=None)
+    box.says(other, Observed.STOPPED)
+    assert Device.objects.get().reserved_disk_bytes == lease.disk_bytes + lease.disk_bytes // 4
 
 
 def test_a_replacement_needs_room_only_for_the_larger_of_both(cast):
