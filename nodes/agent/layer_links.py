@@ -57,9 +57,9 @@ def join(detail: "dict[str, Any]", path: str, engine: Engine) -> None:
     # There is another folder beside it if the first container could not have its port.
     folder = Path(path) / detail["Id"][:12]
     folder.mkdir()
+    _see_that_it_is_not_mounted(detail)
     upper, work = _folders(detail, engine)
-    if _mounted(detail):
-        raise SetupError("Somebody has the container's files mounted: it would go on with the folder it has.")
+    _see_that_it_is_not_mounted(detail)
     for own, inside in ((upper, "diff"), (work, "work")):
         known, target = own.lstat(), folder / inside
         if not stat.S_ISDIR(known.st_mode):
@@ -109,6 +109,11 @@ def overlays(process: "int | str" = "self") -> Iterator[Overlay]:
         if kind.startswith("overlay "):
             options = dict(part.partition("=")[::2] for part in kind.split()[-1].split(","))
             yield Overlay(where.split()[4], options.get("upperdir", ""), options.get("workdir", ""))
+
+
+def _see_that_it_is_not_mounted(detail: "dict[str, Any]") -> None:
+    if _mounted(detail):
+        raise SetupError("Somebody has the container's files mounted: it would go on with the folder it has.")
 
 
 def _mounted(detail: "dict[str, Any]") -> "Overlay | None":

@@ -290,7 +290,7 @@ class Status:
     reason: Reason = Reason.NONE
     message: str = ""
     log_tail: str = ""  # last lines the container wrote, at most LOG_TAIL_BYTES
-    image_id: str = ""
+    image_id: str = ""  # as its Docker names it: by its config, or in containerd's store by its manifest
     restarts: int = 0
     encrypted: bool = False  # its volume is encrypted on the device's disk
     runtime: str = ""  # a Runtime: what the container was made with; empty: there is none, or an older agent

@@ -109,6 +109,8 @@ def registry(image: Made) -> Iterator[str]:
     held = {image.id: image.config, digest(packed): packed, digest(manifest): manifest}
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        default_request_version = "HTTP/1.0"  # so that TLS is answered with a status line: Docker then tries without
+
         def do_GET(self) -> None:
             wanted = self.path.rpartition("/")[2]
             body = b"{}" if self.path == "/v2/" else held.get(wanted)
@@ -164,14 +166,15 @@ def scenario(docker: PrivateEngine, portal: FakePortal, full: Disk) -> None:
     sha256 = hashlib.sha256(archive).hexdigest()
     portal.archives[sha256] = archive
     with registry(pulled) as reference:
-        for image_id, image in (
-            (loaded.id, Image(archive_sha256=sha256, archive_bytes=len(archive), image_id=loaded.id)),
-            (pulled.id, Image(reference=reference)),
+        for layer, image in (
+            (loaded.layer, Image(archive_sha256=sha256, archive_bytes=len(archive), image_id=loaded.id)),
+            (pulled.layer, Image(reference=reference)),
         ):
             full.fill(but=LEFT_BYTES)
-            tried(docker, portal, neighbour, lease(of(image)), full, lacks=image_id)
-            found = docker.docker("inspect", "-f", "{{.Image}}", *apps(docker, image_id)).split()
-            assert found == [image_id], "what runs is the image that was released"
+            wanted = lease(of(image))
+            tried(docker, portal, neighbour, wanted, full, lacks=digest(layer))
+            found = docker.docker("inspect", "-f", "{{.Image}}", sandbox.container_name(wanted.lease_id)).strip()
+            assert layers(docker, found) == [digest(layer)], "what runs is the image that was released"
 
     full.fill()
     tried(docker, portal, neighbour, lease(of(small)), full)
@@ -207,7 +210,7 @@ def tried(
     status = portal.wait(refused, SECONDS, "a word on why it does not run")
     assert (status.reason, status.message) == (Reason.DEVICE_ERROR, DISK_FULL)
     assert status.observed is not Observed.RUNNING
-    assert lacks not in docker.docker("images", "-aq", "--no-trunc")
+    assert lacks not in layers(docker, *docker.docker("images", "-aq", "--no-trunc").split())
     full.empty()
     portal.wait_for(wanted.lease_id, Observed.RUNNING, SECONDS)
     assert (
@@ -218,9 +221,9 @@ def tried(
     )
 
 
-def apps(docker: PrivateEngine, image_id: str) -> "list[str]":
-    """Return the containers made from this image."""
-    return docker.docker("ps", "-q", "--no-trunc", "--filter", f"ancestor={image_id}").split()
+def layers(docker: PrivateEngine, *images: str) -> "list[str]":
+    """Return the digests of the images' layers; an image's own id differs from store to store."""
+    return docker.docker("image", "inspect", "-f", "{{range .RootFS.Layers}}{{.}} {{end}}", *images).split()
 
 
 if __name__ == "__main__":
