@@ -32,10 +32,13 @@ FOLDER = ROOT / "var" / "engines"
 SETTINGS = Path("/etc/docker")
 DATA = Path("/var/lib")  # not in a container's own layers, where no Engine can keep its own
 START_SECONDS = 60
+# Those that install the agent (test_update.py, test_install.py) need packages from a network, which these namespaces lack.
 TESTS = [  # start, port, metering, copies, wipe · image · layer · network · volume
     *(f"nodes/agent/tests/test_{name}.py" for name in ("images", "layers", "holders", "opened_volumes")),
     *(f"nodes/agent/tests/test_{name}.py" for name in ("volumes", "image_volumes", "ordinary_programs")),
     *(f"nodes/agent/tests/test_{name}.py" for name in ("engine_against_sdk", "encryption", "life_of_a_lease")),
+    *(f"nodes/agent/tests/test_{name}.py" for name in ("bounded_layers", "full_docker", "reboot", "docker_restart")),
+    *(f"nodes/agent/tests/test_{name}.py" for name in ("killed_at_every_step", "uninstall")),
 ]
 
 
