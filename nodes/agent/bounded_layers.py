@@ -152,6 +152,16 @@ class BoundedLayers:
                 raise LayerLost(Reason.DEVICE_ERROR, "its container is not joined to it")
             yield
 
+    def leases(self) -> "set[str]":
+        """Return the leases that have a layer here, with a container or without."""
+        begin = self._name("")
+        names = (
+            {path.stem.removeprefix(begin) for path in self._folder.glob(f"{begin}*.img")}
+            if self._folder.name
+            else set()
+        )
+        return {name for name in names if not name.startswith(SPARE)}
+
     def remove(self, lease_id: str) -> None:
         """Remove the layer of a lease whose container is gone; it is fine if there is none."""
         image = self._image(lease_id)

@@ -9,7 +9,7 @@ from nodes.agent import files, holdings, sandbox
 from nodes.agent.protocol import HealthCheck, Reason, Runtime, Workload
 from nodes.agent.reconcile import Seen
 
-DISK_FULL = "The device's disk is full. The app is started once there is room again."
+DISK_FULL = "The device's disk is full. The app is started again, here or on another device."
 LISTENING = "0A"
 FILE_TOO_LARGE = 25  # SIGXFSZ
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -67,6 +67,23 @@ def exited(seen: Seen, workload: Workload, *, filled: bool = False) -> Finding:
 def of_device(error: OSError) -> str:
     """Say what the device itself lacks."""
     return DISK_FULL if error.errno in files.DISK_FULL else f"The device cannot do it now: {error.strerror or error}."
+
+
+def no_room(workload: Workload, room: int) -> Finding:
+    """Say what was too small when Docker had no room for what an image brings: what the app may write, or the device's disk.
+
+    Args:
+        room: bytes free where Docker keeps its data. With as much as the app may ever write the device has not refused it.
+    """
+    own = workload.disk_bytes + sandbox.layer_allowance(workload)
+    if room < own:
+        return Finding(Reason.DEVICE_ERROR, DISK_FULL)
+    return Finding(
+        Reason.OUT_OF_DISK,
+        f"What the image keeps in its data folders (VOLUME in its Dockerfile, or the release's) does not fit in the {_size(workload.disk_bytes)} of disk it has. "
+        "Give the release more disk.",
+        permanent=True,
+    )
 
 
 def overfull(held: int, allowed: int, *, layer: bool) -> Finding:

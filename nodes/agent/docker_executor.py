@@ -12,11 +12,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nodes.agent import computer, counters, disk_pace, holdings, layer_links, layers, ports, runtimes, sandbox
+from nodes.agent import (
+    computer,
+    counters,
+    diagnosis,
+    disk_pace,
+    holdings,
+    layer_links,
+    layers,
+    ports,
+    runtimes,
+    sandbox,
+)
 from nodes.agent.bounded_layers import BoundedLayers, LayerLost, Opening
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config, OwnLimits
-from nodes.agent.diagnosis import DISK_FULL
 from nodes.agent.encryption import BoundElsewhere
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters, is_disk_full
 from nodes.agent.errors import AgentError, Cancelled, LeaseError
@@ -66,10 +76,10 @@ class DockerExecutor:
         self._mine = f"{LABEL}device={config.device_id}"
 
     def observe(self) -> "dict[str, Seen]":
-        found = {}
         listed = self._containers()
-        for lease_id in filter(None, map(lease_of, listed)):
-            found[lease_id] = Seen(lease_id, generation=0, workload_id="")  # a network, and perhaps no container on it
+        # A network or a layer, and perhaps no container with it.
+        left = {*filter(None, map(lease_of, listed)), *self._bounded.leases()}
+        found = {lease_id: Seen(lease_id, generation=0, workload_id="") for lease_id in left}
         for item in listed:
             detail = self._inspect(item["Id"]) if f"{LABEL}lease" in item["Labels"] else None
             if detail is not None:
@@ -112,7 +122,7 @@ class DockerExecutor:
                 self._run(lease, cancelled, start=start)
             detail = self._inspect(sandbox.container_name(lease.lease_id))
         except EngineError as error:
-            raise _start_failure(error) from error
+            raise _start_failure(error, lease.workload, self.room()) from error
         except EngineDown as error:
             raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
         if detail is None:
@@ -201,6 +211,7 @@ class DockerExecutor:
                 with self._volumes.ready(workload, image.user), self._volumes.opened(workload.id) as path:
                     self._restore(lease, path, cancelled)
                     self._volumes.give(workload, image.user, path)
+                    self._volumes.filled(workload)
             with self._bounded.fresh(lease.lease_id, workload) as layer:
                 bridge = self._bridges.take(lease.lease_id, outbound=outbound, port=workload.port, alone=bool(under))
                 try:
@@ -268,6 +279,7 @@ class DockerExecutor:
         for folder in folders:
             os.makedirs(folder, exist_ok=True)
         self._engine.call("POST", "/containers/create", sandbox.container_arguments(workload, at), query={"name": name})
+        self._volumes.filled(workload)
         if layer:
             self._join(name, layer)
         if not start:
@@ -294,7 +306,11 @@ class DockerExecutor:
         """Start an exited container, or a standby's, as it is; False if its port or network is gone, and then it is removed."""
         joined = detail["HostConfig"]["NetworkMode"].startswith("container:")
         lost = joined and self._bridges.take_up(lease.lease_id, port=lease.workload.port) is None
-        if detail["State"]["Status"] in ("exited", "created") and not lost:
+        if (
+            detail["State"]["Status"] in ("exited", "created")
+            and not lost
+            and not self._volumes.is_begun(lease.workload)
+        ):
             try:
                 user = detail["Config"].get("User") or ""
                 with self._volumes.ready(lease.workload, user), self._bounded.again(detail):
@@ -318,12 +334,13 @@ class DockerExecutor:
         return found
 
 
-def _start_failure(error: EngineError) -> LeaseError:
+def _start_failure(error: EngineError, workload: Workload, room: int) -> LeaseError:
     text = str(error)
     # The Engine answers 400 or 404 when the image's own command cannot be run: no retry will help.
     permanent = error.status in (400, 404) or "executable file not found" in text or "no such file" in text
     if is_disk_full(error):
-        return LeaseError(Reason.DEVICE_ERROR, DISK_FULL)
+        found = diagnosis.no_room(workload, room)
+        return LeaseError(found.reason, found.message, permanent=found.permanent)
     if NO_IMAGE in text.lower():
         return LeaseError(Reason.DEVICE_ERROR, f"The image was removed from this device meanwhile: {text}")
     if permanent:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from nodes.agent import encryption_trial, layer_trial, loops, sandbox
+from nodes.agent import encryption_trial, files, layer_trial, loops, sandbox
 from nodes.agent.engine import Engine
 from nodes.agent.trial_turns import Untried
 
 FOLDER = "interchain"  # in Docker's data folder
+BEGUN = ".begun"
 
 
 def erase(image: Path) -> None:
     """Remove a volume's file, and let go of the device that offers it."""
-    for left in (".dev", ".mnt", ".link", ".new"):
+    for left in (".dev", ".mnt", ".link", ".new", BEGUN):
         image.with_suffix(left).unlink(missing_ok=True)
     if image.exists():
         device = loops.attached(image)
@@ -38,6 +39,28 @@ def erase_all(device_id: str, engine: Engine, *, part: str = "") -> None:
         layer_trial.tidy_in_turn(folder, engine)
     with suppress(OSError):  # other agents' volumes, or it was never there
         folder.rmdir()
+
+
+def begin(image: Path) -> None:
+    """Note that a volume is being made: until `filled` what it holds may be half of what its app's image has.
+
+    Raises:
+        OSError: it cannot be written down.
+    """
+    image.parent.mkdir(mode=0o711, exist_ok=True)
+    image.with_suffix(BEGUN).touch()
+    files.sync_folder(image.parent)
+
+
+def is_begun(image: Path) -> bool:
+    return image.with_suffix(BEGUN).exists()
+
+
+def filled(image: Path) -> None:
+    """Note that a container was made with the volume: what it holds is its app's, and never begun anew."""
+    if is_begun(image):
+        image.with_suffix(BEGUN).unlink()
+        files.sync_folder(image.parent)  # a mark that a power failure brought back would cost the app's data
 
 
 def link(path: Path, target: str) -> None:

@@ -9,6 +9,8 @@ Where the device can, a volume is a file system of its own in one sparse file (d
 Docker's local driver mounts the link when the container starts and unmounts it when it ends; the loop device then goes by itself. So
 nothing has to be put back after a reboot or a restart of Docker: each start attaches what it needs. A volume whose file is gone is
 refused, never begun anew. Volumes made by agents before 0.2, and those of devices without loop devices, are plain folders.
+
+Longer than 300 lines because it is the whole life of a volume: made, filled, opened, looked at, removed.
 """
 
 from __future__ import annotations
@@ -21,7 +23,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption, encryption_trial, holdings, loops, openers, sandbox, volume_files
+from nodes.agent import (
+    diagnosis,
+    disks,
+    encryption,
+    encryption_trial,
+    holdings,
+    loops,
+    openers,
+    sandbox,
+    volume_files,
+)
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, LeaseError, SetupError
@@ -77,7 +89,11 @@ class Volumes:
             yield ""
             return
         name, owner = self._name(workload.id), _owner(workload, user)
+        if self.is_begun(workload):  # Docker did not come to the end of bringing there what the image has
+            self.remove(workload.id)
         volume = self._engine.call("GET", f"/volumes/{name}", ignore=(404,))
+        if volume is None:
+            self._begin(name)
         encrypted = volume is None and self._shall_encrypt(workload)
         encryption.check_wish(workload, volume, can=encrypted)
         if volume is None and self.bounded:
@@ -119,6 +135,15 @@ class Volumes:
         """Let a restricted app own its volume again after something else was brought there."""
         if workload.profile is Profile.RESTRICTED:
             os.chown(path, *_owner(workload, user))
+
+    def is_begun(self, workload: Workload) -> bool:
+        """Whether the workload's volume was made, and no container with it yet."""
+        return bool(workload.volume_path) and volume_files.is_begun(self._image(self._name(workload.id)))
+
+    def filled(self, workload: Workload) -> None:
+        """Note that a container was made with the workload's volume, if it has one."""
+        if workload.volume_path:
+            volume_files.filled(self._image(self._name(workload.id)))
 
     def device(self, workload: Workload) -> str:
         """Return the link to the loop device of a volume that is ready, "" where it is a plain folder or there is none."""
@@ -174,6 +199,14 @@ class Volumes:
         except Untried as error:
             words = f"Whether the app's data can be encrypted here could not be tried: {error}"
             raise LeaseError(Reason.DEVICE_ERROR, words) from error
+
+    def _begin(self, name: str) -> None:
+        image = self._image(name)
+        try:
+            if not image.exists():  # else somebody pruned Docker's volumes, and it holds an app's data
+                volume_files.begin(image)
+        except OSError as error:
+            raise LeaseError(Reason.DEVICE_ERROR, diagnosis.of_device(error)) from error
 
     def _create(self, name: str, workload: Workload, owner: "tuple[int, int]", *, encrypted: bool) -> "dict[str, Any]":
         image = self._image(name)

@@ -16,7 +16,7 @@ from nodes.agent.docker_executor import DockerExecutor
 from nodes.agent.engine import Engine
 from nodes.agent.errors import SetupError
 from nodes.agent.images import Images
-from nodes.agent.protocol import Action, DesiredLease, Image, Observed
+from nodes.agent.protocol import Action, DesiredLease, Image, Observed, Reason
 from nodes.agent.tests import leftovers
 from nodes.agent.tests.conftest import ROOT, AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
@@ -167,6 +167,20 @@ def test_the_next_start_makes_its_own_where_what_was_ready_is_gone(agent: AgentP
     assert "No space left on device" in inside(container, "fallocate -l 30000000 /a; fallocate -l 30000000 /b")
     portal.wait(lambda: _spare_is_ready(portal), 60, "ready for another one")
     portal.wait(lambda: len(_openers(portal)) == openers.SPARE, 60, "openers as before")
+
+
+def test_a_layer_that_never_got_its_container_is_removed_with_its_lease(
+    agent: AgentProcess, portal: FakePortal
+) -> None:
+    image = engine.image(SERVE, "RUN mkdir -p /cache && dd if=/dev/urandom of=/cache/f bs=1M count=40", "VOLUME /cache")
+    wanted = lease(workload(image=Image(reference=image), disk_bytes=16 * MB))
+    portal.want(wanted)
+    status = portal.wait_for(wanted.lease_id, Observed.FAILED, 60)
+    assert status.reason is Reason.OUT_OF_DISK
+    assert "does not fit in the 16 MiB" in status.message
+    assert status.restarts == 0
+    portal.wait(lambda: not file_of(portal, wanted).exists(), 60, "its layer is gone")
+    portal.want()
 
 
 def _spare_is_ready(portal: FakePortal) -> bool:

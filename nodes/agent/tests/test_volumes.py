@@ -263,3 +263,22 @@ def mounted_on(image: Path, folder: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def test_an_app_never_starts_on_half_of_what_its_image_has(agent: AgentProcess, portal: FakePortal) -> None:
+    fill = "for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/data/$i bs=1M count=6; done"
+    image = Image(reference=engine.image(SERVE, f"RUN {fill}"))
+    wanted = with_volume(image=image, disk_bytes=32 * MB)
+    portal.want(wanted)
+    status = portal.wait_for(wanted.lease_id, Observed.FAILED, 60)
+    assert (status.reason, status.restarts) == (Reason.OUT_OF_DISK, 0)
+    larger = replace(wanted.workload, disk_bytes=96 * MB)
+    again = replace(wanted, lease_id=lease(larger).lease_id, generation=wanted.generation + 1, workload=larger)
+    container = running(portal, again)
+    _, sizes = inside(container, "stat -c %s /data/?")
+    assert sizes.split() == [str(6 * MB)] * 8
+    inside(container, "rm /data/1")
+    engine.docker("kill", container)
+    portal.wait(lambda: inside(container, "true")[0] == 0, 60, "it runs again")
+    assert inside(container, "ls /data/1")[0] != 0, "what an app removed does not come back"
+    portal.want()
