@@ -69,14 +69,14 @@ def of_device(error: OSError) -> str:
     return DISK_FULL if error.errno in files.DISK_FULL else f"The device cannot do it now: {error.strerror or error}."
 
 
-def no_room(workload: Workload, room: int) -> Finding:
+def no_room(workload: Workload, free: int) -> Finding:
     """Say what was too small when Docker had no room for what an image brings: what the app may write, or the device's disk.
 
     Args:
-        room: bytes free where Docker keeps its data. With as much as the app may ever write the device has not refused it.
+        free: bytes left where Docker keeps its data. With as much as the app may ever write the device has not refused it.
     """
     own = workload.disk_bytes + sandbox.layer_allowance(workload)
-    if room < own:
+    if free < own:
         return Finding(Reason.DEVICE_ERROR, DISK_FULL)
     return Finding(
         Reason.OUT_OF_DISK,

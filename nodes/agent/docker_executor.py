@@ -122,7 +122,7 @@ class DockerExecutor:
                 self._run(lease, cancelled, start=start)
             detail = self._inspect(sandbox.container_name(lease.lease_id))
         except EngineError as error:
-            raise _start_failure(error, lease.workload, self.room()) from error
+            raise _start_failure(error, lease.workload, holdings.free(self._docker_root)) from error
         except EngineDown as error:
             raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
         if detail is None:
@@ -334,12 +334,12 @@ class DockerExecutor:
         return found
 
 
-def _start_failure(error: EngineError, workload: Workload, room: int) -> LeaseError:
+def _start_failure(error: EngineError, workload: Workload, free: int) -> LeaseError:
     text = str(error)
     # The Engine answers 400 or 404 when the image's own command cannot be run: no retry will help.
     permanent = error.status in (400, 404) or "executable file not found" in text or "no such file" in text
     if is_disk_full(error):
-        found = diagnosis.no_room(workload, room)
+        found = diagnosis.no_room(workload, free)
         return LeaseError(found.reason, found.message, permanent=found.permanent)
     if NO_IMAGE in text.lower():
         return LeaseError(Reason.DEVICE_ERROR, f"The image was removed from this device meanwhile: {text}")

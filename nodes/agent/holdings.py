@@ -44,6 +44,12 @@ def room(folder: "str | os.PathLike[str]") -> int:
     return found.f_bavail * found.f_frsize + found.f_favail * FILE_BYTES
 
 
+def free(folder: "str | os.PathLike[str]") -> int:
+    """Return how many bytes can still be written where the folder is; 0 where no file can be made any more."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize if found.f_favail or not found.f_files else 0  # btrfs counts no files
+
+
 def by_folder(path: "str | os.PathLike[str]", *, enough: int = 0) -> Held:
     """Return what a folder holds; other file systems and links are not followed, what goes meanwhile is passed over.
 
