@@ -57,6 +57,8 @@ def test_of_volumes_no_mount_no_loop_device_and_no_file_is_left(agent: AgentProc
     portal.want(leases[0], replace(leases[1], action=Action.STOP), leases[2])
     portal.wait_for(leases[1].lease_id, Observed.STOPPED, 60)
     folder = Path(docker.docker("info", "-f", "{{.DockerRootDir}}")) / volume_files.FOLDER
+    stopped = folder / f"{sandbox.volume_name(portal.device_id, bounded_layers.PREFIX + leases[1].lease_id)}.img"
+    portal.wait(lambda: not stopped.exists(), 60, "what has stopped has no layer")
     files = sorted(folder.glob(f"{sandbox.volume_name(portal.device_id, '')}*.img"))
     layers = [file for file in files if bounded_layers.PREFIX in file.name]
     taken = [
