@@ -53,7 +53,9 @@ class Config:
     release_key: str = ""  # whose signature on a version of the agent is trusted; came at enrolment
     directory_key: str = ""  # the directory's first key; came at enrolment, or with the first answer
     directory_port: int = 19_420  # the directory is served here, or on one of the next twenty; 0: not served
-    flushed_bytes_per_second: int = 0  # of the disk Docker's data is on; 0: measured at the next start (disk_pace.py)
+    flushed_bytes_per_second: int = (
+        0  # of the disk Docker's data is on, pinned by the owner; 0: measured (disk_pace.py)
+    )
     link_key: str = ""  # by which the portal proves itself over the link; came at enrolment, or with the first proof
 
     @property
@@ -80,6 +82,7 @@ class Home:
     authorities: Path = field(init=False)  # the system's, one file each (tls.py)
     removed: Path = field(init=False)  # an empty file once the portal has said that this device was removed
     directory: Path = field(init=False)
+    disk_pace: Path = field(init=False)  # what was measured of the disk
 
     def __post_init__(self) -> None:
         for name in ("desired", "meters", "config", "mode", "traffic", "self_stop"):
@@ -89,6 +92,7 @@ class Home:
         object.__setattr__(self, "key", self.root / "device.key")
         for name in ("removed", "authorities"):
             object.__setattr__(self, name, self.root / name)
+        object.__setattr__(self, "disk_pace", self.root / "disk-pace.json")
         object.__setattr__(self, "directory", self.root / "directory.sqlite3")
 
     def create(self) -> Home:

@@ -59,14 +59,16 @@ class DockerExecutor:
         proven: "Callable[[], str]" = lambda: "",
         own: "OwnLimits | None" = None,
         tried: "Trials | None" = None,
+        disk_pace: "Callable[[], int]" = lambda: 0,
     ) -> None:
         """Args: restore: lets the volume at a path hold what the lease is to begin with (snapshots.py).
         proven: the Engine's name of the runtime that was proven to be gVisor, "" while none is (gvisor.py).
         own: the owner's limits; None for who starts nothing.
-        tried: what the doctor has found out already."""
+        tried: what the doctor has found out already.
+        disk_pace: bytes a second the disk takes with flushes, 0 while that is unknown."""
         self._config, self._engine, self._images, self._restore = config, engine, images, restore
         self._brake, self._own = LogBrake(engine), own
-        self._gvisor = proven
+        self._gvisor, self._disk_pace = proven, disk_pace
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._tried = tried or Trials(engine, device_id=config.device_id)
         self._docker_root, self._layers = "/", layers.Limit()
@@ -260,7 +262,7 @@ class DockerExecutor:
                 image_volumes=image.volumes,
                 paces=disk_pace.held(
                     lease.workload.cpu_millis,
-                    disk=self._config.flushed_bytes_per_second,
+                    disk=self._disk_pace(),
                     cores=os.cpu_count() or 1,
                     volume=self._volumes.device(lease.workload),
                     layer=layer.device if layer else "",

@@ -6,11 +6,10 @@ import dataclasses
 import gc
 import logging
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from nodes.agent import config as configuration
-from nodes.agent import disk_pace, doctor, files, keys, runtimes, self_stop, tls, tunnel
+from nodes.agent import doctor, files, keys, runtimes, self_stop, tls, tunnel
 from nodes.agent.board import Board
 from nodes.agent.checkup import Checkup
 from nodes.agent.config import Config, Home, OwnLimits
@@ -18,6 +17,7 @@ from nodes.agent.contact import Contact
 from nodes.agent.counters import Counters
 from nodes.agent.courier import Courier
 from nodes.agent.directory import Directory
+from nodes.agent.disk_pace import DiskPace
 from nodes.agent.docker_executor import DockerExecutor
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError, SetupError
@@ -64,8 +64,9 @@ class Node:
         # What runs here already is looked after on a full disk, too; it may well be what fills it.
         tried = Trials(engine, device_id=settings.device_id)
         doctor.require(doctor.examine(engine, firewall, folder=home.root, tried=tried), but="disk")
-        with suppress(OSError):  # a full disk: nothing is held, and the next start measures
-            settings = disk_pace.known(home, settings, engine)
+        docker_root = Path(str(engine.call("GET", "/info").get("DockerRootDir") or "/"))
+        self._disk_pace = DiskPace(home.disk_pace, docker_root, pinned=settings.flushed_bytes_per_second)
+        self._disk_pace.begin()
         counters = Counters()
         if settings.portal_url.startswith("https:"):
             tls.spread_authorities(home.authorities)
@@ -82,6 +83,7 @@ class Node:
             restore=lambda *what: self._snapshots.restore(*what),
             proven=lambda: runtimes.proven(home.root),
             tried=tried,
+            disk_pace=lambda: self._disk_pace.bytes_per_second,
         )
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
         outbox = Outbox(home.outbox, key=key, device_id=settings.device_id, now=self._portal.now)
@@ -277,6 +279,7 @@ class Node:
         self._updater.reported()
         self._updater.want(desired.release)
         self._directory.upkeep(self._portal)
+        self._disk_pace.upkeep()
 
     def _events(self) -> None:
         while not self.agent.stopping.is_set():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from interchain_site.testing import docker as engine
 from nodes.agent import config as configuration
 from nodes.agent import disk_pace
 from nodes.agent.config import Home
+from nodes.agent.disk_pace import DiskPace
 from nodes.agent.protocol import Image, Observed
 from nodes.agent.tests.conftest import AgentProcess, lease, workload
 from nodes.agent.tests.portal import FakePortal
@@ -62,6 +65,99 @@ def test_the_disk_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+class Device:
+    """A disk that is measured at moments a test chooses."""
+
+    def __init__(self, folder: Path, *finds: int) -> None:
+        self.folder, self.finds, self.now, self.busy = folder, list(finds), 1e9, 0.0
+        self.pace = self.started()
+
+    def started(self, pinned: int = 0) -> DiskPace:
+        return DiskPace(
+            self.folder / "pace.json",
+            self.folder,
+            pinned=pinned,
+            measure=self.measure,
+            now=lambda: self.now,
+            load=lambda: self.busy,
+        )
+
+    def measure(self, folder: Path) -> int:
+        found = self.finds.pop(0)
+        if not found:
+            raise OSError("the disk is full")
+        return found
+
+    def after(self, seconds: float) -> int:
+        """Return the pace after the upkeep at that time."""
+        self.now += seconds
+        self.pace.upkeep()
+        for thread in threading.enumerate():
+            if thread.name == "disk-pace":
+                thread.join()
+        return self.pace.bytes_per_second
+
+
+def test_a_busy_moment_makes_the_pace_low_only_until_a_quiet_one(tmp_path: Path) -> None:
+    device = Device(tmp_path, 10, 500, 300)
+    device.pace.begin()
+    assert device.pace.bytes_per_second == 10
+    assert device.after(1) == 10, "too soon"
+    device.busy = 1000
+    assert device.after(disk_pace.SOON_SECONDS) == 10, "not while the device is busy"
+    device.busy = 0
+    assert device.after(1) == 500
+    device.pace = device.started()
+    device.pace.begin()
+    assert device.pace.bytes_per_second == 500, "known after a restart"
+    assert device.after(disk_pace.SOON_SECONDS) == 500, "a lower one changes nothing"
+    assert device.after(disk_pace.SOON_SECONDS) == 500
+    assert not device.finds, "and no more than these were taken"
+
+
+def test_it_is_measured_once_a_day_and_a_slower_disk_is_known_in_the_end(tmp_path: Path) -> None:
+    device = Device(tmp_path, 900, *[100] * disk_pace.KEPT)
+    device.pace.begin()
+    device.busy = 1000
+    for _ in range(disk_pace.KEPT - 1):
+        assert device.after(disk_pace.DAY_SECONDS) == 900
+    assert device.after(disk_pace.DAY_SECONDS) == 100
+
+
+def test_a_disk_that_is_full_is_measured_later(tmp_path: Path) -> None:
+    device = Device(tmp_path, 0, 700)
+    device.pace.begin()
+    assert device.pace.bytes_per_second == 0
+    assert device.after(disk_pace.SOON_SECONDS) == 700
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"measures": 3, "measured_at": 1}', '{"measures": ["x"]}'])
+def test_a_file_that_says_something_else_is_measured_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pace.json").write_text(text)
+    device = Device(tmp_path, 700)
+    device.pace.begin()
+    assert device.pace.bytes_per_second == 700
+
+
+def test_what_the_owner_pinned_counts_and_nothing_is_measured(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    device.pace = device.started(pinned=5)
+    device.pace.begin()
+    assert device.after(10 * disk_pace.DAY_SECONDS) == 5
+
+
+@pytest.mark.docker
+def test_a_real_agent_measures_again_a_day_later(agent: AgentProcess, portal: FakePortal) -> None:
+    file = Home(agent.home).disk_pace
+    known = json.loads(file.read_text())
+    assert len(known["measures"]) == 1, "at the first start"
+    agent.kill()
+    file.write_text(json.dumps({"measures": [1], "measured_at": known["measured_at"] - disk_pace.DAY_SECONDS}))
+    agent.start()
+    portal.wait(lambda: len(json.loads(file.read_text())["measures"]) == 2, START_SECONDS, "a second measure")
+    assert max(json.loads(file.read_text())["measures"]) > 1
+
+
 def seconds_to_flush(container: str, folder: str) -> float:
     began = time.monotonic()
     code, text = inside(container, f"dd if=/dev/zero of={folder}/much bs=1M count={WRITTEN_MIB} conv=fsync")
@@ -94,7 +190,6 @@ def have_a_slow_disk(agent: AgentProcess) -> int:
     """Returns its bytes a second."""
     home, slow = Home(agent.home), disk_pace.LEAST_BYTES_PER_SECOND
     known = configuration.load(home)
-    assert known.flushed_bytes_per_second > 0, "measured at the first start"
     configuration.save(home, replace(known, flushed_bytes_per_second=slow))
     agent.kill()
     agent.start()
