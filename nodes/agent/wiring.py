@@ -64,9 +64,9 @@ class Node:
         # What runs here already is looked after on a full disk, too; it may well be what fills it.
         tried = Trials(engine, device_id=settings.device_id)
         doctor.require(doctor.examine(engine, firewall, folder=home.root, tried=tried), but="disk")
-        docker_root = Path(str(engine.call("GET", "/info").get("DockerRootDir") or "/"))
-        self._disk_pace = DiskPace(home.disk_pace, docker_root, pinned=settings.flushed_bytes_per_second)
-        self._disk_pace.begin()
+        root = Path(str(engine.call("GET", "/info").get("DockerRootDir") or "/"))
+        self._disk_pace = pace = DiskPace(home.disk_pace, root, pinned=settings.flushed_bytes_per_second)
+        pace.begin()
         counters = Counters()
         if settings.portal_url.startswith("https:"):
             tls.spread_authorities(home.authorities)
@@ -75,16 +75,15 @@ class Node:
             engine, fetch=self._fetch, folder=home.archives, downloaded=lambda size: self._intake.downloaded(size)
         )
         self._own = own = OwnLimits(home, settings)
+        # fmt: off
         executor = DockerExecutor(
-            settings,
-            own=own,
-            engine=engine,
-            images=images,
+            settings, own=own, engine=engine, images=images,
             restore=lambda *what: self._snapshots.restore(*what),
             proven=lambda: runtimes.proven(home.root),
             tried=tried,
-            disk_pace=lambda: self._disk_pace.bytes_per_second,
+            disk_pace=lambda: pace.bytes_per_second,
         )
+        # fmt: on
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
         outbox = Outbox(home.outbox, key=key, device_id=settings.device_id, now=self._portal.now)
         receipts = Receipts(home.receipts)
