@@ -27,8 +27,6 @@ LEAST_BYTES_PER_SECOND = 8 * 2**20  # a small app's part of a slow disk: less wo
 WRITES_PER_CORE = 3000  # a second: the kernel works about an eighth of a core on them; a small flush is two of them
 LEAST_WRITES_PER_SECOND = 500
 LAYER_PART = 4  # beside a volume the layer gets a quarter, as of the room (sandbox.layer_allowance)
-
-
 KEPT = 8  # measures; the best of them counts, and a disk that was put in since is known after as many days
 SOON = 3  # so many are taken as soon as the device is quiet
 SOON_SECONDS, DAY_SECONDS = 600.0, 86_400.0

@@ -1,4 +1,7 @@
-"""Puts the parts of an enrolled device together, starts them, and ends them in the right order."""
+"""Puts the parts of an enrolled device together, starts them, and ends them in the right order.
+
+Longer than 300 lines because it is the one list of all parts, in the order they start and end.
+"""
 
 from __future__ import annotations
 
@@ -75,15 +78,16 @@ class Node:
             engine, fetch=self._fetch, folder=home.archives, downloaded=lambda size: self._intake.downloaded(size)
         )
         self._own = own = OwnLimits(home, settings)
-        # fmt: off
         executor = DockerExecutor(
-            settings, own=own, engine=engine, images=images,
+            settings,
+            own=own,
+            engine=engine,
+            images=images,
             restore=lambda *what: self._snapshots.restore(*what),
             proven=lambda: runtimes.proven(home.root),
             tried=tried,
             disk_pace=lambda: pace.bytes_per_second,
         )
-        # fmt: on
         meters = Meters(home.meters, instructions_per_second=settings.instructions_per_second, boot_id=counters.boot_id)
         outbox = Outbox(home.outbox, key=key, device_id=settings.device_id, now=self._portal.now)
         receipts = Receipts(home.receipts)
