@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from nodes.agent import disks, layer_links, loops, sandbox, volume_files
+from nodes.agent.abilities import Ability
 from nodes.agent.diagnosis import DISK_FULL
 from nodes.agent.engine import Engine, EngineError, is_disk_full
 from nodes.agent.errors import AgentError, LeaseError, SetupError
 from nodes.agent.openers import CannotMount, Openers
 from nodes.agent.protocol import Reason, Workload
+from nodes.agent.trial_turns import Untried
 
 log = logging.getLogger(__name__)
 PREFIX = "layer-"
@@ -100,13 +102,13 @@ class BoundedLayers:
         self._lock = threading.Lock()
         self._openings: dict[Path, Opening] = {}  # what is, or was, opened for a start
         self._spare: "tuple[Path, int] | None" = None  # a file system that no lease has, and its size
-        self.possible = False  # whether new containers get one
+        self.possible = Ability("Whether what the app writes can be held to a size here", lambda: False)
 
-    def prepare(self, docker_root: str, *, leases: "Iterable[str]", possible: bool) -> None:
+    def prepare(self, docker_root: str, *, leases: "Iterable[str]", possible: Ability) -> None:
         """Remove what is left of containers that are gone, and make openers ready.
 
         Args:
-            leases: those that have a container. possible: whether new containers are to get one (trials.py).
+            leases: those that have a container. possible: whether new containers are to get one (trials.py); until it is known none is begun.
         """
         self._folder = Path(docker_root) / volume_files.FOLDER
         kept = {self._image(lease_id).stem for lease_id in leases}
@@ -116,17 +118,21 @@ class BoundedLayers:
             image.with_suffix(".mnt").unlink(missing_ok=True)
         self._spare = None
         self.possible = possible
-        if self.possible:
-            self._refill()
+        with suppress(Untried):
+            if possible.known():
+                self._refill()
 
     @contextmanager
     def fresh(self, lease_id: str, workload: Workload) -> "Iterator[Opening | None]":
         """Have a new layer made and mounted while the block makes and starts its container; None where it gets none.
 
         It is begun here and goes on beside the block's first steps, which take as long: see `Opening`.
+
+        Raises:
+            LeaseError: whether it can be held to a size is not known now; an app is not started without its limit meanwhile.
         """
         size = sandbox.layer_allowance(workload)
-        if not self.possible or not size:
+        if not size or not self.possible.needed():
             yield None
             return
         with self._opened(self._image(lease_id), size=size) as opening:

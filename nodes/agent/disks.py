@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodes.agent import computer, files, loops
-from nodes.agent.errors import AgentError, SetupError
+from nodes.agent import computer, files
+from nodes.agent.errors import SetupError
 
 PROGRAMS = ("mkfs.ext4", "debugfs", "e2fsck", "resize2fs")
 SMALLEST_BYTES = 2**20
 BYTES_PER_INODE = 8192
 LONGEST_SECONDS = 600
 KEPT_BLOCKS = 4096
-TRIAL_BYTES = 2**21
 _SUPERBLOCK_AT, _MAGIC = 1024, 0xEF53
 _RECOVER = 0x4  # incompatible feature: the journal is not empty
 
@@ -28,26 +26,6 @@ _RECOVER = 0x4  # incompatible feature: the journal is not empty
 def missing_program() -> str:
     """Return the first of the programs that is not installed, "" if all are."""
     return next((name for name in PROGRAMS if computer.program(name) is None), "")
-
-
-def why_unusable(folder: Path) -> str:
-    """Return why this device cannot give a volume a file system of its own in this folder, "" if it can; found out by trying."""
-    missing = missing_program()
-    if missing:
-        return f"{missing} is missing (apt-get install e2fsprogs)"
-    trial = folder / f".trial-{os.getpid()}-{threading.get_ident()}.img"
-    try:
-        if "\text4" not in Path("/proc/filesystems").read_text():
-            return "this kernel has no ext4"
-        folder.mkdir(mode=0o711, exist_ok=True)
-        make(trial, TRIAL_BYTES)
-        _, keep = loops.attach(trial)
-        os.close(keep)
-        return ""
-    except (OSError, AgentError) as error:
-        return f"a loop device cannot be used ({error})"
-    finally:
-        trial.unlink(missing_ok=True)
 
 
 def make(

@@ -24,6 +24,7 @@ from nodes.agent import (
     runtimes,
     sandbox,
 )
+from nodes.agent.abilities import Ability
 from nodes.agent.bounded_layers import BoundedLayers, LayerLost, Opening
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config, OwnLimits
@@ -102,11 +103,16 @@ class DockerExecutor:
         used |= {_bridge(item["Labels"], item["HostConfig"]) for item in listed if f"{LABEL}lease" in item["Labels"]}
         self._bridges.remove_unused(used)
         self._volumes.prepare(self._docker_root)
-        self._layers = self._tried.docker_limit(info)
         leases = [item["Labels"][f"{LABEL}lease"] for item in listed if f"{LABEL}lease" in item["Labels"]]
-        possible = not self._layers.possible and not self._tried.why_layers_are_unbounded(info)
+        possible = Ability("Whether what the app writes can be held to a size here", self._can_bound_layers)
         self._bounded.prepare(self._docker_root, leases=leases, possible=possible)
         self._bridges.refill()
+
+    def _can_bound_layers(self) -> bool:
+        """Whether a layer gets a file system of its own: it can, and Docker does not hold it by itself."""
+        info = self._engine.call("GET", "/info")
+        self._layers = self._tried.docker_limit(info)
+        return not self._layers.possible and not self._tried.why_layers_are_unbounded(info)
 
     def start(self, lease: DesiredLease, *, cancelled: threading.Event) -> Seen:
         return self._bring(lease, cancelled, start=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from nodes.agent import disks, holders, layer_links, loops, openers, sandbox
+from nodes.agent.abilities import is_passing
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
-from nodes.agent.trial_turns import turn
+from nodes.agent.trial_turns import Untried, turn
 
 NAME = "interchain-trial-layer"
 LABELS = {f"{sandbox.LABEL}trial": "layer"}
@@ -28,6 +29,9 @@ def why_not(folder: Path, engine: Engine, info: "dict[str, Any]") -> str:
     Args:
         folder: where layers' files are; made if it is missing.
         info: what Docker says of itself.
+
+    Raises:
+        Untried: something else came between, such as a Docker Engine that does not answer or a full disk.
     """
     unknown = layer_links.why_not(info)
     if unknown:
@@ -43,6 +47,8 @@ def why_not(folder: Path, engine: Engine, info: "dict[str, Any]") -> str:
                 with suppress(OSError, AgentError):  # what stays is found before the next trial
                     tidy(folder, engine)
     except (OSError, AgentError, KeyError) as error:
+        if is_passing(error):
+            raise Untried(str(error)) from error
         return str(error)
 
 

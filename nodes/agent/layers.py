@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodes.agent import holders, holdings, layer_links, limits, sandbox
+from nodes.agent.abilities import is_passing
 from nodes.agent.engine import Engine
 from nodes.agent.errors import AgentError
 from nodes.agent.executor import Layer
 from nodes.agent.protocol import Workload
+from nodes.agent.trial_turns import Untried
 
 TRIAL = "interchain-trial"
 LARGE_FILES_BYTES = 2**20
@@ -43,6 +45,9 @@ def limit(engine: Engine, info: "dict[str, Any]", *, name: str = TRIAL) -> Limit
     """Find out, by making a container with a size and removing it.
 
     A Docker that keeps images in containerd's store takes every size and holds none.
+
+    Raises:
+        Untried: something else came between, such as a Docker Engine that does not answer or a full disk.
     """
     if layer_links.in_containerd(info):
         return Limit()
@@ -54,7 +59,9 @@ def limit(engine: Engine, info: "dict[str, Any]", *, name: str = TRIAL) -> Limit
         engine.call("DELETE", f"/containers/{name}", ignore=(404, 409))
         engine.call("POST", "/containers/create", {"Image": image, "HostConfig": config}, query={"name": name})
         engine.call("DELETE", f"/containers/{name}", ignore=(404,))
-    except AgentError:
+    except AgentError as error:
+        if is_passing(error):
+            raise Untried(str(error)) from error
         return Limit()
     return Limit(possible=True, with_image=info.get("Driver") == "btrfs")
 

@@ -38,6 +38,12 @@ class CannotMount(AgentError):
     """Docker was told to mount the file system, and cannot: it is damaged."""
 
 
+class TooSlow(AgentError):
+    """Docker does not mount it in time."""
+
+    permanent = False
+
+
 @dataclass(frozen=True)
 class Opener:
     container: str  # its id
@@ -188,7 +194,7 @@ def wait_until(
         unseen: whether it is sure that it never will be found.
 
     Raises:
-        AgentError: it is not in time; in Docker's words if it has any.
+        AgentError: it is not in time (TooSlow), or unseen; in Docker's words if it has any.
     """
     give_up_at = time.monotonic() + seconds
     while not found():
@@ -196,5 +202,5 @@ def wait_until(
             raise AgentError("Docker has mounted the volume where this agent cannot see it.")
         if time.monotonic() > give_up_at:
             unpacking.end()  # says why Docker did not mount it
-            raise AgentError("The volume is mounted where this agent cannot see it, or Docker takes too long.")
+            raise TooSlow("The volume is mounted where this agent cannot see it, or Docker takes too long.")
         time.sleep(LOOK_SECONDS)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nodes.agent import disks, encryption_trial, gvisor, layer_trial, layers, volume_files
+from nodes.agent import encryption_trial, gvisor, layer_trial, layers, volume_files, volume_trial
 from nodes.agent.engine import Engine
 from nodes.agent.protocol import ENCRYPTION_CHECK, Check
 from nodes.agent.trial_turns import Untried
 
 VOLUMES, LAYERS = "volume_limit", "layer_limit"
+TRIED_AGAIN = "It is tried again with the next app that needs it; to try it at once: interchain-node doctor"
 
 
 class Trials:
@@ -32,7 +33,7 @@ class Trials:
         """Return why the agent cannot hold writable layers to a size where Docker does not, "" if it can."""
         if self._why_unbounded is None:
             folder = _folder(info)
-            self._why_unbounded = disks.why_unusable(folder) or layer_trial.why_not(folder, self._engine, info)
+            self._why_unbounded = volume_trial.why_not(folder) or layer_trial.why_not(folder, self._engine, info)
         return self._why_unbounded
 
 
@@ -50,7 +51,13 @@ def run(
 
 
 def _volumes(info: "dict[str, Any]") -> Check:
-    why = disks.why_unusable(_folder(info))
+    try:
+        why = volume_trial.why_not(_folder(info))
+    except Untried as error:
+        message = (
+            f"Whether apps' volumes can be held to their size is not known yet, and until then none is begun: {error}"
+        )
+        return Check(VOLUMES, False, message, TRIED_AGAIN, needed=False)
     if not why:
         return Check(VOLUMES, True, "Apps' volumes are file systems of their own: the kernel holds each to its size.")
     message = f"Apps' volumes are only looked at every few seconds, because {why}."
@@ -61,7 +68,11 @@ def _volumes(info: "dict[str, Any]") -> Check:
 
 
 def _layers(tried: Trials, info: "dict[str, Any]") -> Check:
-    why = "" if tried.docker_limit(info).possible else tried.why_layers_are_unbounded(info)
+    try:
+        why = "" if tried.docker_limit(info).possible else tried.why_layers_are_unbounded(info)
+    except Untried as error:
+        message = f"Whether what apps write outside their volumes can be held to a size is not known yet, and until then no new app starts: {error}"
+        return Check(LAYERS, False, message, TRIED_AGAIN, needed=False)
     if not why:
         return Check(LAYERS, True, "What apps write outside their volumes is held to a size by the kernel.")
     message = (

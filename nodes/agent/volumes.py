@@ -33,7 +33,9 @@ from nodes.agent import (
     openers,
     sandbox,
     volume_files,
+    volume_trial,
 )
+from nodes.agent.abilities import Ability
 from nodes.agent.config import Config
 from nodes.agent.engine import Engine, filters
 from nodes.agent.errors import AgentError, LeaseError, SetupError
@@ -55,18 +57,21 @@ class Volumes:
         self._config, self._engine = config, engine
         self._lock = threading.Lock()
         self._folder = Path()
-        self.bounded = False  # whether new volumes are file systems of their own
-        self._encrypts: "bool | None" = None  # whether they can be encrypted; None: could not be found out yet
+        # Whether new volumes are file systems of their own: one begun as a plain folder has no limit for its whole life.
+        self._bounds = Ability("Whether the app's volume can be held to its size here", self._can_bound)
+        self._encrypts = Ability("Whether the app's data can be encrypted here", self._can_encrypt)
         self.keys = encryption.Keys()
         labels = {f"{sandbox.LABEL}device": config.device_id, OPENER: "1"}
         self.openers = Openers(engine, labels, prefix=self._name(OPENER_PREFIX))
 
     def prepare(self, docker_root: str) -> None:
-        """Find out whether this device can bound a volume. Called once, before anything starts."""
+        """Find out whether this device can bound a volume. Called once, before anything starts.
+
+        What cannot be found out now is tried again with the first volume that needs it.
+        """
         self._folder = Path(docker_root) / volume_files.FOLDER
-        self.bounded = not disks.why_unusable(self._folder)
-        with suppress(Untried):  # then it is tried again with the first volume that has a key
-            self._can_encrypt()
+        with suppress(Untried):
+            self._encrypts.known()
         openers.remove_left(self._engine, f"{sandbox.LABEL}device={self._config.device_id}", OPENER)
         self.openers.prepare(self._folder)
         for left in self._folder.glob(f"{self._name('*')}.mnt"):
@@ -92,11 +97,12 @@ class Volumes:
         if self.is_begun(workload):  # Docker did not come to the end of bringing there what the image has
             self.remove(workload.id)
         volume = self._engine.call("GET", f"/volumes/{name}", ignore=(404,))
+        bounded = volume is None and self._bounds.needed()
         if volume is None:
             self._begin(name)
-        encrypted = volume is None and self._shall_encrypt(workload)
+        encrypted = bounded and self.keys.of(workload.id) is not None and self._encrypts.needed()
         encryption.check_wish(workload, volume, can=encrypted)
-        if volume is None and self.bounded:
+        if bounded:
             with self._lock:
                 volume = self._create(name, workload, owner, encrypted=encrypted)
         if volume is None or not is_bounded(volume):
@@ -182,23 +188,11 @@ class Volumes:
             volume_files.erase(self._image(name))
         return found.bytes if found else 0
 
+    def _can_bound(self) -> bool:
+        return not volume_trial.why_not(self._folder)
+
     def _can_encrypt(self) -> bool:
-        """Raises: trial_turns.Untried"""
-        if self._encrypts is None:
-            self._encrypts = self.bounded and not encryption_trial.why_not(self._folder, self._engine)
-        return self._encrypts
-
-    def _shall_encrypt(self, workload: Workload) -> bool:
-        """Whether a new volume is to be encrypted: the portal gave it a key, and this device can.
-
-        Raises:
-            LeaseError: whether it can is not known now; data that may be encrypted is not begun without.
-        """
-        try:
-            return self.keys.of(workload.id) is not None and self._can_encrypt()
-        except Untried as error:
-            words = f"Whether the app's data can be encrypted here could not be tried: {error}"
-            raise LeaseError(Reason.DEVICE_ERROR, words) from error
+        return self._bounds.known() and not encryption_trial.why_not(self._folder, self._engine)
 
     def _begin(self, name: str) -> None:
         image = self._image(name)

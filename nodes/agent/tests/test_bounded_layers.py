@@ -264,11 +264,11 @@ def test_what_the_doctor_tried_is_not_tried_again_by_who_starts_apps(
         executor = DockerExecutor(config, engine=docker, images=images, tried=tried)
         executor.prepare()
         assert again == []
-        assert executor._bounded.possible, "it goes by what was found"
+        assert executor._bounded.possible.known(), "it goes by what was found"
         other = DockerExecutor(config, engine=docker, images=images)
         other.prepare()
         assert again == ["Docker's", "the agent's own"], "who was told nothing finds out"
-        assert not other._bounded.possible
+        assert not other._bounded.possible.known()
     finally:
         engine.remove_labelled(f"io.interchain.device={name}")
         volume_files.erase_all(name, docker)
