@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from nodes.agent import encryption_trial, files, layer_trial, loops, sandbox
+from nodes.agent import encryption_trial, files, layer_trial, loops, sandbox, volume_trial
 from nodes.agent.engine import Engine
 from nodes.agent.trial_turns import Untried
 
@@ -37,6 +37,7 @@ def erase_all(device_id: str, engine: Engine, *, part: str = "") -> None:
     with suppress(Untried):  # another agent has not come to an end with it
         encryption_trial.tidy_in_turn(folder, engine)
         layer_trial.tidy_in_turn(folder, engine)
+        volume_trial.tidy_in_turn(folder)
     with suppress(OSError):  # other agents' volumes, or it was never there
         folder.rmdir()
 

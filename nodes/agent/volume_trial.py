@@ -15,6 +15,7 @@ from nodes.agent.errors import AgentError
 from nodes.agent.trial_turns import Untried, turn
 
 NAME = "interchain-trial-volume"
+OLDER = ".trial-"  # of agents that did not take turns
 BYTES = 2**21
 
 
@@ -51,5 +52,13 @@ def why_not(folder: Path) -> str:
 
 def tidy(folder: Path) -> None:
     """Remove what a trial made, also one whose agent was killed; not while one is under way."""
-    for path in folder.glob(f"{NAME}*"):
-        path.unlink(missing_ok=True)
+    for name in (NAME, OLDER):
+        for path in folder.glob(f"{name}*"):
+            path.unlink(missing_ok=True)
+
+
+def tidy_in_turn(folder: Path) -> None:
+    """Remove what a killed agent's trial left, once no other is under way."""
+    if folder.is_dir():
+        with turn(folder):
+            tidy(folder)

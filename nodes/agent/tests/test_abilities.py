@@ -140,3 +140,40 @@ def test_an_agent_that_cannot_see_docker_s_mounts_can_hold_no_layer_and_nothing_
     apart = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", APART, SOCKET]
     done = subprocess.run(apart, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert "where this agent cannot see it" in done.stdout, done.stderr
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nodes.agent import disk_pace, loops, volume_trial
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+loops.attach = os.fdatasync = die
+volume_trial.why_not(Path(sys.argv[2])) if sys.argv[1] == "trial" else disk_pace.measure(Path(sys.argv[2]))
+"""
+
+
+def _killed_in(what: str, folder: Path) -> None:
+    command = [sys.executable, "-c", KILLED, what, str(folder)]
+    assert subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode == -9
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("next_is", ["a start", "an uninstall"])
+def test_a_volume_s_trial_that_was_killed_in_the_middle_is_tidied_up(docker_engine: None, next_is: str) -> None:
+    docker = Engine(SOCKET)
+    folder = Path(docker.call("GET", "/info")["DockerRootDir"]) / volume_files.FOLDER
+    folder.mkdir(mode=0o711, exist_ok=True)
+    _killed_in("trial", folder)
+    (folder / ".trial-1-2.img").touch()  # as an older agent left it
+    assert list(folder.glob(f"{volume_trial.NAME}*"))
+    if next_is == "a start":
+        Volumes(CONFIG, docker).prepare(str(folder.parent))
+    else:
+        volume_files.erase_all(NAME, docker)
+    assert not list(folder.glob("*trial-*")) + list(folder.glob(".trial-*"))
+
+
+def test_an_agent_that_is_killed_while_it_measures_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    _killed_in("pace", tmp_path)
+    assert list(tmp_path.iterdir()) == []
