@@ -27,7 +27,7 @@ from nodes.agent.abilities import Ability
 from nodes.agent.diagnosis import DISK_FULL
 from nodes.agent.engine import Engine, EngineError, is_disk_full
 from nodes.agent.errors import AgentError, LeaseError, SetupError
-from nodes.agent.openers import CannotMount, Openers
+from nodes.agent.openers import CannotMount, Openers, is_damage
 from nodes.agent.protocol import Reason, Workload
 from nodes.agent.trial_turns import Untried
 
@@ -36,6 +36,7 @@ PREFIX = "layer-"
 SPARE = "spare-"
 LEAVE_AFTER_SECONDS = 0.5
 WRITTEN_SECONDS = 2.0
+GONE_INSIDE = "no such file or directory"  # the folders of the layer, in a file system that is mounted
 
 
 class LayerLost(LeaseError):
@@ -153,7 +154,10 @@ class BoundedLayers:
             try:
                 joined = layer_links.is_joined(detail, self._engine)
             except EngineError as error:
-                raise LayerLost(Reason.DEVICE_ERROR, f"Docker cannot mount its files: {error}") from error
+                lost = is_damage(error) or GONE_INSIDE in str(error).lower()
+                raise (LayerLost if lost else LeaseError)(
+                    Reason.DEVICE_ERROR, f"Docker cannot mount its files: {error}"
+                ) from error
             if not joined:
                 raise LayerLost(Reason.DEVICE_ERROR, "its container is not joined to it")
             yield
@@ -209,6 +213,8 @@ class BoundedLayers:
                 self._make(image, size)
             if not image.exists():
                 raise LayerLost(Reason.DEVICE_ERROR, f"{image} is missing")
+            if not disks.is_file_system(image):
+                raise LayerLost(Reason.DEVICE_ERROR, f"{image} holds no file system")
             device, keep = loops.hold(image) or loops.attach(image)
             stack.callback(self._refill, image.stat().st_size)
             stack.callback(os.close, keep)

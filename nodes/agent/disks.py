@@ -101,6 +101,11 @@ def encrypts(path: Path) -> bool:
     return bool(incompatible & 0x10000)
 
 
+def is_file_system(path: Path) -> bool:
+    """Whether the file begins as one does: one that a power failure emptied does not. Raises: OSError"""
+    return _superblock(path) is not None
+
+
 def used_bytes(path: Path, *, mounted: bool = False) -> int:
     """Return what the file system holds, without what it needs for itself.
 

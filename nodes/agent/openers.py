@@ -30,6 +30,7 @@ MOUNT_SECONDS = 15.0  # a file system that was not unmounted reads its journal f
 LOOK_SECONDS = 0.001
 UNSEEN_SECONDS = 2.0  # between the kernel's having a file system and Docker's having it mounted are microseconds
 KNOWN_TO_THE_KERNEL = Path("/sys/fs/ext4")  # every ext4 file system that anybody has mounted, by its device
+DAMAGE = ("invalid argument", "structure needs cleaning", "bad message", "wrong fs type", "bad superblock")
 # Freed blocks go back to the owner's disk; what we mount holds no devices and lends no rights.
 OPTIONS = "discard,nodev,nosuid"
 
@@ -84,7 +85,7 @@ class Openers:
             seconds: how long Docker may take; 0: `MOUNT_SECONDS`.
 
         Raises:
-            CannotMount: Docker says so. AgentError: it does not do it in time, or not where this agent can see it, or no opener can be made.
+            CannotMount: the kernel says that it is damaged. AgentError: Docker cannot for another reason, does not do it in time, or not where this agent can see it, or no opener can be made.
         """
         opener = self._take() or self._make()
         usable = False
@@ -97,7 +98,7 @@ class Openers:
                 try:
                     wait_until(_has(opener.path, number), unpacking, seconds=seconds or MOUNT_SECONDS, unseen=unseen)
                 except EngineError as error:
-                    if error.status == GONE:
+                    if not is_damage(error):
                         raise
                     raise CannotMount(str(error)) from error
                 yield opener.path
@@ -152,6 +153,12 @@ class Openers:
             )
         except AgentError as error:  # it goes with the next start of the agent
             log.warning("An opener is left: %s", error)
+
+
+def is_damage(error: EngineError) -> bool:
+    """Whether Docker cannot mount a file system for what is in it: the kernel's words for that. Anything else may be well the next time."""
+    text = str(error).lower()
+    return "mount" in text and any(words in text for words in DAMAGE)
 
 
 def _has(path: str, number: int) -> "Callable[[], bool]":

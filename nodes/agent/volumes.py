@@ -19,7 +19,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from nodes.agent import (
 )
 from nodes.agent.abilities import Ability
 from nodes.agent.config import Config
-from nodes.agent.engine import Engine, filters
+from nodes.agent.diagnosis import DISK_FULL
+from nodes.agent.engine import Engine, EngineError, filters, is_disk_full
 from nodes.agent.errors import AgentError, LeaseError, SetupError
 from nodes.agent.executor import Volume
 from nodes.agent.openers import CannotMount, Openers
@@ -231,11 +232,13 @@ class Volumes:
 
     @contextmanager
     def _mounted(self, device: str) -> Iterator[str]:
-        try:
-            with self.openers.mounted(device) as path:
-                yield path
-        except CannotMount as error:
-            raise LeaseError(Reason.DEVICE_ERROR, f"The app's volume cannot be opened: {error}") from error
+        with ExitStack() as stack:
+            try:
+                path = stack.enter_context(self.openers.mounted(device))
+            except (CannotMount, EngineError) as error:
+                words = DISK_FULL if is_disk_full(error) else f"The app's volume cannot be opened: {error}"
+                raise LeaseError(Reason.DEVICE_ERROR, words) from error
+            yield path
 
     @contextmanager
     def _shown(self, image: Path, path: str) -> Iterator[str]:

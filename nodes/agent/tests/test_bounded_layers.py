@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from interchain_site.testing import docker as engine
-from nodes.agent import disks, layer_links, layer_trial, layers, openers, sandbox, trials, volume_files, volumes
+from nodes.agent import disks, layer_links, layer_trial, layers, loops, openers, sandbox, trials, volume_files, volumes
 from nodes.agent.config import Config
 from nodes.agent.docker_executor import DockerExecutor
 from nodes.agent.engine import Engine
@@ -120,6 +121,43 @@ def test_a_file_system_that_lost_what_was_in_it_begins_anew(agent: AgentProcess,
     agent.start()
     portal.wait(lambda: inside(container, "cat /www/index.html") == "hello from a device\n", 60, "it begins anew")
     assert inside(container, "fallocate -l 30000000 /tmp/a; fallocate -l 30000000 /tmp/b").count("No space left") >= 1
+
+
+def test_a_layer_that_cannot_be_mounted_for_a_while_is_waited_for_and_kept(
+    agent: AgentProcess, portal: FakePortal
+) -> None:
+    wanted = lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB))
+    container = run(portal, wanted)
+    inside(container, "echo kept > /etc/mine")
+    agent.kill()
+    engine.docker("kill", container)
+    image = file_of(portal, wanted)
+    portal.wait(lambda: not loops.attached(image), 60, "the kernel lets go of it")
+    device, keep = loops.attach(image)
+    alone = os.open(device, os.O_RDWR | os.O_EXCL)  # who mounts it meanwhile is told that it is busy
+    try:
+        agent.start()
+        portal.wait(
+            lambda: "busy" in getattr(portal.status(wanted.lease_id), "message", ""), 60, "it says why it does not run"
+        )
+    finally:
+        os.close(alone)
+        os.close(keep)
+    portal.wait(lambda: inside(container, "cat /etc/mine") == "kept\n", 60, "it goes on with what it wrote")
+
+
+def test_a_layer_whose_file_is_damaged_begins_anew(agent: AgentProcess, portal: FakePortal) -> None:
+    wanted = lease(workload(image=Image(reference=engine.image(SERVE)), disk_bytes=32 * MB))
+    container = run(portal, wanted)
+    agent.kill()
+    engine.docker("kill", container)
+    image = file_of(portal, wanted)
+    portal.wait(lambda: not loops.attached(image), 60, "the kernel lets go of it")
+    with image.open("r+b") as file:  # a sound superblock, and nothing sound behind it
+        file.seek(2048)
+        file.write(b"\xff" * 65536)
+    agent.start()
+    portal.wait(lambda: inside(container, "cat /www/index.html") == "hello from a device\n", 60, "it begins anew")
 
 
 def test_a_container_that_is_mounted_is_not_joined(docker_engine: None, tmp_path: Path) -> None:
