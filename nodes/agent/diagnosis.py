@@ -98,11 +98,13 @@ def overfull(held: int, allowed: int, *, layer: bool) -> Finding:
             Reason.OUT_OF_DISK,
             f"The app keeps files {where} where they cannot be counted: folders more than {holdings.DEEPEST} deep, or more than "
             f"{holdings.MOST_NAMELESS:,} open files that it removed. It was stopped; its data is kept.",
+            permanent=True,
         )
     return Finding(
         Reason.OUT_OF_DISK,
         f"The app holds {_size(held)} {where} and may hold {_size(allowed)}. It was stopped; its data is kept. "
         "Give the release more disk, or make it write less.",
+        permanent=True,
     )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from nodes.agent import (
+    bounded_layers,
     computer,
     counters,
     diagnosis,
@@ -23,11 +25,13 @@ from nodes.agent import (
     ports,
     runtimes,
     sandbox,
+    volume_files,
 )
 from nodes.agent.abilities import Ability
 from nodes.agent.bounded_layers import BoundedLayers, LayerLost, Opening
 from nodes.agent.bridges import Bridge, Bridges
 from nodes.agent.config import Config, OwnLimits
+from nodes.agent.disk_reserve import WATCHED_BYTES, DiskReserve, Place
 from nodes.agent.encryption import BoundElsewhere
 from nodes.agent.engine import Engine, EngineDown, EngineError, filters, is_disk_full
 from nodes.agent.errors import AgentError, Cancelled, LeaseError
@@ -73,6 +77,7 @@ class DockerExecutor:
         self._bridges, self._volumes = Bridges(config, engine), Volumes(config, engine)
         self._tried = tried or Trials(engine, device_id=config.device_id)
         self._docker_root, self._layers = "/", layers.Limit()
+        self._reserve = DiskReserve()
         self._bounded = BoundedLayers(config.device_id, engine, self._volumes.openers)
         self._layer_details: dict[str, dict[str, Any]] = {}  # by container: what `layers.look` needs of it, asked once
         self._cgroup_driver, self._has_init = "", False
@@ -130,7 +135,7 @@ class DockerExecutor:
                 self._run(lease, cancelled, start=start)
             detail = self._inspect(sandbox.container_name(lease.lease_id))
         except EngineError as error:
-            raise _start_failure(error, lease.workload, holdings.free(self._docker_root)) from error
+            raise _start_failure(error, lease.workload, self.free()) from error
         except EngineDown as error:
             raise LeaseError(Reason.DEVICE_ERROR, str(error)) from error
         if detail is None:
@@ -196,6 +201,22 @@ class DockerExecutor:
 
     def room(self) -> int:
         return holdings.room(self._docker_root)
+
+    def free(self) -> int:
+        return holdings.free(self._docker_root)
+
+    def growing(self, running: "Iterable[tuple[Seen, str]]", free: int) -> "set[str]":
+        looked_at = running if free < WATCHED_BYTES else ()
+        return self._reserve.growing([place for seen, path in looked_at for place in self._places(seen, path)], free)
+
+    def _places(self, seen: Seen, volume_path: str) -> "Iterator[Place]":
+        """Where a container writes to file systems in files of their own; under gVisor that cannot be seen."""
+        names = {f"{bounded_layers.PREFIX}{seen.lease_id}": "/", seen.workload_id: volume_path}
+        for name, path in names.items():
+            file = sandbox.volume_name(self._config.device_id, name)
+            image = Path(self._docker_root) / volume_files.FOLDER / f"{file}.img"
+            if seen.pid and path and image.exists():
+                yield Place(seen.lease_id, f"/proc/{seen.pid}/root{path}", image)
 
     def wait_for_change(self, stopping: threading.Event) -> None:
         query = filters(label=[self._mine], event=["die", "destroy"], type=["container"])

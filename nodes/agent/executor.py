@@ -23,6 +23,7 @@ Agents that share one Engine never see each other's leases.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -116,6 +117,16 @@ class Executor(Protocol):
 
     def room(self) -> int:
         """Return what is free where containers write: bytes, and what the files would cost that may still be made."""
+
+    def free(self) -> int:
+        """Return how many bytes can still be written where containers write."""
+
+    def growing(self, running: "Iterable[tuple[Seen, str]]", free: int) -> "set[str]":
+        """Return the leases to end because the disk is nearly full and they go on writing; cheap enough for several times a second.
+
+        Args:
+            running: with the path of the volume inside, "" for none. free: what `free` returned now.
+        """
 
     def wait_for_change(self, stopping: threading.Event) -> None:
         """Return when a container of this device died or was removed.

@@ -201,8 +201,8 @@ class Agent:
             self.want(Desired())
 
     def overfull(self, lease: DesiredLease, finding: Finding) -> None:
-        """A lease holds more on disk than it may: end it at once, before it fills the owner's disk."""
-        self._board.fail(lease.lease_id, finding, permanent=True)
+        """A lease holds more on disk than it may, or than the disk has room for: end it at once, before it fills the owner's disk."""
+        self._board.fail(lease.lease_id, finding, permanent=finding.permanent)
         self._executor.kill(lease.lease_id)
         self._wake.set()
 

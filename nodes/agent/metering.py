@@ -14,12 +14,13 @@ from functools import partial
 from nodes.agent import diagnosis, holdings, reconcile, sandbox
 from nodes.agent.counters import Counters
 from nodes.agent.diagnosis import Finding
+from nodes.agent.disk_reserve import RESERVE_BYTES
 from nodes.agent.errors import AgentError
 from nodes.agent.executor import Executor, Volume
 from nodes.agent.meter import Meters, now_ms
 from nodes.agent.outbox import Outbox
 from nodes.agent.perf import Perf
-from nodes.agent.protocol import Action, Desired, DesiredLease, Reading
+from nodes.agent.protocol import Action, Desired, DesiredLease, Reading, Reason
 from nodes.agent.reconcile import Seen
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Metering(threading.Thread):
         self._lost = 0
         self._disk_due: dict[str, float] = {}
         self._unbounded: dict[str, _Look] = {}  # the last look at each lease the kernel does not hold
-        self._room = self._last_room = 0
+        self._room = self._last_room = self._free = 0
         self._writes_until = 0.0  # somebody wrote lately
 
     def run(self) -> None:
@@ -176,18 +177,36 @@ class Metering(threading.Thread):
 
     def _wait(self, seconds: float) -> None:
         """Pause; cut short by a start, and when the disk has filled noticeably while something runs that the kernel does not hold
-        to its size."""
+        to its size. Meanwhile, who grows on a nearly full disk is ended."""
         until = time.monotonic() + seconds
         while (
             not self._stopping.is_set()
             and (left := until - time.monotonic()) > 0
-            and not self._bell.wait(min(left, self._watch_pause()) if self._unbounded else left)
+            and not self._bell.wait(min(left, self._pause()))
         ):
+            self._end_who_grows()
             if self._unbounded and self._fills():
                 for lease_id, look in self._unbounded.items():
                     # At once, but no more than half of the time is spent on looking at it.
                     self._disk_due[lease_id] = min(self._disk_due.get(lease_id, 0.0), look.ended + look.took)
                 return
+
+    def _pause(self) -> float:
+        """Return how long neither `_end_who_grows` nor, while something is not held to its size, `_fills` need be asked."""
+        grows = max(WATCH_SECONDS, (self._free - RESERVE_BYTES) / FASTEST_DISK)
+        return min(grows, self._watch_pause()) if self._unbounded else grows
+
+    def _end_who_grows(self) -> None:
+        self._free = self._executor.free()
+        view = self._view()
+        wanted = {lease.lease_id: lease for lease in view.desired.leases}
+        running = [
+            (seen, wanted[seen.lease_id].workload.volume_path or "")
+            for seen in view.seen.values()
+            if seen.running and seen.lease_id in wanted
+        ]
+        for lease_id in self._executor.growing(running, self._free):
+            self._overfull(wanted[lease_id], Finding(Reason.DEVICE_ERROR, diagnosis.DISK_FULL))
 
     def _watch_pause(self) -> float:
         """Return how long nobody need look: no app can take a large part of what is free meanwhile, however fast the disk is."""

@@ -72,7 +72,9 @@ class Device:
             counters=Mock(cpu_nanoseconds=Mock(return_value=None), interface_bytes=self._count),
             perf=Mock(),
             outbox=self.outbox,
-            executor=Mock(layer=Mock(return_value=None)),
+            executor=Mock(
+                layer=Mock(return_value=None), growing=Mock(return_value=set()), free=Mock(return_value=10**12)
+            ),
             view=lambda: View(self.desired, self.seen),
             overfull=Mock(),
             arrived=Mock(),
