@@ -1,4 +1,7 @@
-"""A writable layer is a file system of its own: the kernel holds it to its size, and it comes, stays and goes with its container."""
+"""A writable layer is a file system of its own: the kernel holds it to its size, and it comes, stays and goes with its container.
+
+Longer than 300 lines because all of it shares one agent and looks at the same files.
+"""
 
 from __future__ import annotations
 

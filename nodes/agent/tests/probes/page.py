@@ -49,9 +49,11 @@ on time, its link stays up, and a neighbour goes on (`test_neighbours.py`); how 
 - **Writable layer, on some devices.** Where neither Docker nor the agent can hold it to a size (`layer_limit` of the doctor: another storage driver than overlay2 or containerd's overlayfs, an agent in a
   container that cannot see Docker's mounts), the agent looks how much it holds, and stops the app; until then the app writes ([ADR 0334](adr/0334-who-fills-the-disk.md)). Seen, by an app of half a core: 2 GB
   beyond its limit with 400,000 files made before, and by `fallocate`, which takes what it is given in one call, 6.4 GB in a second. A removed file that is only in a
-  message between two sockets is not seen at all.
-- **A device's disk that others fill.** An app's volume and layer are sparse files: where their owner, or another program, fills the disk, what an app wrote and did not flush may be lost by the kernel, which then
-  makes that file system read-only; what was flushed stays. The app is not ended for it. The portal promises no more than the owner lends; it does not keep that free.
+  message between two sockets is not seen at all. That is for a device that cannot: where it could not be tried (a full disk, a Docker that is slow or gone) an app waits, with the words, and it is tried
+  again; neither a volume nor a layer is begun without its limit meanwhile.
+- **A device's disk that others fill.** An app's volume and layer are sparse files. The portal promises no more than the owner lends, but nobody keeps that free. Where less than 256 MiB are left, an app that goes on writing
+  is ended (`device_error`) and started again, five times at most (`nodes/agent/disk_reserve.py`). A program of the owner's that takes the last 256 MiB at once, and an app under gVisor, whose writes cannot be seen, are
+  beyond that: what an app wrote and did not flush may be lost then by the kernel, which makes that file system read-only; what was flushed stays.
 - **The disk's pace.** An app is held to its part of what the disk can when each MiB is flushed: a quarter of that, times its part of the processors, at least 8 MiB a second, whether
   others write or not ([ADR 0337](adr/0337-a-part-of-the-disks-pace.md)); beside one that flushes as fast as it may, a neighbour keeps its own ([results](../bench/results/sandbox.md)). Writes are counted as well, at 3,000 a second for
   each core the app has, and the writable layer is held like the volume ([ADR 0338](adr/0338-writes-are-counted-too.md)). Not held: reading, a layer that is no file system of its own, files that are made, flushed and removed
