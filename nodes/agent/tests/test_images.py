@@ -18,6 +18,7 @@ from nodes.agent.engine import Engine, EngineError
 from nodes.agent.errors import LeaseError
 from nodes.agent.images import Images
 from nodes.agent.protocol import Image, Reason
+from nodes.agent.tests.conftest import workload
 from nodes.agent.tests.test_archive_rules import GOOD, config, layer
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("docker_engine")]
@@ -49,7 +50,7 @@ def test_an_image_stays_while_something_is_about_to_start_from_it(image: Image, 
 def test_an_image_that_somebody_removed_is_not_the_apps_fault() -> None:
     with pytest.raises(EngineError) as caught:
         Engine(ADDRESS).call("POST", "/containers/create", {"Image": "sha256:" + "0" * 64})
-    failure = _start_failure(caught.value)
+    failure = _start_failure(caught.value, workload(), 10**9)
     assert (failure.reason, failure.permanent) == (Reason.DEVICE_ERROR, False)
 
 
